@@ -1,0 +1,53 @@
+"""The main program of an isolated child: one persistent Python instance that runs one task after another.
+
+Started by `spawner` as `python -m swiftpy.runtime.child CHANNEL PARENT`. It reads (function, payload) from its channel
+and answers (ok, bytes), see `call`. Software and data that a task loads stay loaded for the next.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import select
+import signal
+import sys
+import threading
+from multiprocessing.connection import Connection
+
+from swiftpy.runtime.call import call
+from swiftpy.runtime.spawner import end_with_parent
+
+
+def _exit_at_hangup(fd: int) -> None:
+    """Exit as soon as the rank has closed its end, also in the middle of a task.
+
+    The kernel does the same when the helper dies; this holds too where the helper cannot see it (a rank that closed
+    its socket but lives). Only the hang-up is waited for: requests are left to the main thread.
+    """
+    poller = select.poll()
+    poller.register(fd, select.POLLRDHUP if hasattr(select, "POLLRDHUP") else select.POLLHUP)
+    poller.poll()
+    os._exit(1)
+
+
+def main() -> None:
+    """Serve the channel until its end."""
+    fd, parent = int(sys.argv[1]), int(sys.argv[2])
+    end_with_parent(parent)
+    faulthandler.enable()  # a segmentation fault leaves the Python stack in out-NNN.txt
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.argv = sys.argv[:1]
+    channel = Connection(fd)
+    threading.Thread(target=_exit_at_hangup, args=(fd,), daemon=True).start()
+    while True:
+        request = channel.recv()
+        if request is None:
+            return
+        answer = call(*request)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        channel.send(answer)
+
+
+if __name__ == "__main__":
+    main()

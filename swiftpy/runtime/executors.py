@@ -1,0 +1,213 @@
+"""How a worker rank runs a task: inline, in the rank itself, or isolated, in a persistent child beside it."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from types import FrameType
+from typing import Protocol
+
+from swiftpy.core.task import Task
+from swiftpy.errors import TaskError
+from swiftpy.runtime.call import call
+from swiftpy.runtime.spawner import Spawner
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an attempt ended: with a pickled `value`, with an `error`, or with neither because it was killed."""
+
+    seconds: float
+    value: bytes | None = None
+    error: TaskError | None = None
+
+
+class Executor(Protocol):
+    """Runs one task at a time."""
+
+    def start(self, task: Task) -> None:
+        """Begin a task."""
+
+    def poll(self) -> Outcome | None:
+        """The outcome of the task that was started, once it is there."""
+
+    def kill(self) -> None:
+        """End the running task; its outcome will be neither value nor error."""
+
+    def close(self) -> None:
+        """Release everything."""
+
+
+class TimeLimitExceeded(BaseException):
+    """Raised inside an inline task whose time is up; no `except Exception` of the task may swallow it."""
+
+
+class InlineExecutor:
+    """Runs tasks in the rank itself: nothing is faster, but a task that crashes takes the job with it.
+
+    A time limit is raised in the task by an alarm, so it works only where Python code runs, and only in the main
+    thread; `kill` cannot interrupt a task.
+    """
+
+    def __init__(self, host: str, rank: int) -> None:
+        self._host, self._rank = host, rank
+        self._outcome: Outcome | None = None
+
+    def start(self, task: Task) -> None:
+        """See Executor: here the task runs to its end."""
+        began = time.monotonic()
+        if task.timeout:
+            signal.signal(signal.SIGALRM, self._time_is_up)
+            signal.setitimer(signal.ITIMER_REAL, task.timeout)
+        try:
+            answer = call(task.function, task.payload)
+        finally:
+            if task.timeout:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+        self._outcome = _outcome_of(answer, time.monotonic() - began, self._host, self._rank)
+
+    def poll(self) -> Outcome | None:
+        """See Executor."""
+        outcome, self._outcome = self._outcome, None
+        return outcome
+
+    def kill(self) -> None:
+        """See Executor: too late here, the task has run."""
+
+    def close(self) -> None:
+        """See Executor."""
+
+    @staticmethod
+    def _time_is_up(number: int, frame: FrameType | None) -> None:
+        raise TimeLimitExceeded("the time limit of the task is over")
+
+
+class IsolatedExecutor:
+    """Runs tasks one after another in a persistent child, which it can time out, kill, lose, and replace.
+
+    After any failure the child is replaced: nobody knows what a task left behind that raised half-way.
+    `env` gives the child's additional environment; `output` is the descriptor of its stdout and stderr.
+    """
+
+    def __init__(
+        self,
+        spawner: Spawner,
+        host: str,
+        rank: int,
+        env: dict[str, str],
+        output: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._spawner, self._host, self._rank = spawner, host, rank
+        self._env, self._output, self._clock = env, output, clock
+        self._pid = 0
+        self._channel: Connection | None = None
+        self._task: Task | None = None
+        self._began = 0.0
+        self._kill_reason: str | None = None
+
+    def start(self, task: Task) -> None:
+        """See Executor."""
+        if self._channel is None:
+            self._channel = self._new_child()
+        self._task, self._began, self._kill_reason = task, self._clock(), None
+        try:
+            self._channel.send((task.function, task.payload))
+        except OSError:
+            pass  # the child died while idle (out of memory, an operator): poll reports it as this attempt's end
+
+    def poll(self) -> Outcome | None:
+        """See Executor."""
+        if self._task is None or self._channel is None:
+            return None
+        seconds = self._clock() - self._began
+        try:
+            if self._kill_reason is None and self._channel.poll():
+                return self._answered(self._channel.recv(), seconds)
+        except (EOFError, OSError):
+            pass  # it died while or before answering; the helper will say how
+        ended = self._spawner.exited()
+        if ended is not None and ended[0] == self._pid:
+            return self._died(ended[1], seconds)
+        if self._task.timeout and seconds > self._task.timeout and self._kill_reason is None:
+            self._kill("timeout")
+        return None
+
+    def kill(self) -> None:
+        """See Executor."""
+        if self._task is not None and self._kill_reason is None:
+            self._kill("killed")
+
+    def close(self) -> None:
+        """Let an idle child exit by itself; kill it if it does not within 5 s."""
+        if self._channel is None:
+            return
+        try:
+            self._channel.send(None)
+        except OSError:
+            pass
+        if self._spawner.exited(5.0) is None:
+            self._spawner.kill(self._pid)
+            self._spawner.exited(5.0)
+        self._drop_child()
+
+    def _new_child(self) -> Connection:
+        ours, theirs = socket.socketpair()
+        args = ["-m", "swiftpy.runtime.child"]
+        self._pid = self._spawner.spawn(args, self._env, theirs.fileno(), self._output)
+        theirs.close()
+        return Connection(ours.detach())
+
+    def _kill(self, reason: str) -> None:
+        self._kill_reason = reason
+        self._spawner.kill(self._pid)
+
+    def _answered(self, answer: tuple[bool, bytes], seconds: float) -> Outcome:
+        outcome = _outcome_of(answer, seconds, self._host, self._rank)
+        self._task = None
+        if outcome.error:
+            self._spawner.kill(self._pid)
+            self._spawner.exited(5.0)
+            self._drop_child()
+        return outcome
+
+    def _died(self, code: int, seconds: float) -> Outcome:
+        assert self._task is not None
+        limit, self._task = self._task.timeout, None
+        self._drop_child()
+        if self._kill_reason == "killed":
+            return Outcome(seconds)
+        if self._kill_reason == "timeout":
+            error = ("timeout", f"it ran longer than its time limit of {limit:g} s and was killed")
+        elif code < 0:
+            error = ("signal", f"its process was ended by signal {-code} ({_signal_name(-code)})")
+        else:
+            error = ("exit", f"its process exited with code {code}")
+        return Outcome(seconds, error=TaskError(*error, host=self._host, rank=self._rank))
+
+    def _drop_child(self) -> None:
+        if self._channel is not None:
+            self._channel.close()
+        self._channel, self._pid = None, 0
+
+
+def _outcome_of(answer: tuple[bool, bytes], seconds: float, host: str, rank: int) -> Outcome:
+    ok, data = answer
+    if ok:
+        return Outcome(seconds, value=data)
+    message, trace = pickle.loads(data)
+    kind = "timeout" if TimeLimitExceeded.__name__ in message else "exception"
+    return Outcome(seconds, error=TaskError(kind, message, traceback=trace, host=host, rank=rank))
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return os.strerror(number)

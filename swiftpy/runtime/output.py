@@ -1,0 +1,59 @@
+"""Where output goes: every rank's into its own file, the job's own messages to the terminal as well."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TextIO
+
+
+class Console:
+    """What the job says to people: to the terminal or the scheduler's log, and from `keep` on also to a file."""
+
+    def __init__(self) -> None:
+        self._stream: TextIO = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8", errors="replace")
+        self._copy: TextIO | None = None
+        self._bar = 0
+
+    def keep(self, path: Path) -> None:
+        """Append everything that is said from now on to this file as well."""
+        self._copy = path.open("a", buffering=1, encoding="utf-8", errors="replace")
+
+    def line(self, text: str) -> None:
+        """Say something, on a line of its own (or several)."""
+        self._write("\r" + " " * self._bar + "\r" if self._bar else "")
+        self._bar = 0
+        self._write(text + "\n")
+        if self._copy:
+            try:
+                self._copy.write(text + "\n")
+            except OSError:
+                self._copy = None  # a full disk must not end the job
+
+    def bar(self, text: str) -> None:
+        """Show a line that the next one overwrites. It goes to the terminal alone."""
+        self._write("\r" + text.ljust(self._bar))
+        self._bar = len(text)
+        self._stream.flush()
+
+    def _write(self, text: str) -> None:
+        try:
+            self._stream.write(text)
+        except OSError:
+            pass  # the reader of our pipe is gone (a closed terminal); the RUNs go on
+
+
+def redirect(path: Path) -> int:
+    """Append this process' stdout and stderr to a file from now on; return the file's descriptor.
+
+    Opened for appending, so that a child that has the same file open never overwrites what the rank wrote.
+    """
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.dup2(fd, 1)
+    os.dup2(fd, 2)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
+    return fd
