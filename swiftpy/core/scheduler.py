@@ -158,10 +158,7 @@ class Scheduler:
     def _grace_expired(self, event: GraceExpired) -> list[Command]:
         if not self.draining:
             raise ValueError("GraceExpired without DrainRequested")
-        return [
-            KillTask(worker, running.task.id, running.attempt)
-            for worker, running in self._running.items()
-        ]
+        return [KillTask(worker, running.task.id, running.attempt) for worker, running in self._running.items()]
 
     # -- what follows from them --------------------------------------------------------------------------------
 
@@ -194,9 +191,7 @@ class Scheduler:
         self._running[worker] = _Running(task, attempt)
         return StartTask(worker, task, attempt)
 
-    def _settle_failure(
-        self, running: _Running, worker: int, error: TaskError, seconds: float
-    ) -> list[Command]:
+    def _settle_failure(self, running: _Running, worker: int, error: TaskError, seconds: float) -> list[Command]:
         """Report a failed attempt; try again while attempts are left. When draining, the restart tries again."""
         task, attempt = running.task, running.attempt
         if attempt > task.retries:

@@ -59,9 +59,7 @@ class TaskState(Enum):
 #: state -> states that may follow it. docs/architecture.md draws this table.
 TRANSITIONS: dict[TaskState, frozenset[TaskState]] = {
     TaskState.READY: frozenset({TaskState.RUNNING, TaskState.FAILED, TaskState.INTERRUPTED}),
-    TaskState.RUNNING: frozenset(
-        {TaskState.READY, TaskState.DONE, TaskState.FAILED, TaskState.INTERRUPTED}
-    ),
+    TaskState.RUNNING: frozenset({TaskState.READY, TaskState.DONE, TaskState.FAILED, TaskState.INTERRUPTED}),
     TaskState.DONE: frozenset(),
     TaskState.FAILED: frozenset(),
     TaskState.INTERRUPTED: frozenset(),

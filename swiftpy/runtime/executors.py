@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import signal
@@ -117,10 +118,8 @@ class IsolatedExecutor:
         if self._channel is None:
             self._channel = self._new_child()
         self._task, self._began, self._kill_reason = task, self._clock(), None
-        try:
+        with contextlib.suppress(OSError):  # the child died while idle: poll reports it as this attempt's end
             self._channel.send((task.function, task.payload))
-        except OSError:
-            pass  # the child died while idle (out of memory, an operator): poll reports it as this attempt's end
 
     def poll(self) -> Outcome | None:
         """See Executor."""
@@ -148,10 +147,8 @@ class IsolatedExecutor:
         """Let an idle child exit by itself; kill it if it does not within 5 s."""
         if self._channel is None:
             return
-        try:
+        with contextlib.suppress(OSError):
             self._channel.send(None)
-        except OSError:
-            pass
         if self._spawner.exited(5.0) is None:
             self._spawner.kill(self._pid)
             self._spawner.exited(5.0)

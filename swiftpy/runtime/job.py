@@ -36,11 +36,11 @@ USER_ERROR = 2
 class JobSpec:
     """What every rank must know before tasks start; rank 0 makes it.
 
-    `output` is a path with `{rank}` in it. `env` is added to the environment of the tasks. `hooks` are callables'
-    names, called on each leader with (the leaders' communicator, env); `grace` is in seconds.
+    `outputs` are the files of the ranks' stdout and stderr. `env` is added to the environment of the tasks. `hooks`
+    are names of callables, called on each leader with (the leaders' communicator, env). `grace` is in seconds.
     """
 
-    output: str
+    outputs: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
     hooks: tuple[str, ...] = ()
     isolated: bool = True
@@ -63,9 +63,10 @@ class Layout:
 class Lead:
     """What the runtime offers an application on rank 0."""
 
-    def __init__(self, layout: Layout, console: Console, spawner: Spawner) -> None:
+    def __init__(self, layout: Layout, console: Console, spawner: Spawner, stop: StopRequest) -> None:
         self.layout = layout
         self.console = console
+        self.stop = stop  # an application, too, may ask for an early end
         self._spawner = spawner
 
     def call_in_child(self, function: str, *args: Any) -> Any:
@@ -116,21 +117,19 @@ def run(application: Application) -> int:
     world = mpi.World()
     hosts = world.gather((world.host, world.node))
     layout = Layout([host for host, _ in hosts], {r: hosts[r][1] for r in range(1, world.size)})
-    lead = Lead(layout, console, spawner)
+    lead = Lead(layout, console, spawner, stop)
     prepared = world.broadcast(_prepare(application, lead) if world.rank == SERVER else None)
     if isinstance(prepared, int):
         return prepared if world.rank == SERVER else 0
     spec: JobSpec = prepared
-    output = redirect(Path(spec.output.format(rank=world.rank)))
+    output = redirect(Path(spec.outputs[world.rank]))
     reasons = _run_hooks(world, spec)
     if reasons:
         return application.failed(reasons) if world.rank == SERVER else 0
     if world.rank != SERVER:
         Worker(world.transport, _executor(world, spec, spawner, output), lambda: stop.reason).run()
         return 0
-    server = Server(
-        world.transport, Scheduler(layout.workers), application, stop, spec.grace, time.monotonic
-    )
+    server = Server(world.transport, Scheduler(layout.workers), application, stop, spec.grace, time.monotonic)
     clean = server.run(application.tasks())
     code = application.finish()
     if not clean:

@@ -5,6 +5,7 @@ Importing it initializes MPI, so whatever must exist before that (see `spawner`)
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 import traceback
@@ -64,10 +65,9 @@ class World:
         self.leader: int = node_comm.bcast(self.rank)  # the node's lowest rank
         self.node: str = f"{node_comm.bcast(self.host)}"
         #: The leaders' communicator on a leader, None elsewhere.
-        self.leaders: MPI.Intracomm | None = None
-        color = 0 if self.local_rank == 0 else MPI.UNDEFINED
-        leaders = self._comm.Split(color)
-        if leaders != MPI.COMM_NULL:
+        self.leaders: MPI.Comm | None = None
+        leaders = self._comm.Split(int(self.local_rank != 0))
+        if self.local_rank == 0:
             self.leaders = leaders
         self.transport = MpiTransport(self._comm.Dup())
 
@@ -89,15 +89,16 @@ class World:
 
 
 def end_job_on_uncaught() -> None:
-    """An exception that nothing caught ends the whole job; without this the other ranks wait for ever."""
+    """An exception that nothing caught ends the whole job; without this the other ranks wait for ever.
 
-    def hook(
-        kind: type[BaseException], value: BaseException, trace: TracebackType | None
-    ) -> None:
-        print(f"swiftpy: rank {MPI.COMM_WORLD.rank}: this is a bug in the engine", file=sys.__stderr__)
-        traceback.print_exception(kind, value, trace, file=sys.__stderr__)
-        if sys.__stderr__:
-            sys.__stderr__.flush()
+    It is told where the job was started, too: by then, stderr is this rank's file.
+    """
+    terminal = os.fdopen(os.dup(2), "w", buffering=1)
+
+    def hook(kind: type[BaseException], value: BaseException, trace: TracebackType | None) -> None:
+        text = "".join(traceback.format_exception(kind, value, trace))
+        for stream in (terminal, sys.stderr):
+            print(f"swiftpy: rank {MPI.COMM_WORLD.rank}: a bug in the engine\n{text}", file=stream, flush=True)
         MPI.COMM_WORLD.Abort(1)
 
     sys.excepthook = hook

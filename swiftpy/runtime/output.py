@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -38,10 +39,8 @@ class Console:
         self._stream.flush()
 
     def _write(self, text: str) -> None:
-        try:
+        with contextlib.suppress(OSError):  # the reader of our pipe is gone (a closed terminal); the RUNs go on
             self._stream.write(text)
-        except OSError:
-            pass  # the reader of our pipe is gone (a closed terminal); the RUNs go on
 
 
 def redirect(path: Path) -> int:

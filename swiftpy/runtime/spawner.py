@@ -17,6 +17,7 @@ import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 from typing import NoReturn
 
 _PR_SET_PDEATHSIG = 1
@@ -93,7 +94,7 @@ class _Helper:
         os.setsid()  # Ctrl-C and the launcher's signals are the rank's business
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
-        with open(os.devnull, "r+b") as null:  # the launcher waits until nobody holds its pipes
+        with Path(os.devnull).open("r+b") as null:  # the launcher waits until nobody holds its pipes
             for fd in (0, 1, 2):
                 os.dup2(null.fileno(), fd)
         wake_read, wake_write = os.pipe()
@@ -104,11 +105,11 @@ class _Helper:
         signal.set_wakeup_fd(wake_write)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         while True:
-            readable = select.select([self._socket, wake_read], [], [])[0]
+            readable = select.select([self._socket.fileno(), wake_read], [], [])[0]
             if wake_read in readable:
                 os.read(wake_read, 4096)
                 self._report_exits()
-            if self._socket in readable and not self._answer():
+            if self._socket.fileno() in readable and not self._answer():
                 return
 
     def _answer(self) -> bool:

@@ -22,9 +22,7 @@ from swiftpy.runtime.transport import SERVER, Backoff, Transport
 class Worker:
     """One worker rank. `stop_reason()` says why this rank was asked to end early (a signal), if it was."""
 
-    def __init__(
-        self, transport: Transport, executor: Executor, stop_reason: Callable[[], str | None]
-    ) -> None:
+    def __init__(self, transport: Transport, executor: Executor, stop_reason: Callable[[], str | None]) -> None:
         self._transport = transport
         self._executor = executor
         self._stop_reason = stop_reason
@@ -68,8 +66,10 @@ class Worker:
         if current is None or outcome is None:
             return False
         self._current = None
-        ending = outcome.error.message if outcome.error else "finished" if outcome.value else "killed"
+        ending = outcome.error.summary() if outcome.error else "finished" if outcome.value else "killed"
         self._note(current, f"{ending} after {outcome.seconds:.1f} s")
+        if outcome.error and outcome.error.traceback:
+            print(outcome.error.traceback.rstrip())
         self._transport.send(SERVER, self._event(current, outcome))
         return True
 

@@ -38,9 +38,7 @@ targets = st.one_of(
     st.builds(Target, node=st.sampled_from("abc")),
 )
 submissions = st.tuples(st.just("submit"), st.integers(-1, 1), targets, st.integers(0, 2))
-others = st.tuples(
-    st.sampled_from(["ready", "finish", "fail", "kill", "stale", "lose", "drain"]), st.integers(1, 4)
-)
+others = st.tuples(st.sampled_from(["ready", "finish", "fail", "kill", "stale", "lose", "drain"]), st.integers(1, 4))
 
 
 def to_event(step, number, scheduler, ready):

@@ -1,0 +1,9 @@
+"""`mpiexec -n PROCS python -m swiftpy.upf UPF DFLTS [--restart EXP]`."""
+
+import sys
+
+from swiftpy.runtime.job import run
+from swiftpy.upf.app import UpfApplication
+
+if __name__ == "__main__":
+    sys.exit(run(UpfApplication(sys.argv[1:])))

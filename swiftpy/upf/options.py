@@ -1,0 +1,67 @@
+"""The command line of the UPF application, and the settings that go with it."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+
+_EPILOG = """\
+example:
+  mpiexec -n 4 python -m swiftpy.upf upf-12.json dflts.json
+  mpiexec -n 4 python -m swiftpy.upf upf-12.json dflts.json --restart EXP003
+
+exit codes: 0 every RUN is done or skipped; 1 a bug in the engine; 2 bad input, nothing was started;
+3 some RUNs failed; 4 stopped early: restart the EXP by its name
+"""
+
+DONE, FAILED_RUNS, STOPPED_EARLY = 0, 3, 4
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """Parse the command line; argparse ends with SystemExit on --help and on usage errors."""
+    parser = argparse.ArgumentParser(
+        prog="python -m swiftpy.upf",
+        description="Run one model training for each line of a UPF, merged over the defaults in DFLTS.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("upf", type=Path, metavar="UPF", help="unrolled parameter file: one JSON object per line")
+    add("dflts", type=Path, nargs="?", metavar="DFLTS", help="JSON object with what all RUNs share")
+    add("--restart", metavar="EXP", help="go on from this EXP (a name or a path); a new EXP is made")
+    add("--fresh", action="store_true", help="with --restart: start RUNs anew whose parameters changed")
+    add("--plan", action="store_true", help="say what would run, skip, resume and why; run nothing")
+    add("--retries", type=_count, default=1, metavar="N", help="try a failed RUN again N times (1)")
+    add("--timeout", type=_seconds, metavar="S", help="time limit of a RUN in seconds, -1 for none")
+    add("--grace", type=_seconds, default=60.0, metavar="S", help="seconds RUNs get to end when stopped (60)")
+    add("--inline", action="store_true", help="run RUNs in the ranks themselves, unprotected")
+    add("--progress", choices=("bar", "lines"), default="lines", help="how to show progress (lines)")
+    add("--site", default="local", help="site whose file gives settings that nobody else gave (local)")
+    add("--hook", action="append", default=[], metavar="MODULE:NAME", help="run this on each leader first")
+    add("--summary", metavar="MODULE:NAME", help="call this with the EXP's path at the end, to print a table")
+    add("--task", default="model_runner:run_model", metavar="MODULE:NAME", help="what runs one RUN")
+    return parser.parse_args(arguments)
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise ValueError
+    return value
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError
+    return value
+
+
+_count.__name__ = "number of 0 or more"
+_seconds.__name__ = "number of seconds"
+
+
+def time_limit(value: object) -> float | None:
+    """`timeout` in seconds as a limit: None for none (the default, -1, and 0)."""
+    return float(value) if isinstance(value, int | float) and value > 0 else None

@@ -1,0 +1,183 @@
+"""Everything before the first task: read, check, decide what a restart does, and create the EXP.
+
+Nothing is created until all input was found good.
+"""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import importlib
+import os
+import socket
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from swiftpy import __version__
+from swiftpy.errors import UserError
+from swiftpy.experiment import exp as exps
+from swiftpy.experiment import lock, provenance, restart
+from swiftpy.experiment.carry import carry
+from swiftpy.experiment.journal import Journal
+from swiftpy.experiment.restart import Decision
+from swiftpy.experiment.spec import RunSpec
+from swiftpy.runtime.job import Lead
+from swiftpy.sites.settings import Setting, exp_parent, load_site, procs, resolve, table
+from swiftpy.upf.parse import check_lines, read_job
+from swiftpy.upf.plan import report
+
+_JOB_ID_VARIABLES = ("PBS_JOBID", "SLURM_JOB_ID", "FLUX_JOB_ID", "LSB_JOBID", "COBALT_JOBID")
+
+
+@dataclass(frozen=True)
+class Intent:
+    """What the user wants, found good: nothing was created for it yet. `old` is the EXP to go on from."""
+
+    options: argparse.Namespace
+    settings: Mapping[str, Setting]
+    specs: list[RunSpec]
+    decisions: list[Decision]
+    old: exps.Exp | None
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """The EXP of this job, created and held."""
+
+    exp: exps.Exp
+    journal: Journal
+    lock: lock.Lock
+    env: dict[str, str]
+
+
+def understand(options: argparse.Namespace, lead: Lead) -> Intent:
+    """Read and check everything. UserError with all problems, of all RUNs."""
+    settings = resolve(load_site(options.site), os.environ)
+    specs = read_job(options.upf, options.dflts)
+    sets = [parameters(spec, options, settings) for spec in specs]
+    answers = lead.call_in_child("swiftpy.upf.task:check", options.task, sets, settings["DATA_SOURCE"].value or None)
+    if answers:
+        raise UserError(*check_lines(specs, answers))
+    old = None
+    parent = exp_parent(settings)
+    if options.restart:
+        old = exps.find(parent, options.restart)
+        old, remarks = restart.source(old, parent)
+        for remark in remarks:
+            lead.console.line(remark)
+    compare = getattr(importlib.import_module(options.task.partition(":")[0]), "compare", _same_or_refuse)
+    decisions = restart.plan(specs, old, compare, read_job, options.fresh)
+    return Intent(options, settings, specs, decisions, old)
+
+
+def parameters(spec: RunSpec, options: argparse.Namespace, settings: Mapping[str, Setting]) -> dict[str, Any]:
+    """The RUN's parameters with what the settings say where the user's files say nothing."""
+    limit = options.timeout if options.timeout is not None else float(settings["BENCHMARK_TIMEOUT"].value)
+    return {"model_name": settings["MODEL_NAME"].value, "timeout": limit, **spec.params}
+
+
+def _same_or_refuse(old: Mapping[str, Any], new: Mapping[str, Any], done: Mapping[str, Any] | None) -> tuple[str, str]:
+    """The restart decision for a runner that offers none: equal parameters or nothing."""
+    if old == new:
+        return ("skip", "finished") if done is not None else ("resume", "not finished")
+    keys = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
+    return "refuse", f"its parameters differ: {', '.join(keys)}"
+
+
+def explain(intent: Intent, lead: Lead) -> None:
+    """Say what would happen: `--plan`."""
+    workers = (lead.layout.size if lead.layout.size > 1 else procs(intent.settings)) - 1
+    for line in [*table(intent.settings), "", *report(intent.decisions, workers)]:
+        lead.console.line(line)
+
+
+def establish(intent: Intent, lead: Lead) -> Experiment:
+    """Create the EXP, carry over what a restart needs, take the lock, and open the journal.
+
+    UserError if the disk does not let us, naming the file.
+    """
+    try:
+        return _establish(intent, lead)
+    except OSError as error:
+        raise UserError(f"{error.filename or 'the EXP'}: {error.strerror}: the job cannot start") from error
+
+
+def _establish(intent: Intent, lead: Lead) -> Experiment:
+    options, settings = intent.options, intent.settings
+    exp = exps.create(exp_parent(settings), settings["EXPID"].value or None, intent.old)
+    jobid = next((os.environ[name] for name in _JOB_ID_VARIABLES if os.environ.get(name)), "")
+    held = lock.Lock(exp, jobid)
+    lead.console.keep(exp.root / "output.txt")
+    lead.console.line(f"EXP {exp.root}")
+    for line in table(settings):
+        lead.console.line(f"  {line}")
+    upf, dflts = exp.copy_inputs(options.upf, options.dflts)
+    if intent.old is not None:
+        carried = carry(intent.old, exp, intent.decisions, lambda: held.beat(time.monotonic()))
+        lead.console.line(
+            f"restart of {intent.old.root}: copied {carried.copied / 1e6:.1f} MB, linked {carried.linked / 1e6:.1f} MB"
+        )
+    env = {name: _absolute(setting.value) for name, setting in settings.items() if setting.value}
+    env |= {
+        "EXPID": exp.id,
+        "TURBINE_OUTPUT": str(exp.root),
+        "USER": os.environ.get("USER") or getpass.getuser(),
+    }
+    provenance.write_environment(exp, {**os.environ, **env})
+    provenance.write_jobid(exp, jobid or f"{socket.gethostname()}:{os.getpid()}")
+    provenance.log(exp, _turbine_log(intent, lead, exp, jobid))
+    journal = Journal(exp.journal)
+    journal.write(
+        "job_started",
+        upf=upf,
+        dflts=dflts,
+        procs=lead.layout.size,
+        restart=intent.old.id if intent.old else None,
+        version=__version__,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        jobid=jobid or None,
+        runs=len(intent.specs),
+    )
+    journal.flush()
+    return Experiment(exp, journal, held, env)
+
+
+def _absolute(value: str) -> str:
+    """A setting that names a file or folder, from where the user stands: RUNs have another working directory."""
+    return str(Path(value).absolute()) if Path(value).exists() else value
+
+
+def _turbine_log(intent: Intent, lead: Lead, exp: exps.Exp, jobid: str) -> dict[str, object]:
+    settings, layout = intent.settings, lead.layout
+    nodes = len(set(layout.workers.values()))
+    return {
+        "SCRIPT": sys.argv[0],
+        "JOB": jobid or "-",
+        "COMMAND": " ".join(sys.argv),
+        "TURBINE_OUTPUT": exp.root,
+        "HOSTNAME": socket.gethostname(),
+        "SUBMITTED": timestamp(),
+        "PROCS": layout.size,
+        "NODES": nodes,
+        "PPN": settings["PPN"].value,
+        "TURBINE_WORKERS": layout.size - 1,
+        "ADLB_SERVERS": 1,
+        "WALLTIME": settings["WALLTIME"].value or "-",
+        "STARTED": timestamp(),
+    }
+
+
+def timestamp() -> str:
+    """Now, local time, as the users' logs have it."""
+    return time.strftime("%Y-%m-%d %H:%M:%S")
+
+
+def to_run(intent: Intent) -> Sequence[tuple[RunSpec, Decision]]:
+    """The RUNs that are not skipped, in the UPF's order."""
+    pairs = zip(intent.specs, intent.decisions, strict=True)
+    return [(spec, decision) for spec, decision in pairs if decision.verdict != "skip"]

@@ -1,0 +1,31 @@
+"""What runs in the child processes for the UPF application: the checks before the job, and one RUN after another."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+from swiftpy.runtime.call import resolve
+
+
+def check(function: str, param_sets: list[dict[str, Any]], data_dir: str | None) -> list[tuple[int, str]]:
+    """What is wrong with the parameter sets: (index, message), as the `check` beside the runner answers.
+
+    A module that offers no `check` has no complaints; a runner that cannot be found is a complaint about the first.
+    """
+    try:
+        resolve(function)
+    except (ImportError, AttributeError, TypeError) as error:
+        return [(0, f"--task {function}: {error}")]
+    offer = getattr(importlib.import_module(function.partition(":")[0]), "check", None)
+    return [] if offer is None else list(offer(param_sets, data_dir))
+
+
+def run_one(function: str, params: dict[str, Any]) -> dict[str, Any]:
+    """Run one RUN in its directory, which is made here, so that a full disk costs this RUN alone."""
+    Path(params["instance_directory"]).mkdir(parents=True, exist_ok=True)
+    value = resolve(function)(params)
+    if not isinstance(value, dict) or value.get("status") not in ("ok", "skip"):
+        raise TypeError(f"{function} returned {value!r}: a dict with status ok or skip was expected")
+    return value

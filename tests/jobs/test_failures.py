@@ -1,0 +1,98 @@
+"""RUNs that die in every way, in one job: each costs itself alone, and a restart runs them alone."""
+
+import re
+
+from job import journal, processes_in
+
+WAYS = {
+    "raise": "RuntimeError: the model does not like this drug",
+    "exit": "its process exited with code 3",
+    "segfault": "SIGSEGV",
+    "hang": "time limit of 2 s",
+    "kill": "SIGKILL",
+    "memory": "MemoryError",
+}
+
+
+def test_six_ways_to_die_cost_six_runs(workplace):
+    runs = [{"id": f"GOOD{i}"} for i in range(3)]
+    runs[1:1] = [{"id": way.upper(), "do": way, **({"timeout": 2} if way == "hang" else {})} for way in WAYS]
+    workplace.write(runs)
+    result = workplace.run("--retries", "0", procs=4)
+    assert result.returncode == 3, result.stdout + result.stderr
+    exp = workplace.exp(0)
+    events = journal(exp)
+    done = {e["id"] for e in events if e["event"] == "run_done"}
+    assert done == {"GOOD0", "GOOD1", "GOOD2"}
+    failed = {e["id"]: e for e in events if e["event"] == "run_failed"}
+    for way, reason in WAYS.items():
+        event = failed[way.upper()]
+        assert event["final"] and reason in event["message"]
+        assert event["rank"] in (1, 2, 3) and event["host"]
+        log = (exp / event["log"]).read_text()
+        assert f"of {way.upper()}\n" in log, "the RUN's last output is in the log that is named"
+        line = next(line for line in result.stdout.splitlines() if line.startswith(f"{way.upper()} failed:"))
+        assert reason in line and event["log"] in line and f"rank {event['rank']} on" in line
+    assert 'raise RuntimeError("the model does not like this drug")' in (exp / failed["RAISE"]["log"]).read_text()
+    assert "Segmentation fault" in (exp / failed["SEGFAULT"]["log"]).read_text()
+    assert processes_in(workplace.root) == []
+
+    before = snapshot(exp)
+    workplace.write([{"id": run["id"]} for run in runs], name="mended.json")
+    plan = workplace.run("--restart", "EXP000", "--plan", upf="mended.json").stdout
+    assert len(re.findall(r"^GOOD\d +skip ", plan, re.M)) == 3
+    assert len(re.findall(r"^[A-Z]+ +(new|resume) ", plan, re.M)) == 6, plan
+    assert workplace.exps() == [exp]
+    result = workplace.run("--restart", "EXP000", upf="mended.json")
+    assert result.returncode == 0, result.stdout + result.stderr
+    started = {e["id"] for e in journal(workplace.exp(1)) if e["event"] == "run_started"}
+    assert started == {way.upper() for way in WAYS}
+    assert all(workplace.epochs(1, run["id"]) == [1, 2, 3] for run in runs)
+    assert snapshot(exp) == before
+
+
+def snapshot(exp):
+    return {p.relative_to(exp): (p.read_bytes(), p.stat().st_mtime_ns) for p in exp.rglob("*") if p.is_file()}
+
+
+def test_a_retry_succeeds_and_goes_on_from_the_checkpoint(workplace, tmp_path):
+    """Dies in epoch 3 whenever there is no second attempt: the file that it leaves tells the attempts apart."""
+    model = tmp_path / "once_baseline_keras2.py"
+    model.write_text(
+        "from toy_baseline_keras2 import *\nimport toy_baseline_keras2 as toy\n"
+        "def run(params):\n"
+        "    first = not Path('tried').exists()\n    Path('tried').touch()\n"
+        "    return toy.run({**params, 'at': 3, 'do': 'exit' if first else 'train'})\n"
+    )
+    workplace.write([{"id": "A", "model_name": "once"}])
+    result = workplace.run(procs=2, MODEL_PYTHON_SCRIPT=str(model), PYTHONPATH=workplace.env["MODEL_PYTHON_DIR"])
+    assert result.returncode == 0, result.stdout + result.stderr
+    kinds = [(e["event"], e.get("final")) for e in journal(workplace.exp(0)) if e["event"].startswith("run_")]
+    assert kinds == [("run_started", None), ("run_failed", False), ("run_started", None), ("run_done", None)]
+    assert workplace.epochs(0, "A") == [1, 2, 3]
+
+
+def test_the_persistent_child_is_reused_and_replaced_only_after_a_failure(workplace, tmp_path):
+    model = tmp_path / "pid_baseline_keras2.py"
+    model.write_text(
+        "import os\nfrom toy_baseline_keras2 import *\nimport toy_baseline_keras2 as toy\n"
+        "def run(params):\n    Path('pid').write_text(str(os.getpid()))\n    return toy.run(params)\n"
+    )
+    runs = [{"id": "A"}, {"id": "B"}, {"id": "C", "do": "raise"}, {"id": "D"}, {"id": "E"}]
+    workplace.write(runs, {"model_name": "pid"})
+    workplace.run(
+        "--retries",
+        "0",
+        procs=2,
+        MODEL_PYTHON_SCRIPT=str(model),
+        PYTHONPATH=workplace.env["MODEL_PYTHON_DIR"],
+    )
+    pids = [(workplace.exp(0) / "run" / run["id"] / "pid").read_text() for run in runs]
+    assert pids[0] == pids[1] == pids[2] != pids[3] == pids[4]
+
+
+def test_inline_runs_in_the_rank(workplace):
+    workplace.write([{"id": "A"}, {"id": "B", "do": "raise"}])
+    result = workplace.run("--inline", "--retries", "0", procs=2)
+    assert result.returncode == 3
+    assert workplace.epochs(0, "A") == [1, 2, 3]

@@ -1,0 +1,100 @@
+"""Input that cannot work: every problem named with file and line, exit code 2, and nothing created."""
+
+import json
+
+import pytest
+
+
+def refused(result, workplace):
+    assert result.returncode == 2, result.stdout + result.stderr
+    assert workplace.exps() == []
+    assert "Traceback" not in result.stdout + result.stderr
+    return result.stderr.splitlines()
+
+
+def test_all_problems_at_once(workplace):
+    workplace.write(
+        [
+            '{"id": "A"}',
+            '{"id": "B",}',
+            '{"id": "A"}',
+            '{"index": 1}',
+            '{"id": "../x"}',
+            '{"id": "a/b"}',
+            '{"id": "a\\u0000b"}',
+            '{"id": 7}',
+            '{"id": "N", "x": NaN}',
+        ]
+    )
+    lines = refused(workplace.run(), workplace)
+    assert [line.split(":")[1] for line in lines] == ["2", "3", "4", "5", "6", "7", "8", "9"]
+    assert all(line.startswith("upf.json:") for line in lines)
+    assert "line 1" in lines[1]
+
+
+def test_what_only_the_model_runner_knows(workplace):
+    workplace.write(
+        [
+            '{"id": "A", "model_name": "nosuch"}',
+            '{"id": "B", "pre_module": "nosuch"}',
+            '{"id": "C", "epochs": "x"}',
+        ]
+    )
+    lines = refused(workplace.run(), workplace)
+    assert [line.split(":")[1] for line in lines] == ["1", "2", "3"]
+    assert "nosuch" in lines[0] and "nosuch" in lines[1] and "epochs" in lines[2]
+
+
+def test_missing_files_and_bad_defaults(workplace):
+    workplace.write(["{}"])
+    (workplace.root / "upf.json").unlink()
+    (workplace.root / "dflts.json").write_text('{\n  "epochs": 3,\n  "epochs": 4\n}')
+    lines = refused(workplace.run(), workplace)
+    assert any("upf.json" in line for line in lines)
+    assert any(line.startswith("dflts.json:3: ") for line in lines)
+
+
+@pytest.mark.parametrize("content", ["\ufeff", "\r\n", "# only a comment\n"])
+def test_legal_oddities_run(workplace, content):
+    head = "\ufeff" if content == "\ufeff" else "# a comment\n"
+    end = "\r\n" if content == "\r\n" else "\n"
+    big = json.dumps({"id": "BIG", "note": "x#y" * 350_000})
+    text = head + '{"id": "A#1"}   # a remark' + end + end + big + end
+    (workplace.root / "upf.json").write_bytes(text.encode())
+    (workplace.root / "dflts.json").write_text('{"epochs": 1}')
+    result = workplace.run(procs=2)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert workplace.epochs(0, "A#1") == workplace.epochs(0, "BIG") == [1]
+
+
+def test_one_process_is_not_enough(workplace):
+    workplace.write(['{"id": "A"}'])
+    lines = refused(workplace.run(procs=1), workplace)
+    assert "mpiexec -n" in lines[-1]
+
+
+def test_an_exp_name_that_is_taken(workplace):
+    workplace.write(['{"id": "A"}'])
+    assert workplace.run(procs=2, EXPID="MINE").returncode == 0
+    result = workplace.run(procs=2, EXPID="MINE")
+    assert result.returncode == 2 and "MINE" in result.stderr
+    assert [exp.name for exp in workplace.exps()] == ["MINE"]
+
+
+def test_restart_that_would_change_the_science_is_refused(workplace):
+    workplace.write(['{"id": "A", "epochs": 3}', '{"id": "B", "seed": 3}'])
+    assert workplace.run().returncode == 0
+    workplace.write(['{"id": "A", "epochs": 5}', '{"id": "B", "seed": 4}'])
+    result = workplace.run("--restart", "EXP000")
+    assert result.returncode == 2 and len(workplace.exps()) == 1
+    assert result.stderr.startswith("upf.json:2: ") and "seed" in result.stderr
+    assert workplace.run("--restart", "EXP000", "--fresh").returncode == 0
+    assert workplace.epochs(1, "A") == [1, 2, 3, 4, 5]
+    assert workplace.epochs(1, "B") == [1, 2, 3]
+
+
+def test_help_and_usage(workplace):
+    workplace.write(["{}"])
+    result = workplace.run("--help")
+    assert result.returncode == 0 and result.stdout.count("example:") == 1
+    assert "--nonsense" in "".join(refused(workplace.run("--nonsense"), workplace))

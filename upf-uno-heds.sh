@@ -1,0 +1,82 @@
+#!/usr/bin/env bash
+# Run the HED workflow: one training of Uno for each line of UPF, merged over DFLTS.
+#
+#   ./upf-uno-heds.sh SITE [UPF [DFLTS [EXP]]] [OPTIONS]
+#   ./upf-uno-heds.sh local                            a demo on made-up data
+#   ./upf-uno-heds.sh local UPF DFLTS                  your RUNs
+#   ./upf-uno-heds.sh local UPF DFLTS EXP003           go on with a killed EXP
+#   ./upf-uno-heds.sh local UPF DFLTS --plan           only say what would be done
+#
+# OPTIONS are those of `python -m swiftpy.upf --help`.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+
+names="DATA_SOURCE CANDLE_DATA_DIR MODEL_NAME MODEL_PYTHON_DIR MODEL_PYTHON_SCRIPT CANDLE_DEFAULT_MODEL_FILE
+       MODEL_RETURN BENCHMARK_TIMEOUT EXPID PROCS PPN QUEUE PROJECT WALLTIME"
+unset_before=""
+for name in $names; do
+    [ -n "${!name:-}" ] || unset_before="$unset_before $name"
+done
+
+# ---- Settings: edit these, or set them in your environment, which takes precedence -------------------------------
+
+# The preprocessed IMPROVE data set: a directory with rsp_merged, ge_merged_data, md_merged_data (.parquet)
+: "${DATA_SOURCE:=}"
+# EXP directories are made in $CANDLE_DATA_DIR/$MODEL_NAME/Output
+: "${CANDLE_DATA_DIR:=out}"
+: "${MODEL_NAME:=unorun}"
+
+. "$here/cfg-sys-1.sh"
+
+# ------------------------------------------------------------------------------------------------------------------
+
+usage() {
+    sed -n '2,/^set -eu/ s/^# \{0,1\}//p' "$0" | sed '$d'
+}
+
+case ${1:-} in
+    "" | -h | --help) usage; [ $# -gt 0 ]; exit ;;
+esac
+site=$1
+shift
+positional=()
+while [ $# -gt 0 ] && [ "${1#-}" = "$1" ]; do
+    positional+=("$1")
+    shift
+done
+set -- "$@"
+if [ ${#positional[@]} -gt 3 ]; then
+    usage >&2
+    exit 2
+fi
+
+"$here/scripts/setup-venv" local
+python=$here/.venv/bin/python
+
+if [ ${#positional[@]} -eq 0 ]; then
+    # The demo: 8 drugs are left out one after another, on made-up data.
+    demo=${DEMO_DIR:-$PWD/demo}
+    DATA_SOURCE=$demo/data
+    export TMP_ORIGINAL=$demo/original
+    "$python" -m hed.synthetic "$DATA_SOURCE"
+    positional=("$demo/upf-8.json" "$demo/dflts.json")
+    [ -e "${positional[0]}" ] || "$python" -m hed.gen_jsons 8 "${positional[0]}"
+    [ -e "${positional[1]}" ] || cp "$here/hed/demo-dflts.json" "${positional[1]}"
+fi
+
+from_script=""
+for name in $unset_before; do
+    [ -z "${!name:-}" ] || from_script="$from_script $name"
+done
+for name in $names; do
+    [ -z "${!name:-}" ] || export "${name?}"
+done
+export SWIFTPY_SCRIPT_SETTINGS=$from_script
+
+arguments=("${positional[@]:0:2}")
+[ ${#positional[@]} -lt 3 ] || arguments+=(--restart "${positional[2]}")
+[ ! -t 1 ] || arguments+=(--progress bar)
+if [ -n "${DATA_SOURCE:-}" ]; then
+    arguments+=(--hook hooks.leader:stage_data)
+fi
+exec "$python" -m swiftpy.sites "$site" "${arguments[@]}" --summary analysis.runs:print_table "$@"
