@@ -128,12 +128,14 @@ def run(application: Application) -> int:
         return application.failed(reasons) if world.rank == SERVER else 0
     if world.rank != SERVER:
         Worker(world.transport, _executor(world, spec, spawner, output), lambda: stop.reason).run()
+        world.broadcast(None)  # asleep until rank 0 has finished, which inside MPI_Finalize would cost a core
         return 0
     server = Server(world.transport, Scheduler(layout.workers), application, stop, spec.grace, time.monotonic)
     clean = server.run(application.tasks())
     code = application.finish()
     if not clean:
         world.transport.abort(code)
+    world.broadcast(None)
     return code
 
 

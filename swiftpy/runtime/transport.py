@@ -29,12 +29,12 @@ class Backoff:
     """Pauses between polls: yields for 100 us, then sleeps for longer and longer, up to `longest` seconds.
 
     A waiting rank must not spin, because a TensorFlow worker needs the core; nor may it block inside MPI, where
-    MPICH spins. At 5 ms a wait costs about 0.5 % of a core.
+    MPICH spins. At 20 ms a wait costs 0.3 to 0.6 % of a core (benchmarks/idle.py).
     """
 
     SPIN = 100e-6
 
-    def __init__(self, longest: float = 5e-3) -> None:
+    def __init__(self, longest: float = 20e-3) -> None:
         self._longest = longest
         self.reset()
 

@@ -1,0 +1,142 @@
+"""What can be known of parameter sets before anything starts: names, types, and what modules check."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from model_runner import monitors, resolve
+from model_runner.errors import RunError
+from model_runner.isolation import isolated
+from model_runner.params import find_config, with_paths
+
+Problem = tuple[int, str]
+
+# What a module has to have to be used for the parameter that names it.
+_FUNCTIONS = {"pre_module": "pre_run", "post_module": "post_run"}
+
+
+def check(param_sets: Sequence[Mapping[str, Any]], data_dir: str | None) -> list[Problem]:
+    """All problems of `param_sets`, as (index into them, one line); nothing is created.
+
+    `data_dir` is DATA_SOURCE. A pre module or a model may offer `check(param_sets, data_dir)` of its own; it
+    is called once, with the sets that use it. Models are imported only if their source has such a function:
+    many load TensorFlow.
+    """
+    work_dir = Path.cwd()
+    problems: list[Problem] = []
+    sets: dict[int, dict[str, Any]] = {}
+    with isolated(resolve.own_directories(work_dir), work_dir):
+        for i, params in enumerate(param_sets):
+            problems += [(i, text) for text in _wrong_values(params)]
+            try:
+                sets[i] = with_paths(params, work_dir)
+            except RunError as error:
+                problems.append((i, str(error)))
+                sets[i] = dict(params)  # its names are checked all the same
+        for key in ("pre_module", "post_module"):
+            for (name,), indices in _users(sets, key):
+                problems += _check_module(key, name, {i: sets[i] for i in indices}, work_dir, data_dir)
+        for (name, framework), indices in _users(sets, "model_name", "framework"):
+            users = {i: sets[i] for i in indices}
+            problems += _check_model(name, framework or "keras", users, work_dir, data_dir)
+    return sorted((i, " ".join(text.split())) for i, text in problems)
+
+
+def _wrong_values(params: Mapping[str, Any]) -> Iterator[str]:
+    """Values of parameters that every model knows, or that this package uses itself."""
+    for key, (fits, expected) in _EXPECTED.items():
+        if key in params and not fits(params[key]):
+            yield f"{key} must be {expected}, not {params[key]!r}"
+    if not params.get("model_name"):
+        yield "model_name is missing: set MODEL_NAME"
+
+
+def _positive_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _interval(value: Any) -> bool:
+    try:
+        monitors.interval(value)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _name(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+_EXPECTED: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "epochs": (_positive_int, "a positive integer"),
+    "batch_size": (_positive_int, "a positive integer"),
+    "timeout": (_number, "a number of seconds (-1 for none)"),
+    "framework": (lambda value: value in ("keras", "pytorch"), "keras or pytorch"),
+    "pre_module": (_name, "the name of a module"),
+    "post_module": (_name, "the name of a module"),
+    **dict.fromkeys(monitors.KEYS, (_interval, "a number of seconds (0 is off)")),
+}
+
+
+def _users(sets: Mapping[int, Mapping[str, Any]], *keys: str) -> list[tuple[tuple[Any, ...], list[int]]]:
+    """Distinct values of `keys` (the first one a name), and the indices of the sets that have them."""
+    users: dict[tuple[Any, ...], list[int]] = {}
+    for i, params in sets.items():
+        if _name(params.get(keys[0])):
+            users.setdefault(tuple(str(params.get(key, "")) for key in keys), []).append(i)
+    return list(users.items())
+
+
+def _check_module(
+    key: str, name: str, users: Mapping[int, dict[str, Any]], work_dir: Path, data_dir: str | None
+) -> list[Problem]:
+    try:
+        module = resolve.load(resolve.find_module(name, work_dir))
+    except RunError as error:
+        return [(i, f"{key}: {error}") for i in users]
+    except Exception as error:
+        return [(i, f"{key} {name!r} cannot be imported: {error!r}") for i in users]
+    if not hasattr(module, _FUNCTIONS[key]):
+        return [(i, f"{key} {name!r} ({module.__file__}) has no function {_FUNCTIONS[key]}()") for i in users]
+    if key == "pre_module" and hasattr(module, "check"):
+        return _ask(module.check, name, users, data_dir)
+    return []
+
+
+def _check_model(
+    name: str, framework: str, users: Mapping[int, dict[str, Any]], work_dir: Path, data_dir: str | None
+) -> list[Problem]:
+    try:
+        found = resolve.find_model(name, framework, work_dir)
+    except RunError as error:
+        return [(i, str(error)) for i in users]
+    problems = []
+    for i, params in users.items():
+        try:
+            find_config(params, work_dir, Path(found.file).parent)
+        except RunError as error:
+            problems.append((i, str(error)))
+    source = Path(found.file)
+    if source.suffix == ".py" and re.search(r"^def check\(", source.read_text(encoding="utf-8"), re.MULTILINE):
+        try:
+            module = resolve.load(found)
+        except Exception as error:
+            return problems + [(i, f"model {name!r} cannot be imported: {error!r}") for i in users]
+        problems += _ask(module.check, name, users, data_dir)
+    return problems
+
+
+def _ask(
+    module_check: Callable[..., Any], name: str, users: Mapping[int, dict[str, Any]], data_dir: str | None
+) -> list[Problem]:
+    """A module's own check; its indices, into the sets it was given, become indices into all."""
+    indices = list(users)
+    try:
+        return [(indices[i], str(text)) for i, text in module_check(list(users.values()), data_dir)]
+    except Exception as error:
+        return [(i, f"check() of {name} failed: {error!r}") for i in indices]

@@ -1,0 +1,141 @@
+"""The parameters of one RUN: the rules for their values, and the model's own defaults below them."""
+
+import ast
+import configparser
+import inspect
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from model_runner.errors import RunError
+
+_INT_LISTS = ("dense", "dense_feature_layers")
+_PATH_ENDINGS = ("_dir", "_directory", "_file", "_path")
+# Names, although they may look like numbers: a RUN may be called "001 002".
+_NAMES = ("id", "run_id", "experiment_id", "model_name")
+
+
+def apply_rules(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Apply CANDLE's rules for values; applying them again changes nothing.
+
+    `dense`, `dense_feature_layers` become lists of int; `cell_features` a list of one; a string of numbers
+    with spaces a list (int, or float if the first has a dot or one is no integer); environment variables and
+    `~` in paths are expanded.
+    """
+    return {key: _rule(key, value) for key, value in params.items()}
+
+
+def _rule(key: str, value: Any) -> Any:
+    if key in _INT_LISTS:
+        items = value.split() if isinstance(value, str) else value
+        try:
+            return [int(item) for item in (items if isinstance(items, (list, tuple)) else [items])]
+        except (TypeError, ValueError):
+            raise RunError(f"{key} must be a list of integers, not {value!r}") from None
+    if key == "cell_features":
+        return value if isinstance(value, list) else [value]
+    if not isinstance(value, str) or key in _NAMES:
+        return value
+    if key == "save" or key.endswith(_PATH_ENDINGS):
+        expanded = os.path.expandvars(value)
+        return str(Path(expanded).expanduser()) if expanded.startswith("~") else expanded
+    return _number_list(value)
+
+
+def _number_list(text: str) -> str | list[int] | list[float]:
+    words = text.split()
+    if len(words) < 2:
+        return text
+    try:
+        return [int(word) for word in words]
+    except ValueError:
+        pass
+    try:
+        return [float(word) for word in words]
+    except ValueError:
+        return text  # "2 layers" begins with a number, but is a text
+
+
+def with_paths(params: Mapping[str, Any], work_dir: Path) -> dict[str, Any]:
+    """Apply the rules, and make `input_dir` absolute.
+
+    The user wrote it for the directory of the submission, but the RUN has one of its own.
+    """
+    ruled = apply_rules(params)
+    if ruled.get("input_dir"):
+        ruled["input_dir"] = str(work_dir / ruled["input_dir"])
+    return ruled
+
+
+def complete(params: Mapping[str, Any], work_dir: Path) -> dict[str, Any]:
+    """The parameters as the pre module sees them: rules applied, `framework` and `save` filled in."""
+    return {
+        "framework": "keras",
+        "save": f"{params['instance_directory']}/output",
+        **with_paths(params, work_dir),
+    }
+
+
+def model_defaults(module: ModuleType, params: Mapping[str, Any], work_dir: Path) -> dict[str, Any]:
+    """The model's own defaults: its `initialize_parameters()` and the INI file of the user, where there are
+    any.
+
+    The file goes to `initialize_parameters` as `default_model` if the model takes that, and is read here
+    otherwise.
+    """
+    config = find_config(params, work_dir, Path(getattr(module, "__file__", None) or ".").parent)
+    initialize = getattr(module, "initialize_parameters", None)
+    if initialize is None:
+        return read_config(config) if config else {}
+    if config and _accepts(initialize, "default_model"):
+        defaults, config = initialize(default_model=str(config)), None
+    else:
+        defaults = initialize()
+    if defaults is None:
+        raise RunError(f"initialize_parameters() of {module.__name__} returned None; it must return the parameters")
+    return {**defaults, **(read_config(config) if config else {})}
+
+
+def _accepts(function: Any, keyword: str) -> bool:
+    taken = inspect.signature(function).parameters
+    return keyword in taken or any(p.kind is inspect.Parameter.VAR_KEYWORD for p in taken.values())
+
+
+def find_config(params: Mapping[str, Any], work_dir: Path, model_dir: Path | None) -> Path | None:
+    """The INI file of model defaults: `config_file`, else CANDLE_DEFAULT_MODEL_FILE; None when neither is
+    set.
+
+    A relative name is looked for in the working directory, in MODEL_PYTHON_DIR and beside the model.
+    Raises RunError where it is in none of them.
+    """
+    named = params.get("config_file") or os.environ.get("CANDLE_DEFAULT_MODEL_FILE")
+    if not named:
+        return None
+    name = Path(os.path.expandvars(named)).expanduser()
+    python_dir = os.environ.get("MODEL_PYTHON_DIR")
+    places = [work_dir, *([work_dir / python_dir] if python_dir else []), *([model_dir] if model_dir else [])]
+    for place in places:
+        if (place / name).is_file():
+            return place / name
+    raise RunError(f"no such file of model defaults: {name} (set config_file or CANDLE_DEFAULT_MODEL_FILE to one)")
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Read an INI file of model defaults: values are Python literals, else plain text; later sections win."""
+    parser = configparser.ConfigParser(interpolation=None, strict=False, default_section="\0")
+    parser.optionxform = str  # type: ignore[assignment,method-assign]  # keys keep their case
+    try:
+        # Lines above the first heading (or a file without any) belong to a section of their own.
+        parser.read_string("[top]\n" + path.read_text(encoding="utf-8-sig"), source=str(path))
+    except configparser.Error as error:
+        raise RunError(f"not an INI file of model defaults: {error}".replace("\n", " ")) from None
+    return {key: _value(text) for section in parser.sections() for key, text in parser.items(section)}
+
+
+def _value(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text

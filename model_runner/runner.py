@@ -1,0 +1,173 @@
+"""One RUN from its parameters to its results, in the order that CANDLE Supervisor's model_runner set.
+
+chdir to the RUN directory, stop.marker, pre module, rank.txt, parameters.txt, monitors, model, result.txt,
+history.txt, post module. What a model raises is raised again: only that RUN is lost.
+"""
+
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from model_runner import keras_state, resolve
+from model_runner.errors import RunError
+from model_runner.isolation import isolated, seed_random
+from model_runner.monitors import monitored
+from model_runner.params import apply_rules, complete, model_defaults
+from model_runner.results import (
+    RUN_EXCEPTION,
+    ModelResult,
+    Outcome,
+    read_outcome,
+    read_stop_marker,
+    write_file,
+    write_parameters,
+    write_results,
+    write_stop_marker,
+)
+
+log = logging.getLogger("RUNNER")
+
+
+def run_model(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Run one model with one set of parameters in `params["instance_directory"]`, which exists.
+
+    Returns `{"status": "ok" or "skip", "reason", "epochs": completed in total or None, "result": text of
+    result.txt, "stopped_early"}`, fit for JSON. Raises what the model raised; RunError for mistakes in the
+    parameters, for a pre or post module that answers ERROR, and for a module that calls exit().
+    """
+    work_dir = Path.cwd()
+    with isolated(resolve.own_directories(work_dir), work_dir):
+        sys.argv = ["model_runner"]  # CANDLE's initialize_parameters() parses the command line of its process
+        _log_to_stdout()
+        try:
+            return _run(complete(params, work_dir), work_dir)
+        except SystemExit as exit_:
+            raise RunError(f"the RUN called exit({exit_.code!r})") from exit_
+        finally:
+            sys.stdout.flush()
+
+
+def _log_to_stdout() -> None:
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(
+        logging.Formatter("%(asctime)s %(name)s %(levelname)-5s %(message)s", datefmt="%Y-%m-%d %H:%M:%S")
+    )
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+
+
+def _run(params: dict[str, Any], work_dir: Path) -> dict[str, Any]:
+    directory = Path(params["instance_directory"])
+    os.chdir(directory)
+    if (directory / "stop.marker").exists():
+        return _skipped("STOP_MARKER", directory)
+    _forget_failure(directory)
+    if _pre_run(params, work_dir) is ModelResult.SKIP:
+        return _skipped(f"pre_run() of {params['pre_module']} returned SKIP", directory)
+    os.chdir(directory)  # a pre module may have gone elsewhere
+    write_file(directory / "rank.txt", os.environ.get("ADLB_RANK_SELF", "0") + "\n")
+    try:
+        outcome = _run_model(params, directory, work_dir)
+    except BaseException:
+        write_results(directory, Outcome(RUN_EXCEPTION))
+        raise
+    write_results(directory, outcome)
+    print(f"IMPROVE_RESULT {outcome.result}")
+    _post_run(params, outcome, work_dir)
+    # Last, for a RUN with a stop.marker is skipped by every restart: its post module must be done by then.
+    if outcome.stopped_early:
+        write_stop_marker(directory, outcome)
+    return {
+        "status": "ok",
+        "reason": "",
+        "epochs": outcome.epochs,
+        "result": outcome.result,
+        "stopped_early": outcome.stopped_early,
+    }
+
+
+def _skipped(reason: str, directory: Path) -> dict[str, Any]:
+    log.info("SKIP: %s", reason)
+    result = directory / "result.txt"
+    return {
+        "status": "skip",
+        "reason": reason,
+        "epochs": read_stop_marker(directory),
+        "result": result.read_text(encoding="utf-8").strip() if result.exists() else "",
+        "stopped_early": (directory / "stop.marker").exists(),
+    }
+
+
+def _forget_failure(directory: Path) -> None:
+    """Pre modules take a result.txt for a RUN that is done; that of a failed attempt is not."""
+    result = directory / "result.txt"
+    if result.exists() and result.read_text(encoding="utf-8").strip() == RUN_EXCEPTION:
+        result.unlink()
+
+
+def _load(params: Mapping[str, Any], key: str, work_dir: Path) -> ModuleType | None:
+    if not params.get(key):
+        return None
+    found = resolve.find_module(params[key], work_dir)
+    log.info("%s: %s", key, found)
+    return resolve.load(found)
+
+
+def _pre_run(params: dict[str, Any], work_dir: Path) -> ModelResult:
+    module = _load(params, "pre_module", work_dir)
+    return ModelResult.SUCCESS if module is None else _answer("pre_run", module.pre_run(params))
+
+
+def _post_run(params: dict[str, Any], outcome: Outcome, work_dir: Path) -> None:
+    module = _load(params, "post_module", work_dir)
+    if module is None:
+        return
+    output_map = {"result": outcome.result, "history": outcome.history, "epochs": outcome.epochs}
+    answer = module.post_run(params, output_map)
+    if answer is not None:
+        _answer("post_run", answer)
+
+
+def _answer(function: str, answer: Any) -> ModelResult:
+    """Our ModelResult or another one with the same numbers, as third-party modules bring along."""
+    try:
+        result = ModelResult(getattr(answer, "value", answer))
+    except ValueError:
+        raise RunError(f"{function}() returned {answer!r}; it must return a ModelResult") from None
+    if result is ModelResult.ERROR:
+        raise RunError(f"{function}() returned ERROR")
+    return result
+
+
+def _run_model(params: Mapping[str, Any], directory: Path, work_dir: Path) -> Outcome:
+    """Load the model, complete its parameters, run it."""
+    found = resolve.find_model(params["model_name"], params["framework"], work_dir)
+    log.info("model: %s", found)
+    module = resolve.load(found)
+    full = apply_rules({**model_defaults(module, params, work_dir), **params})
+    write_parameters(directory, {**full, "model_file": found.file})
+    seed = full.get("rng_seed", full.get("seed"))
+    if seed is not None:
+        seed_random(int(seed))
+    caller = "run_pytorch" if full["framework"] == "pytorch" else "run_tensorflow"
+    log.info("%s(): pkg.run() ...", caller)
+    try:
+        with monitored(full, directory):
+            returned = module.run(full)
+    finally:
+        # A model that reuses its compiled network from RUN to RUN says so; it clears the session itself when
+        # needed.
+        if not getattr(module, "KEEPS_SESSION", False):
+            keras_state.clear_session()
+    log.info("%s(): pkg.run() done.", caller)
+    os.chdir(directory)
+    epochs = full.get("epochs")
+    outcome = read_outcome(returned, os.environ.get("MODEL_RETURN", "val_loss"), epochs and int(epochs))
+    if outcome.result == "nan":
+        log.warning("the model gave no number for MODEL_RETURN; its metrics: %s", list(outcome.history or ()))
+    return outcome

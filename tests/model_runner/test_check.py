@@ -1,0 +1,74 @@
+import sys
+
+from model_runner import check, compare
+
+
+def test_all_problems_with_their_index(models):
+    sets = [
+        {"model_name": "linreg", "timeout": -1, "perf_top": "5", "pre_module": "visited", "index": 0},
+        {"model_name": "linreg", "epochs": "10", "batch_size": 0, "framework": "jax", "perf_nvidia": "often"},
+        {"model_name": "nix", "pre_module": "hed_steup", "dense": "wide", "epochs": True},
+        {"model_name": "linreg", "pre_module": "visited", "post_module": "shared_helper", "index": 5},
+        {"pre_module": 5, "timeout": "1h"},
+        {"model_name": "linreg", "config_file": "nowhere.txt"},
+    ]  # fmt: skip
+    problems = check(sets, "/data")
+    assert [i for i, _ in problems] == [1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 4, 4, 4, 5]
+    texts = "\n".join(f"{i} {line}" for i, line in problems)
+    assert len(texts.splitlines()) == len(problems)
+    for line in (
+        "1 epochs must be a positive integer, not '10'",
+        "1 batch_size must be a positive integer, not 0",
+        "1 framework must be keras or pytorch, not 'jax'",
+        "1 perf_nvidia must be a number of seconds (0 is off), not 'often'",
+        "2 no module for model 'nix'",
+        "2 pre_module: no module 'hed_steup'",
+        "2 dense must be a list of integers, not 'wide'",
+        "3 index 5 is too large in /data",
+        f"3 post_module 'shared_helper' ({models}/shared_helper.py) has no function post_run()",
+        "4 timeout must be a number of seconds (-1 for none), not '1h'",
+        "4 pre_module must be the name of a module, not 5",
+        "4 model_name is missing",
+        "5 no such file of model defaults: nowhere.txt",
+    ):
+        assert line in texts
+    assert "linreg_train_improve" not in sys.modules
+
+
+def test_a_check_that_fails_is_a_problem_of_its_sets(models):
+    sets = [{"model_name": "linreg"}, {"model_name": "linreg", "pre_module": "visited", "index": 0}]
+    assert check(sets, "broken") == [(1, "check() of visited failed: OSError('cannot read the tables')")]
+
+
+def test_model_with_a_check_of_its_own_and_module_that_cannot_be_imported(monkeypatch, tmp_path):
+    monkeypatch.setenv("MODEL_PYTHON_DIR", str(tmp_path))
+    (tmp_path / "picky_train_improve.py").write_text("def check(sets, data_dir):\n    return [(0, 'no')]\n")
+    (tmp_path / "broken.py").write_text("import no_such_thing\n")
+    sets = [{"model_name": "picky"}, {"model_name": "picky", "pre_module": "broken"}]
+    problems = check(sets, None)
+    assert problems[0] == (0, "no") and len(problems) == 2
+    assert problems[1][0] == 1 and "'broken' cannot be imported: ModuleNotFoundError" in problems[1][1]
+
+
+OLD = {"id": "R1", "epochs": 10, "alpha": 6, "dense": "100 50", "input_dir": "/a", "pre_module": "hed_setup"}
+
+
+def test_compare_skips_resumes_or_refuses():
+    done = {"status": "ok", "epochs": 10, "stopped_early": False}
+    elsewhere = {"input_dir": "/b", "timeout": 60, "perf_top": 5, "ckpt_keep_limit": 9, "run_id": "R1"}
+    same = {**OLD, **elsewhere, "dense": [100, 50], "pre_module": "hed.hed_setup"}
+    assert compare(OLD, same, done)[0] == "skip"
+    assert compare(OLD, same, None)[0] == "resume"
+    assert compare(OLD, {**OLD, "epochs": 20}, done) == ("resume", "epochs 10 -> 20")
+    assert compare(OLD, {**OLD, "epochs": 20}, None)[0] == "resume"
+    assert compare(OLD, {**OLD, "epochs": 20}, {**done, "stopped_early": True})[0] == "skip"
+    assert compare(OLD, {**OLD, "epochs": 5}, done) == ("refuse", "parameters differ: epochs 10 -> 5")
+    verdict, reason = compare(OLD, {**OLD, "epochs": 20, "alpha": 2, "rng_seed": 1, "pre_module": "mine"}, None)
+    assert verdict == "refuse"
+    for change in (
+        "alpha 6 -> 2",
+        "epochs 10 -> 20",
+        "rng_seed (not set) -> 1",
+        "pre_module 'hed_setup' -> 'mine'",
+    ):
+        assert change in reason

@@ -1,0 +1,87 @@
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model_runner.errors import RunError
+from model_runner.params import apply_rules, complete, read_config
+from model_runner.results import write_parameters
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "ruled"),
+    [
+        ("dense", "1000 500", [1000, 500]),
+        ("dense", ["7", 8], [7, 8]),
+        ("dense_feature_layers", 3, [3]),
+        ("cell_features", "rnaseq", ["rnaseq"]),
+        ("cell_features", ["rnaseq", "snps"], ["rnaseq", "snps"]),
+        ("sizes", "1 2  3", [1, 2, 3]),
+        ("rates", "1.0 2", [1.0, 2.0]),
+        ("rates", "1e-3 2e-3", [0.001, 0.002]),
+        ("activation", "relu", "relu"),
+        ("title", "2 layers", "2 layers"),
+        ("epochs", "10", "10"),
+        ("id", "001 002", "001 002"),
+        ("input_dir", "$WHERE/x", "/there/x"),
+        ("ckpt_directory", "~/ckpts", str(Path.home() / "ckpts")),
+        ("title", "$WHERE", "$WHERE"),
+        ("train_file", "https://host/a", "https://host/a"),
+    ],
+)
+def test_rules(monkeypatch, key, value, ruled):
+    monkeypatch.setenv("WHERE", "/there")
+    once = apply_rules({key: value})[key]
+    assert once == ruled and type(once) is type(ruled)
+    assert apply_rules({key: once})[key] == ruled
+
+
+def test_rules_name_the_wrong_value():
+    with pytest.raises(RunError, match="dense must be a list of integers, not 'a b'"):
+        apply_rules({"dense": "a b"})
+
+
+def test_complete_fills_in_and_makes_input_dir_absolute():
+    given = {"instance_directory": "/exp/run/R1", "input_dir": "data", "framework": "pytorch"}
+    full = complete(given, Path("/home/me"))
+    assert full == {**given, "input_dir": "/home/me/data", "save": "/exp/run/R1/output"}
+
+
+def test_defaults_file_without_heading_with_bom_and_odd_values(tmp_path):
+    file = tmp_path / "defaults.txt"
+    file.write_text(
+        "\ufeffEpochs = 3\npath = 'a:b=c%(x)s'\nlist = [1,\n  2]\n# note\nbare = no quotes\n"
+        "code = __import__('os').getcwd()\n[A]\nx=1\n[DEFAULT]\nx=None\n"
+    )
+    assert read_config(file) == {
+        "Epochs": 3,
+        "path": "a:b=c%(x)s",
+        "list": [1, 2],
+        "bare": "no quotes",
+        "code": "__import__('os').getcwd()",
+        "x": None,
+    }
+    file.write_text("not a setting\n")
+    with pytest.raises(RunError, match="not an INI file"):
+        read_config(file)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(params=st.dictionaries(st.from_regex(r"[A-Za-z_][A-Za-z0-9_.]*", fullmatch=True), json_values, max_size=5))
+def test_parameters_txt_reads_back_without_eval(params):
+    with tempfile.TemporaryDirectory() as directory:
+        write_parameters(Path(directory), {**params, "timeout": 5})
+        written = Path(directory, "parameters.txt")
+        assert read_config(written) == {**params, "timeout": 5}
+        quoted = [line.partition("=")[2] for line in written.read_text().splitlines()[1:-2]]
+    assert [text[0] for text, value in zip(quoted, params.values(), strict=True) if isinstance(value, str)] == [
+        "'" for value in params.values() if isinstance(value, str)
+    ]

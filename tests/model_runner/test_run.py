@@ -1,0 +1,174 @@
+"""One RUN: third-party models of every kind, the files and lines that scripts read, the order of things."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from model_runner.errors import RunError
+from model_runner.params import read_config
+
+
+def text(directory, name):
+    return (directory / name).read_text()
+
+
+def files(directory):
+    return sorted(path.name for path in directory.iterdir())
+
+
+def test_keras_style_leaves_the_files_and_lines_that_scripts_read(run, models, capsys):
+    answer, directory = run("linreg", rng_seed=5, dense="100 50", note="it's")
+    history = json.loads(text(directory, "history.txt"))
+    assert answer == {
+        "status": "ok",
+        "reason": "",
+        "epochs": 3,
+        "result": repr(history["val_loss"][-1]),
+        "stopped_early": False,
+    }
+    assert files(directory) == ["history.txt", "parameters.txt", "rank.txt", "result.txt"]
+    assert text(directory, "result.txt") == answer["result"] + "\n"
+    assert {name: len(values) for name, values in history.items()} == {"loss": 3, "val_loss": 3}
+    assert text(directory, "rank.txt") == "17\n"
+    lines = text(directory, "parameters.txt").splitlines()
+    assert lines[0] == "[Global Params]" and lines[-2:] == ["[Monitor Params]", "timeout=-1"]
+    expected = {"epochs=3", "dense=[100, 50]", "framework='keras'", f"save='{directory}/output'"}
+    assert expected | {r"note='it\'s'", f"model_file='{models}/linreg_train_improve.py'"} <= set(lines)
+    printed = capsys.readouterr().out.splitlines()
+    assert f"IMPROVE_RESULT {answer['result']}" in printed
+    stamped = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d RUNNER INFO  run_tensorflow\(\): pkg\.run\(\) "
+    assert [bool(re.fullmatch(stamped + end, line)) for line in printed for end in (r"\.\.\.", "done.")].count(
+        True
+    ) == 2
+
+
+@pytest.mark.parametrize("script", ["linreg_train_improve", "linreg_train_improve.py", "absolute"])
+def test_model_python_script_is_a_module_or_a_file(run, models, monkeypatch, script):
+    monkeypatch.setenv(
+        "MODEL_PYTHON_SCRIPT", str(models / "linreg_train_improve.py") if script == "absolute" else script
+    )
+    if script == "absolute":
+        monkeypatch.delenv("MODEL_PYTHON_DIR")
+    _, directory = run("whatever")
+    assert f"model_file='{models}/linreg_train_improve.py'" in text(directory, "parameters.txt")
+
+
+def test_the_working_directory_and_relative_entries_are_on_the_python_path(run, models, monkeypatch, tmp_path):
+    monkeypatch.delenv("MODEL_PYTHON_DIR")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend("relative")
+    Path("relative").mkdir()
+    shutil.copy(models / "torchy_baseline_pytorch.py", "homely_baseline_pytorch.py")
+    shutil.copy(models / "visited.py", "relative/visited_too.py")
+    assert run("homely", framework="pytorch", pre_module="visited_too")[0]["result"] == "0.375"
+
+
+def test_pytorch_pair_of_model_and_scores(run, models, capsys):
+    answer, directory = run("torchy", framework="pytorch", epochs=3)
+    assert answer["result"] == text(directory, "result.txt").strip() == "0.25"
+    assert text(directory, "history.txt") == '{"val_loss": [0.25]}\n'
+    assert answer["epochs"] is None and not answer["stopped_early"]
+    assert "run_pytorch(): pkg.run() done." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("returned", "metric", "result", "history"),
+    [
+        ({"val_loss": [3.0, 1.5], "r2": 0.5}, "val_loss", "1.5", {"val_loss": [3.0, 1.5], "r2": [0.5]}),
+        ({"loss": 3.0, "val_corr": [0.1, 0.9]}, "val_corr", "0.9", {"loss": [3.0], "val_corr": [0.1, 0.9]}),
+        ("EPOCHS_COMPLETED_ALREADY", "val_loss", "EPOCHS_COMPLETED_ALREADY", None),
+        ("nan", "val_loss", "nan", {"val_loss": [None]}),
+        ({"mse": 1.0}, "val_loss", "nan", {"mse": [1.0]}),
+        (None, "val_loss", "nan", None),
+        (0.5, "val_loss", "0.5", {"val_loss": [0.5]}),
+        (("val_loss", 0.25), "val_loss", "0.25", {"val_loss": [0.25]}),
+    ],
+)  # fmt: skip
+def test_what_is_returned_decides_the_results(run, models, monkeypatch, returned, metric, result, history):
+    monkeypatch.setenv("MODEL_RETURN", metric)
+    answer, directory = run("returns", returns=returned, epochs=7)
+    assert answer["result"] == text(directory, "result.txt").strip() == result
+    assert json.loads(text(directory, "history.txt")) == history
+    assert not (directory / "stop.marker").exists()
+    assert answer["epochs"] == (7 if returned == "EPOCHS_COMPLETED_ALREADY" else None)
+
+
+def test_a_model_that_raises_costs_its_run_and_a_retry_is_not_taken_for_done(run, models):
+    for returned, error, said in (
+        ("raise", ValueError, "the model is wrong"),
+        ("exit", RunError, r"exit\(0\)"),
+    ):
+        with pytest.raises(error, match=said):
+            run("returns", returns=returned)
+    directory = run("returns", "other", returns=1.5)[1].parent / "RUN000"
+    assert text(directory, "result.txt") == "RUN_EXCEPTION\n" and text(directory, "history.txt") == "null\n"
+    run("returns", returns=1.5, pre_module="visited")
+    assert "result.txt" not in text(directory, "visits.txt")
+    assert text(directory, "result.txt") == "1.5\n"
+
+
+def test_stop_marker_only_after_an_early_stop(run, models):
+    resumed, directory = run("linreg", epochs=10, first_epoch=8)
+    assert (resumed["epochs"], resumed["stopped_early"]) == (10, False)
+    assert len(json.loads(text(directory, "history.txt"))["loss"]) == 2
+    assert not (directory / "stop.marker").exists()
+
+    nothing_left, _ = run("linreg", epochs=10, first_epoch=10)
+    assert (nothing_left["result"], nothing_left["epochs"]) == ("EPOCHS_COMPLETED_ALREADY", 10)
+
+    stopped, directory = run("linreg", "stopped", epochs=10, first_epoch=2, stop_at=7)
+    assert (stopped["epochs"], stopped["stopped_early"]) == (7, True)
+    assert text(directory, "stop.marker") == "early stopping: 7/10\n"
+
+    before = files(directory)
+    again, _ = run("linreg", "stopped", epochs=10, pre_module="visited", post_module="visited")
+    assert again == {**stopped, "status": "skip", "reason": "STOP_MARKER"}
+    assert files(directory) == before
+
+
+def test_order_of_pre_model_and_post(run, models, tmp_path):
+    _, directory = run("linreg", pre_module="visited", post_module="visited", stop_at=1)
+    result = text(directory, "result.txt").strip()
+    assert text(directory, "visits.txt").splitlines() == [
+        "pre []",
+        f"post ['history.txt', 'parameters.txt', 'rank.txt', 'result.txt', 'visits.txt'] {result}",
+    ]
+    assert "learning_rate=0.2" in text(directory, "parameters.txt"), "pre_run may change params"
+    assert run("returns", "cwd", pre_module="visited", returns="cwd")[0]["result"] == "1.0"
+    assert (directory / "stop.marker").exists()
+
+
+def test_answers_of_pre_and_post(run, models):
+    answer, directory = run("linreg", "skip", pre_module="visited", post_module="visited", pre_answer="SKIP")
+    assert (answer["status"], answer["reason"]) == ("skip", "pre_run() of visited returned SKIP")
+    assert files(directory) == ["visits.txt"] and "post" not in text(directory, "visits.txt")
+    with pytest.raises(RunError, match=r"pre_run\(\) returned ERROR"):
+        run("linreg", pre_module="visited", pre_answer="ERROR")
+    with pytest.raises(RunError, match=r"post_run\(\) returned ERROR"):
+        run("linreg", post_module="visited", post_answer="ERROR")
+
+
+def test_defaults_file_below_parameters_for_models_with_and_without_initialize(run, models, monkeypatch, tmp_path):
+    config = tmp_path / "defaults.txt"
+    config.write_text("[Global_Params]\nflavour = plain\nepochs = 9\nreturns = 2.5\n\n[Later]\nalpha = 'a'\nepochs=4\n")
+    monkeypatch.setenv("FOLDER", str(tmp_path))
+    _, directory = run("linreg", config_file="$FOLDER/defaults.txt")
+    assert {"from_file='plain'", "epochs=3"} <= set(text(directory, "parameters.txt").splitlines())
+
+    monkeypatch.setenv("CANDLE_DEFAULT_MODEL_FILE", str(config))
+    answer, directory = run("returns", "INI", alpha="b")
+    assert answer["result"] == "2.5"
+    written = read_config(directory / "parameters.txt")
+    assert (written["alpha"], written["epochs"], written["flavour"]) == ("b", 4, "plain")
+    with pytest.raises(RunError, match=r"no such file of model defaults: nowhere\.txt"):
+        run("linreg", config_file="nowhere.txt")
+
+
+def test_unknown_names_say_what_was_tried(run, models):
+    with pytest.raises(RunError, match="nix_train_improve, nix_baseline_keras2, nix_baseline_pytorch"):
+        run("nix")
+    with pytest.raises(RunError, match="no module 'nix'"):
+        run("linreg", pre_module="nix")

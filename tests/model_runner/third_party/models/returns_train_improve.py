@@ -1,0 +1,17 @@
+"""IMPROVE style, no initialize_parameters: does or returns what the parameter `returns` says."""
+
+import sys
+from pathlib import Path
+
+
+def run(params):
+    what = params["returns"]
+    if what == "raise":
+        raise ValueError("the model is wrong")
+    if what == "exit":
+        sys.exit(0)
+    if what == "cwd":
+        return float(Path(params["instance_directory"]).samefile("."))
+    if what == "nan":
+        return {"val_loss": float("nan")}
+    return what

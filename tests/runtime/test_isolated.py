@@ -1,0 +1,107 @@
+"""The isolated child and the helper that starts it, without MPI."""
+
+import os
+import pickle
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from swiftpy.core.task import Task
+from swiftpy.runtime.call import call, pack
+from swiftpy.runtime.executors import InlineExecutor, IsolatedExecutor
+from swiftpy.runtime.spawner import Spawner
+
+
+@pytest.fixture
+def isolated(tmp_path, monkeypatch):
+    for name in ("PMI_RANK", "PMIX_ID", "PALS_DEPTH", "OMPI_COMM_WORLD_RANK", "HYDI_CONTROL_FD"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("OMPI_COMM_WORLD_LOCAL_RANK", "5")
+    output = os.open(tmp_path / "out.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    spawner = Spawner()
+    executor = IsolatedExecutor(spawner, "here", 1, {"EXPID": "EXP007"}, output)
+    executor.output = tmp_path / "out.txt"
+    yield executor
+    executor.close()
+    spawner.close()
+    os.close(output)
+
+
+def run(executor, function, *args, timeout=None):
+    executor.start(Task(0, function, pack(*args), timeout=timeout))
+    end = time.monotonic() + 30
+    while (outcome := executor.poll()) is None:
+        assert time.monotonic() < end
+        time.sleep(0.005)
+    return outcome if outcome.error or outcome.value is None else pickle.loads(outcome.value)
+
+
+def test_the_environment_names_no_launcher_but_the_local_rank(isolated):
+    env = run(isolated, "os:environ.copy")
+    assert not [name for name in env if name.startswith(("PMI", "PALS_DEPTH", "HYD", "OMPI_COMM_WORLD_RANK"))]
+    assert env["OMPI_COMM_WORLD_LOCAL_RANK"] == "5"
+    assert env["EXPID"] == "EXP007"
+
+
+def test_one_child_serves_until_it_fails(isolated):
+    first = run(isolated, "os:getpid")
+    assert run(isolated, "os:getpid") == first != os.getpid()
+    assert "ZeroDivisionError" in run(isolated, "operator:truediv", 1, 0).error.message
+    assert run(isolated, "os:getpid") != first
+
+
+def test_a_child_that_died_while_idle_costs_one_attempt(isolated):
+    pid = run(isolated, "os:getpid")
+    os.kill(pid, signal.SIGKILL)
+    time.sleep(0.2)
+    assert run(isolated, "os:getpid").error.kind == "signal"
+    assert run(isolated, "os:getpid") != pid
+
+
+def test_what_the_child_started_ends_with_it(isolated, tmp_path):
+    """A grandchild in the same process group, and one that holds the child's channel after a fork."""
+    fork = "import os,time\nif os.fork():\n    os._exit(7)\nopen(%r,'w').write(str(os.getpid()))\ntime.sleep(60)"
+    note = tmp_path / "pid"
+    outcome = run(isolated, "builtins:exec", fork % str(note))
+    assert (outcome.error.kind, outcome.error.message) == ("exit", "its process exited with code 7")
+    end = time.monotonic() + 5
+    while alive(note) and time.monotonic() < end:
+        time.sleep(0.01)
+    assert not alive(note)
+
+
+def alive(note):
+    """Whether the process whose pid was noted runs; it may have been killed before it noted it."""
+    return note.exists() and Path(f"/proc/{note.read_text() or 0}/cwd").exists()
+
+
+def test_a_killed_task_has_no_outcome_and_its_output_is_complete(isolated):
+    isolated.start(Task(0, "builtins:exec", pack("print('last words'); import time; time.sleep(60)")))
+    end = time.monotonic() + 30
+    while "last words" not in isolated.output.read_text():
+        assert time.monotonic() < end and isolated.poll() is None
+        time.sleep(0.01)
+    isolated.kill()
+    while (outcome := isolated.poll()) is None:
+        time.sleep(0.005)
+    assert outcome.value is None and outcome.error is None
+
+
+def test_time_limits(isolated):
+    assert run(isolated, "time:sleep", 60, timeout=0.3).error.kind == "timeout"
+    inline = InlineExecutor("here", 1)
+    assert run(inline, "time:sleep", 60, timeout=0.2).error.kind == "timeout"
+    assert run(inline, "time:sleep", 0.01, timeout=5) is None
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [("sys:exit", "exit"), ("nosuch:f", "nosuch"), ("os:nosuch", "nosuch"), ("threading:Lock", "pickle")],
+)
+def test_a_call_that_fails_is_a_value(function, message):
+    ok, data = call(function, pack())
+    text, trace = pickle.loads(data)
+    assert not ok and message in text
+    assert "SystemExit" in trace if function == "sys:exit" else text in trace
