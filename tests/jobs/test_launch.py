@@ -1,0 +1,84 @@
+"""The launcher, and the settings with their sources."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from job import journal
+from test_stop import trained, wait_for
+
+from swiftpy.errors import UserError
+from swiftpy.sites.settings import load_site, procs, resolve
+
+
+def launch(workplace, *arguments, **env):
+    return subprocess.Popen(
+        [sys.executable, "-m", "swiftpy.sites", *arguments],
+        cwd=workplace.root,
+        env={**workplace.env, **env},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def test_the_exit_code_is_the_jobs_and_procs_counts(workplace):
+    workplace.write([{"id": "A", "do": "raise"}])
+    job = launch(workplace, "local", "upf.json", "dflts.json", "--retries", "0", PROCS="2")
+    out, _ = job.communicate(timeout=60)
+    assert job.returncode == 3
+    assert "1 RUNs on 1 workers" in out
+    assert [e["procs"] for e in journal(workplace.exp(0)) if e["event"] == "job_started"] == [2]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_one_signal_stops_gently_although_the_whole_process_group_gets_it(workplace, number):
+    """As Ctrl-C in a terminal does. A second one, 1 s or more later, kills."""
+    workplace.write([{"id": f"R{i}"} for i in range(4)], {"epoch_seconds": 0.5})
+    job = launch(workplace, "local", "upf.json", "dflts.json", PROCS="2")
+    wait_for(lambda: trained(workplace) >= 1)
+    os.killpg(job.pid, number)
+    job.communicate(timeout=60)
+    assert job.returncode == 4
+    assert [e["id"] for e in journal(workplace.exp(0)) if e["event"] == "run_done"] == ["R0"]
+
+
+def test_a_second_signal_kills(workplace):
+    workplace.write([{"id": "A", "epoch_seconds": 120}])
+    job = launch(workplace, "local", "upf.json", "dflts.json", PROCS="2")
+    wait_for(lambda: (workplace.exp(0) / "run" / "A" / "ckpts").exists())
+    os.killpg(job.pid, signal.SIGTERM)
+    time.sleep(1.5)
+    os.killpg(job.pid, signal.SIGTERM)
+    job.communicate(timeout=20)
+    assert job.returncode == 4
+
+
+@pytest.mark.parametrize("arguments", [["nowhere", "upf.json"], ["local"]])
+def test_bad_command_lines(workplace, arguments):
+    job = launch(workplace, *arguments)
+    _, err = job.communicate(timeout=60)
+    assert job.returncode == 2
+    assert "local" in err or "UPF" in err
+    assert workplace.exps() == []
+
+
+def test_who_wins():
+    site = load_site("local")
+    environ = {"PROCS": "7", "QUEUE": "debug", "SWIFTPY_SCRIPT_SETTINGS": "QUEUE"}
+    settings = resolve(site, environ)
+    assert (settings["PROCS"].value, settings["PROCS"].source) == ("7", "environment")
+    assert (settings["QUEUE"].value, settings["QUEUE"].source) == ("debug", "cfg-sys-1.sh or main script")
+    assert (settings["MODEL_RETURN"].value, settings["MODEL_RETURN"].source) == ("val_loss", "site local")
+    assert settings["WALLTIME"].value == ""
+
+
+@pytest.mark.parametrize("value", ["1", "0", "four", "-3"])
+def test_procs_must_leave_a_worker(value):
+    with pytest.raises(UserError, match="PROCS"):
+        procs(resolve(load_site("local"), {"PROCS": value}))

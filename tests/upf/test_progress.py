@@ -1,0 +1,50 @@
+"""Progress lines, the bar, and the time that is left."""
+
+import pytest
+
+from swiftpy.upf.progress import Progress, duration
+
+
+class FakeConsole:
+    def __init__(self):
+        self.lines, self.bars = [], []
+
+    def line(self, text):
+        self.lines.append(text)
+
+    def bar(self, text):
+        self.bars.append(text)
+
+
+def test_eta_is_that_of_the_waves_that_are_left():
+    now = [0.0]
+    console = FakeConsole()
+    progress = Progress(console, total=4, workers=2, clock=lambda: now[0], bar=True)
+    progress.started("A")
+    progress.started("B")
+    assert progress.eta() is None
+    now[0] = 10.0
+    progress.ended("A", "done", done=True, failed=False)
+    progress.started("C")
+    # B has had its mean time of 10 s, C needs 10 s and D 10 s, on two workers.
+    assert progress.eta() == pytest.approx(10.0)
+    progress.tick()
+    progress.tick()
+    assert len(console.bars) == 1, "drawn at most twice a second"
+    assert "1/4 RUNs, 2 running, about 10.0 s left" in console.bars[0]
+    progress.ended("B", "FAILED", done=False, failed=True)
+    assert console.lines[-1].startswith("[2/4] B FAILED")
+
+
+def test_a_retry_is_not_counted():
+    progress = Progress(FakeConsole(), total=1, workers=1, clock=lambda: 0.0, bar=False)
+    progress.started("A")
+    progress.ended("A", "failed, will be tried again", done=False, failed=False)
+    assert progress.done == progress.failed == 0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.04, "0.0 s"), (59.94, "59.9 s"), (60, "1:00"), (3599.6, "1:00:00"), (90061, "25:01:01")]
+)
+def test_duration(seconds, text):
+    assert duration(seconds) == text
