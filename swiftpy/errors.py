@@ -1,4 +1,4 @@
-"""Errors by blame: the user's input (`UserError`) or one RUN (`TaskError`). Anything else is a defect of the engine."""
+"""Errors by blame: the user's input (`UserError`) or one RUN (`TaskError`). The rest are engine bugs."""
 
 from dataclasses import dataclass
 
@@ -35,7 +35,5 @@ class TaskError:
 
     def summary(self) -> str:
         """One line for people: what happened, and where if that is known."""
-        where = " on ".join(
-            part for part in (f"rank {self.rank}" if self.rank >= 0 else "", self.host) if part
-        )
+        where = " on ".join(part for part in (f"rank {self.rank}" if self.rank >= 0 else "", self.host) if part)
         return f"{self.kind}: {self.message}" + (f" ({where})" if where else "")

@@ -59,8 +59,8 @@ def _read_upf(file: Path, defaults: Mapping[str, Any], problems: list[str]) -> l
     specs: list[RunSpec] = []
     first_line: dict[str, int] = {}
     before = len(problems)
-    # Lines end in \n only: str.splitlines() also cuts at U+2028, which is legal inside a JSON string.
-    for number, line in enumerate(data.split(b"\n"), start=1):
+    # Of the bytes, because str.splitlines() also cuts at U+2028 and others, which are legal inside a JSON string.
+    for number, line in enumerate(data.splitlines(), start=1):
         value = _Text(file, number, problems).parse(line)
         if value is None:
             continue

@@ -121,6 +121,10 @@ def _establish(intent: Intent, lead: Lead) -> Experiment:
         lead.console.line(
             f"restart of {intent.old.root}: copied {carried.copied / 1e6:.1f} MB, linked {carried.linked / 1e6:.1f} MB"
         )
+        for link in carried.dropped:
+            lead.console.line(f"{link}: not carried over, it points out of the EXP")
+        if left := restart.left_behind(intent.specs, intent.old):
+            lead.console.line(f"{left} RUNs of {intent.old.id} are not in {options.upf.name}: they stay there alone")
     env = {name: _absolute(setting.value) for name, setting in settings.items() if setting.value}
     env |= {
         "EXPID": exp.id,

@@ -1,0 +1,1 @@
+"""What people read from EXP directories. Knows their layout and nothing else of the project."""

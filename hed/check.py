@@ -1,0 +1,115 @@
+"""What can be known of HED parameter sets and their tables before anything starts."""
+
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from hed import tables
+from hed.partition_uno_pq import DEFAULT_SEED, check_index, id_column
+
+log = logging.getLogger("RUNNER.hed_setup")
+
+
+@dataclass(frozen=True)
+class _Data:
+    """Columns of the responses; by column of identifiers: names, and how many usable responses each has."""
+
+    columns: list[str]
+    names: dict[str, list[str]]
+    usable: dict[str, np.ndarray]
+
+
+def check(param_sets: Sequence[Mapping[str, Any]], data_dir: str | None) -> list[tuple[int, str]]:
+    """Problems of parameter sets as (number of the set, one line), in order; `data_dir` is DATA_SOURCE.
+
+    Each table is read once. What is wrong with tables is said once, at the first set that uses them. A
+    response without features is no problem, since training leaves it out, unless nothing would remain to
+    test.
+    """
+    by_input: dict[str, list[int]] = {}
+    for number, params in enumerate(param_sets):
+        by_input.setdefault(str(params.get("input_dir") or ""), []).append(number)
+    problems = []
+    for input_dir, numbers in by_input.items():
+        data = None
+        try:
+            data = _read(tables.source_directory(input_dir, data_dir))
+        except (ValueError, OSError, pa.ArrowException) as error:
+            problems.append((numbers[0], str(error).replace("\n", " ")))
+        for number in numbers:
+            try:
+                _check_set(param_sets[number], data)
+            except (ValueError, IndexError) as error:
+                problems.append((number, str(error)))
+    return sorted(problems)
+
+
+def _check_set(params: Mapping[str, Any], data: _Data | None) -> None:
+    response = params.get("y_col_name", tables.RESPONSE)
+    if data is not None and response not in data.columns:
+        raise ValueError(f"{tables.RSP} has no column {response}; it has {', '.join(data.columns)}")
+    partition = str(params.get("partition", "by_drug"))
+    column = id_column(partition)
+    seed = params.get("partition_seed", DEFAULT_SEED)
+    if not isinstance(seed, int) or seed < 0:
+        raise ValueError(f"partition_seed must be an integer from 0 on, not {seed!r}")
+    if column is None:
+        return
+    count = sys.maxsize if data is None else len(data.names[column])
+    index = check_index(partition, params.get("index"), count)
+    if data is not None and data.usable[column][index] == 0:
+        raise ValueError(
+            f"index {index} is {data.names[column][index]}, which has no response with features in both "
+            f"{tables.GE} and {tables.MD}: there would be nothing to test"
+        )
+
+
+def _read(source: Path) -> _Data:
+    for table, columns, prefix in (
+        (tables.RSP, (tables.DRUG, tables.CELL), None),
+        (tables.GE, (tables.CELL,), "ge."),
+        (tables.MD, (tables.DRUG,), "mordred."),
+    ):
+        try:
+            tables.require_columns(source / table, *columns, prefix=prefix)
+        except (OSError, pa.ArrowException) as error:
+            reason = "no such table" if isinstance(error, FileNotFoundError) else f"cannot be read: {error}"
+            raise ValueError(f"{source / table}: {reason}") from error
+    drugs = tables.read_ids(source / tables.RSP, tables.DRUG)
+    cells = tables.read_ids(source / tables.RSP, tables.CELL)
+    has_drug = _featured(drugs, source / tables.MD, tables.DRUG, "drugs")
+    has_cell = _featured(cells, source / tables.GE, tables.CELL, "cells")
+    usable = has_drug[drugs.codes] & has_cell[cells.codes]
+    if not usable.any():
+        raise ValueError(f"{source}: no response has features in both {tables.GE} and {tables.MD}")
+    return _Data(
+        tables.column_names(source / tables.RSP),
+        {tables.DRUG: drugs.names, tables.CELL: cells.names},
+        {
+            tables.DRUG: np.bincount(drugs.codes[usable], minlength=len(drugs.names)),
+            tables.CELL: np.bincount(cells.codes[usable], minlength=len(cells.names)),
+        },
+    )
+
+
+def _featured(ids: tables.Ids, table: Path, column: str, what: str) -> np.ndarray:
+    """Which of the names have a row in `table`; one more False at the end, for code -1."""
+    known = set(tables.read_ids(table, column).names)
+    missing = [name for name in ids.names if name not in known]
+    if missing:
+        log.warning(
+            "%d of %d %s have no row in %s: their responses are left out (%s%s)",
+            len(missing),
+            len(ids.names),
+            what,
+            table,
+            ", ".join(missing[:3]),
+            ", ..." if len(missing) > 3 else "",
+        )
+    return np.array([name in known for name in ids.names] + [False])

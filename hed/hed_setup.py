@@ -1,0 +1,134 @@
+"""Pre and post module of a HED RUN: hold out one drug, put the tables where the model reads them, clean up.
+
+`pre_run` finds the original tables in `input_dir` (or DATA_SOURCE) and leaves `input_dir` at a directory of
+this RUN on the node's local disk. Hyperparameters: `index` (which drug), `partition` (by_drug),
+`partition_seed` (1), `input_dir`.
+"""
+
+import getpass
+import json
+import logging
+import os
+import shutil
+import tempfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+from hed import tables
+from hed.check import check
+from hed.devices import cfg_xpu
+from hed.partition_uno_pq import DEFAULT_SEED, Split, split_rows, write_split
+from model_runner.results import RUN_EXCEPTION, ModelResult, write_file
+
+__all__ = ["cfg_xpu", "check", "post_run", "pre_run"]
+
+log = logging.getLogger("RUNNER.hed_setup")
+
+RECORD = "partition.json"  # in the RUN directory: what was held out, for people and for analysis
+
+
+def pre_run(params: dict[str, Any]) -> ModelResult:
+    """Partition the responses; set `input_dir`, `output_dir`, `partition` and `partition_seed` in `params`.
+
+    SKIP if this RUN has finished. Raises ValueError, IndexError or OSError saying what is wrong with the
+    data or the index.
+    """
+    run = Path(params["instance_directory"])
+    if _finished(params):
+        return ModelResult.SKIP
+    params.setdefault("partition", "by_drug")
+    params.setdefault("partition_seed", DEFAULT_SEED)
+    source = tables.source_directory(params.get("input_dir"), os.environ.get("DATA_SOURCE"))
+    responses = source / tables.RSP
+    split = split_rows(responses, params["partition"], params.get("index"), params["partition_seed"])
+    _record(run, params, split)
+    local = _local_parent(params, source) / _local_name(params)
+    shutil.rmtree(local, ignore_errors=True)  # an attempt that crashed on this node has left it
+    local.mkdir(parents=True)
+    try:
+        write_split(responses, split, str(local / "rsp_@@@_data.parquet"))
+        _link_features(source, local)
+    except BaseException:  # a full disk must not stay full
+        shutil.rmtree(local, ignore_errors=True)
+        raise
+    params["input_dir"] = str(local)
+    params["output_dir"] = str(run)
+    if params.get("framework", "keras") == "keras":
+        log.info("device: %s", cfg_xpu() or "CPU")
+    log.info("%s %s, rows: %s", params["partition"], split.name or "", split.sizes())
+    return ModelResult.SUCCESS
+
+
+def post_run(params: dict[str, Any], output_map: dict[str, Any]) -> ModelResult:
+    """Write the marker of this index and remove the RUN's directory from the local disk."""
+    marker = _marker(params)
+    if marker:
+        marker.parent.mkdir(exist_ok=True)
+        write_file(marker, "DONE\n")
+    local = Path(params["input_dir"])
+    if local.name == _local_name(params):
+        shutil.rmtree(local, ignore_errors=True)
+    return ModelResult.SUCCESS
+
+
+def _finished(params: dict[str, Any]) -> bool:
+    # A marker is keyed by index alone. Of two RUNs with one index it does not say which has finished; and
+    # the one that failed beside the one that finished must not be skipped. The RUN's own result says that.
+    marker = _marker(params)
+    result = Path(params["instance_directory"]) / "result.txt"
+    if marker is None or not marker.exists() or not result.exists():
+        return False
+    return result.read_text(encoding="utf-8").strip() not in ("", RUN_EXCEPTION)
+
+
+def _marker(params: dict[str, Any]) -> Path | None:
+    index = params.get("index")
+    if not isinstance(index, int):
+        return None  # a random partition: the server's own marker tells a restart that the RUN is done
+    return Path(params["instance_directory"]).parents[1] / "markers" / f"marker-{index:03}.txt"
+
+
+def _record(run: Path, params: dict[str, Any], split: Split) -> None:
+    # Checkpoints are of use only with the rows that they were trained on. Other data under the same path
+    # would make validation rows of what were training rows, and nobody would see it in the scores.
+    path = run / RECORD
+    record = {key: params.get(key) for key in ("partition", "index", "partition_seed")}
+    record |= {"name": split.name, "rows": split.sizes()}
+    if (run / "ckpts").exists() and path.exists():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        if before != record:
+            raise ValueError(
+                f"the checkpoints of {run.name} come from other data (then {before}, now {record}): "
+                "start it anew with --fresh, or bring the data back"
+            )
+    write_file(path, json.dumps(record) + "\n")
+
+
+def _local_parent(params: dict[str, Any], source: Path) -> Path:
+    # Beside a staged copy, as users know it from /tmp/$USER/original. Data that is read in place is on a
+    # shared file system or nobody's to write to.
+    staged = params.get("input_dir") and Path(params["input_dir"]) == source
+    if staged and os.access(source.parent, os.W_OK):
+        return source.parent
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container started with a number that is not in its passwd
+        user = f"uid{os.getuid()}"
+    return Path(tempfile.gettempdir()) / user
+
+
+def _local_name(params: dict[str, Any]) -> str:
+    # Two RUNs may have one index, two EXPs RUNs of one id, and two CANDLE_DATA_DIRs an EXP001: the checksum
+    # of the RUN directory's path keeps them apart on a node.
+    run = Path(params["instance_directory"])
+    index = params.get("index")
+    number = f"{index:03}" if isinstance(index, int) else "none"
+    return f"index-{number}-{run.parents[1].name}-{run.name}"[:200] + f"-{zlib.crc32(os.fsencode(run)):08x}"
+
+
+def _link_features(source: Path, local: Path) -> None:
+    for table in (tables.GE, tables.MD):
+        tables.file_version(source / table)  # FileNotFoundError now rather than a dangling link in the model
+        for name in ("merged", "train", "val", "test"):
+            (local / table.replace("merged", name)).symlink_to(source / table)

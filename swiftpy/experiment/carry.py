@@ -1,0 +1,128 @@
+"""Bring into a new EXP what its RUNs need of the old one, which is never changed.
+
+A RUN to `skip` comes whole, with its markers: it is finished, and readers want the results. A RUN to
+`resume` comes without the files that tell how it ended (result, history, scores, predictions,
+`stop.marker`): it writes them again at its end, and until then they would be a false answer. Of a `new` or
+`fresh` one nothing comes.
+
+Why no `stop.marker`: it makes the runner skip the RUN. One that is true has a result beside it, and then
+`restart.plan` says skip; one without a result (the job died between the two) would leave the RUN without
+results for good, while the early-stopping state in the checkpoint stops it again at once; and where more
+epochs are asked for than before, it is out of date.
+
+Hard links (no time, no space) only for files that nobody opens for writing again: models in `epochs/NNN/`,
+and the predictions of finished RUNs. Everything else is copied, with its times.
+"""
+
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+from swiftpy.experiment.exp import Exp
+from swiftpy.experiment.files import flush_file_system
+from swiftpy.experiment.restart import Decision
+
+_OUTCOME = ("result.txt", "history.txt", "stop.marker", "*_scores.json", "*_predicted.csv")
+_EPOCH = re.compile(r"/epochs/(\d+)$")
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """Bytes copied and hard-linked, and the symbolic links left out because they lead out of the EXP."""
+
+    copied: int
+    linked: int
+    dropped: tuple[Path, ...]
+
+
+def carry(old: Exp, new: Exp, decisions: Iterable[Decision], tick: Callable[[], None] = lambda: None) -> Carried:
+    """Carry over markers and RUN directories; on disk when this returns. Journal `job_started` after it.
+
+    `old` is what `restart.source` returned, `new` is fresh from `create`. `tick` is called before every
+    file (for the lock's heartbeat: copies can take minutes). OSError, such as a full disk: `new` is
+    useless, `old` as it was.
+    """
+    carrier = _Carrier(old.root, tick)
+    for decision in decisions:
+        if decision.verdict in ("skip", "resume"):
+            carrier.directory(old.run_dir(decision.id), new.run_dir(decision.id), decision.verdict == "skip")
+        for name in decision.markers:
+            carrier.copy(old.markers / name, new.markers / name)
+    flush_file_system(new.root)
+    return Carried(carrier.copied, carrier.linked, tuple(carrier.dropped))
+
+
+class _Carrier:
+    def __init__(self, old_root: Path, tick: Callable[[], None]) -> None:
+        self._old_root = old_root
+        self._tick = tick
+        self.copied = 0
+        self.linked = 0
+        self.dropped: list[Path] = []
+
+    def directory(self, source: Path, target: Path, finished: bool, top: bool = True) -> None:
+        """Carry a directory; `top`: it is the RUN's own, where the outcome files lie."""
+        target.mkdir()
+        with os.scandir(source) as entries:
+            # Links come last: what they lead to is in place then.
+            ordered = sorted(entries, key=lambda entry: (entry.is_symlink(), entry.name))
+        names = {entry.name for entry in ordered}
+        for entry in ordered:
+            from_path, to_path = Path(entry.path), target / entry.name
+            outcome = top and any(fnmatch(entry.name, pattern) for pattern in _OUTCOME)
+            if outcome and not finished:
+                continue
+            if entry.is_symlink():
+                self._link(from_path, to_path)
+            elif entry.is_dir():
+                if entry.name != "work" or "epochs" not in names:  # half a checkpoint
+                    self.directory(from_path, to_path, finished, top=False)
+            elif entry.is_file():
+                if (outcome and fnmatch(entry.name, "*_predicted.csv")) or _is_model(from_path):
+                    self._hard_link(from_path, to_path)
+                else:
+                    self.copy(from_path, to_path)
+        shutil.copystat(source, target)
+
+    def copy(self, source: Path, target: Path) -> None:
+        """Copy one file with its times."""
+        self._tick()
+        shutil.copy2(source, target)
+        self.copied += target.stat().st_size
+
+    def _hard_link(self, source: Path, target: Path) -> None:
+        try:
+            target.hardlink_to(source)
+        except OSError:  # another file system, one without hard links, or a file of another user
+            self.copy(source, target)
+        else:
+            self.linked += target.stat().st_size
+
+    def _link(self, source: Path, target: Path) -> None:
+        """Make a symbolic link again so that it stays inside the new EXP, or leave it out.
+
+        The original system wrote `best` and `last` as absolute links, some into an EXP before the old one
+        (`best -> .../EXP283/run/RUN000/ckpts/epochs/002`): they mean the epoch of that number beside them.
+        """
+        to = source.readlink()
+        epoch = _EPOCH.search(str(to)) if to.is_absolute() and source.name in ("best", "last") else None
+        if epoch:
+            to = Path("epochs", epoch[1])
+            stays = (target.parent / to).is_dir()
+        else:
+            goal = Path(os.path.normpath(source.parent / to))
+            stays = goal.is_relative_to(self._old_root)
+            if to.is_absolute():
+                to = Path(os.path.relpath(goal, source.parent))
+        if stays:
+            target.symlink_to(to)
+        else:
+            self.dropped.append(source)
+
+
+def _is_model(file: Path) -> bool:
+    return file.parent.parent.name == "epochs" and file.suffix != ".json"

@@ -1,0 +1,167 @@
+"""EXP directories: how they get their names, and where things lie in them.
+
+Layout of the HED workflow's users: copies of UPF and DFLTS, `turbine.log`, `jobid.txt`, `restart.txt`,
+`out/`, `markers/`, `run/<id>/`; ours also `journal.jsonl` and, while the job lives, `lock.json`.
+"""
+
+import errno
+import itertools
+import shutil
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from swiftpy.errors import UserError
+from swiftpy.experiment.files import flush
+from swiftpy.experiment.journal import Journal
+from swiftpy.experiment.spec import name_problem
+
+
+@dataclass(frozen=True, slots=True)
+class Exp:
+    """Paths in one EXP; `root` is absolute and need not exist."""
+
+    root: Path
+
+    @property
+    def id(self) -> str:
+        """EXPID: the directory's name."""
+        return self.root.name
+
+    @property
+    def out(self) -> Path:
+        """Directory of the ranks' outputs."""
+        return self.root / "out"
+
+    @property
+    def markers(self) -> Path:
+        """Directory of the marker files."""
+        return self.root / "markers"
+
+    @property
+    def run(self) -> Path:
+        """Directory of the RUN directories."""
+        return self.root / "run"
+
+    @property
+    def journal(self) -> Path:
+        """The journal; an EXP of the original system has none."""
+        return self.root / "journal.jsonl"
+
+    @property
+    def lock(self) -> Path:
+        """The lock of a living job."""
+        return self.root / "lock.json"
+
+    @property
+    def restart(self) -> Path:
+        """Names the EXP that this one goes on from."""
+        return self.root / "restart.txt"
+
+    def run_dir(self, run_id: str) -> Path:
+        """The RUN's instance directory."""
+        return self.run / run_id
+
+    def out_file(self, rank: int, size: int) -> Path:
+        """Output of `rank` of `size` ranks: as many digits as the last rank needs, three at least."""
+        return self.out / f"out-{rank:0{max(3, len(str(size - 1)))}d}.txt"
+
+    def copy_inputs(self, upf: Path, dflts: Path | None) -> tuple[str, str | None]:
+        """Copy UPF and DFLTS into the EXP; returns their names there, to be journaled in `job_started`.
+
+        They keep their base names, because users' scripts look for them. Only where that would overwrite
+        another file (both called `hed.json`, or a UPF called `jobid.txt`) does the name of the file's
+        directory come first.
+        """
+        reserved = {path.name for path in (self.out, self.markers, self.run, self.journal, self.lock, self.restart)}
+        reserved |= {"turbine.log", "turbine-env.txt", "jobid.txt", "output.txt"}
+        names: list[str] = []
+        for source in (upf, dflts):
+            if source is None:
+                continue
+            name = source.name
+            while name in reserved or name in names:
+                name = f"{source.absolute().parent.name or 'root'}-{name}"
+            shutil.copy2(source, self.root / name)
+            flush(self.root / name)
+            names.append(name)
+        return names[0], names[1] if dflts is not None else None
+
+
+def create(parent: Path, name: str | None = None, restart: Exp | None = None) -> Exp:
+    """Make a new EXP under `parent`: called `name`, or else `EXP%03i` with the lowest number that is free.
+
+    The directory is filled under a hidden name and then renamed, which fails if the name is taken by
+    anything but an empty directory: of any number of processes that want it one gets it, and whoever sees
+    an EXP sees `out/`, `markers/`, `run/`, the journal's `exp_created` and `restart.txt` (the EXP
+    `restart`, of which nothing is carried over yet) in it. With mkdir first and the files after it, a job
+    killed in between would leave an EXP that has forgotten what it restarts, and restarting that one would
+    train every finished RUN again.
+
+    UserError: `name` is unsafe or exists; `parent` cannot be written.
+    """
+    if name is not None and (problem := name_problem(name)):
+        raise UserError(f"EXPID {name!r} {problem}: choose another")
+    parent = parent.absolute()
+    try:
+        # Not tempfile.mkdtemp: it makes the directory private, and colleagues read EXPs; chmod would lose the setgid
+        # bit by which a project's directory hands its group down.
+        stage = parent / f".new-EXP-{uuid.uuid4().hex}"
+        parent.mkdir(parents=True, exist_ok=True)
+        stage.mkdir()
+    except OSError as error:
+        raise UserError(f"{parent}: cannot create an EXP here: {error.strerror}") from error
+    try:
+        _fill(Exp(stage), parent, restart)
+        taken = {path.name for path in parent.iterdir()}
+        candidates = [name] if name is not None else (f"EXP{number:03d}" for number in itertools.count())
+        for candidate in candidates:
+            if candidate not in taken and _claim(stage, parent / candidate):
+                return Exp(parent / candidate)
+        raise UserError(f"{parent / str(name)} exists already: choose another EXPID, or none for the next free number")
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+def _fill(exp: Exp, parent: Path, restart: Exp | None) -> None:
+    for directory in (exp.out, exp.markers, exp.run):
+        directory.mkdir()
+    source = None
+    if restart is not None:
+        source = restart.id if restart.root.parent == parent else str(restart.root)
+        exp.restart.write_text(f"{source}\n")
+    with Journal(exp.journal) as journal:
+        journal.write("exp_created", restart=source)
+
+
+def _claim(stage: Path, target: Path) -> bool:
+    try:
+        stage.rename(target)
+    except OSError as error:
+        if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):  # somebody was faster
+            return False
+        raise
+    return True
+
+
+def find(parent: Path, name_or_path: str) -> Exp:
+    """The existing EXP called so under `parent` (`EXP011`), or at that path.
+
+    UserError: there is none (the message lists those that exist), or the directory is no EXP.
+    """
+    for root in ([parent / name_or_path] if "/" not in name_or_path else []) + [Path(name_or_path)]:
+        if root.is_dir():
+            exp = Exp(root.resolve())
+            if not exp.run.is_dir():
+                raise UserError(f"{root} is not an EXP: it has no run directory")
+            return exp
+    there = _names(parent)
+    known = f"{parent} has {', '.join(there)}" if there else f"{parent} has no EXPs"
+    raise UserError(f"there is no EXP {name_or_path}: {known}")
+
+
+def _names(parent: Path, most: int = 20) -> list[str]:
+    if not parent.is_dir():
+        return []
+    names = sorted(path.name for path in parent.iterdir() if (path / "run").is_dir() and path.name[0] != ".")
+    return names if len(names) <= most else [f"{len(names) - most} more", *names[-most:]]

@@ -1,0 +1,178 @@
+"""What a restart does with every RUN, decided from the old EXP and nothing else; changes nothing."""
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from swiftpy.errors import UserError
+from swiftpy.experiment import journal, lock, markers
+from swiftpy.experiment.exp import Exp, find
+from swiftpy.experiment.spec import RunSpec
+
+Verdict = Literal["new", "skip", "resume", "fresh"]
+Params = Mapping[str, Any]
+Compare = Callable[[Params, Params, Mapping[str, Any] | None], tuple[str, str]]
+ReadJob = Callable[[Path, Path | None], Sequence[RunSpec]]
+# What models are called that a model module keeps beside its results.
+_MODEL_SUFFIXES = (".h5", ".hdf5", ".keras", ".pt", ".pth", ".ckpt", ".safetensors", ".npz", ".npy", ".pkl")
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What happens to one RUN, and why (for people).
+
+    new     starts from nothing, because there is nothing;
+    skip    is finished: everything of it is carried over, `markers` too (names in the EXP's markers/);
+    resume  trains on from its checkpoint;
+    fresh   starts from nothing, because the user says so (--fresh).
+    """
+
+    id: str
+    verdict: Verdict
+    reason: str
+    markers: tuple[str, ...] = ()
+
+
+def source(old: Exp, clock_dir: Path) -> tuple[Exp, list[str]]:
+    """The EXP that holds the work when the user says to restart `old`, and lines to tell the user.
+
+    Usually `old` itself. But a job killed while it was carrying RUNs over leaves an EXP without
+    `job_started`, which holds any part of them: its `restart.txt` says where the whole is, over any number
+    of such attempts.
+
+    UserError: the job of one of these EXPs lives, or one is gone. `clock_dir`: see `lock.holder`.
+    """
+    chain = [old]
+    said = []
+    while True:
+        exp = chain[-1]
+        if line := lock.refuse_if_alive(exp, clock_dir):
+            said.append(line)
+        if not _unprepared(exp):
+            return exp, said
+        name = exp.restart.read_text(encoding="utf-8").strip()
+        before = find(exp.root.parent, str(exp.root.parent / name))
+        if before in chain:
+            raise UserError(f"{exp.restart} names {before.id}, which goes on from {exp.id} itself: restart another EXP")
+        said.append(f"{exp.id} ended before it had taken over {before.id}: going on from {before.id}")
+        chain.append(before)
+
+
+def _unprepared(exp: Exp) -> bool:
+    """An EXP of the original system has no journal; what it carried over is taken as it is."""
+    if not exp.journal.exists() or not exp.restart.exists():
+        return False
+    return all(event["event"] != "job_started" for event in journal.read(exp.journal))
+
+
+def plan(
+    specs: Sequence[RunSpec],
+    old: Exp | None,
+    compare: Compare,
+    read_job: ReadJob,
+    fresh: bool = False,
+) -> list[Decision]:
+    """One decision for each RUN, in order. `old` is what `source` returned, None without a restart.
+
+    `compare(old params, new params, value of the finished RUN or None)` answers "skip", "resume" or
+    "refuse" and a reason. `read_job(UPF, DFLTS)` reads the copies in the old EXP, for the old parameters of
+    unfinished RUNs. RUNs of the original system's EXPs are not compared: these EXPs do not say which file
+    was the UPF.
+
+    UserError: RUNs whose science changed, all of them, unless `fresh`, which starts those from nothing.
+    """
+    if old is None:
+        return [Decision(spec.id, "new", "") for spec in specs]
+    records = markers.read_all(old)
+    old_params = _params_by_id(old, read_job)
+    decisions = []
+    refused = []
+    for spec in specs:
+        past = _past(old, spec, records.get(spec.id), old_params.get(spec.id))
+        verdict, reason = _judge(spec, past, compare)
+        if verdict == "fresh":
+            refused.append(f"{spec.where}: RUN {spec.id} cannot go on from {old.id}: {reason}")
+        kept = past.markers if past is not None and verdict == "skip" else ()
+        decisions.append(Decision(spec.id, verdict, reason, kept))
+    if refused and not fresh:
+        raise UserError(*refused, "--fresh starts these RUNs from nothing; or change their parameters back")
+    return decisions
+
+
+def left_behind(specs: Iterable[RunSpec], old: Exp) -> int:
+    """How many RUNs of the old EXP the new UPF does not name; they stay where they are."""
+    named = {spec.id for spec in specs}
+    return sum(path.name not in named for path in old.run.iterdir())
+
+
+@dataclass(frozen=True, slots=True)
+class _Past:
+    """What the old EXP has of a RUN: `params` None = not known, `value` None = not finished."""
+
+    params: Params | None
+    value: Mapping[str, Any] | None
+    markers: tuple[str, ...]
+
+
+def _past(old: Exp, spec: RunSpec, record: markers.Marker | None, params: Params | None) -> _Past | None:
+    """None: there is nothing to go on from, also where the user deleted the directory of a finished RUN."""
+    run_dir = old.run_dir(spec.id)
+    if not run_dir.is_dir():
+        return None
+    if record is not None:
+        files = [markers.path(old, spec.id), markers.old_path(old, record.params)]
+        return _Past(record.params, record.value, _existing(files))
+    if markers.old_form_done(old, spec.id, spec.params):
+        value = {
+            "status": "ok",
+            "reason": "",
+            "epochs": None,
+            "result": (run_dir / "result.txt").read_text(encoding="utf-8", errors="replace").strip(),
+            "stopped_early": (run_dir / "stop.marker").exists(),
+        }
+        return _Past(params, value, _existing([markers.old_path(old, spec.params)]))
+    return _Past(params, None, ()) if _has_checkpoint(run_dir) else None
+
+
+def _existing(files: Iterable[Path | None]) -> tuple[str, ...]:
+    return tuple(file.name for file in files if file is not None and file.exists())
+
+
+def _judge(spec: RunSpec, past: _Past | None, compare: Compare) -> tuple[Verdict, str]:
+    """ "fresh" where `compare` refuses: nothing but a start from nothing is possible."""
+    if past is None:
+        return "new", "has no checkpoint to go on from"
+    if past.params is None:
+        return "resume" if past.value is None else "skip", "its old parameters are not recorded: not compared"
+    answer, reason = compare(past.params, spec.params, past.value)
+    if answer == "refuse":
+        return "fresh", reason
+    return "skip" if answer == "skip" else "resume", reason
+
+
+def _params_by_id(old: Exp, read_job: ReadJob) -> dict[str, Params]:
+    """From the copies of UPF and DFLTS in the old EXP, which its `job_started` names; {} without one."""
+    for event in journal.read(old.journal):
+        if event["event"] == "job_started":
+            dflts = old.root / event["dflts"] if event["dflts"] else None
+            return {spec.id: spec.params for spec in read_job(old.root / event["upf"], dflts)}
+    return {}
+
+
+def _has_checkpoint(run_dir: Path) -> bool:
+    """Whether anything in a RUN directory may be a checkpoint, of our module or of any model's own making.
+
+    That is a file in a subdirectory, or one called like a model. Results and parameters, which lie beside each other in
+    the RUN directory itself, do not bind the RUN to the parameters that it failed with; nor do logs, the JSON file
+    of an epoch whose model was cleaned away, and `work`, where half a model may lie.
+    """
+    for directory, subdirectories, files in os.walk(run_dir):
+        if "work" in subdirectories:
+            subdirectories.remove("work")
+        top, in_epoch = Path(directory) == run_dir, Path(directory).parent.name == "epochs"
+        for file in files:
+            if file.endswith(_MODEL_SUFFIXES) or not (top or file.endswith(".log") or (in_epoch and ".json" in file)):
+                return True
+    return False

@@ -1,0 +1,123 @@
+import json
+
+import pytest
+
+from analysis.exp import read_journal, read_runs
+from analysis.runs import main, print_table
+
+SCORES = {"mse": 0.01, "rmse": 0.1, "pcc": None, "scc": 0.5, "r2": 0.75}
+
+
+def make_run(exp, run_id, epochs=0, result=None, scores=None, partition=None):
+    run = exp / "run" / run_id
+    run.mkdir(parents=True)
+    for number in range(1, epochs + 1):
+        info = run / f"ckpts/epochs/{number:03}/ckpt-info.json"
+        info.parent.mkdir(parents=True)
+        info.write_text("{}")
+    if result is not None:
+        (run / "result.txt").write_text(result + "\n")
+    for part in ("val", "test") if scores else ():
+        (run / f"{part}_scores.json").write_text(json.dumps(scores, indent=4))
+    if partition:
+        (run / "partition.json").write_text(json.dumps(partition))
+    return run
+
+
+def drug(index, name):
+    return {"partition": "by_drug", "index": index, "partition_seed": 1, "name": name, "rows": {"train": 8}}
+
+
+@pytest.fixture
+def exp(tmp_path):
+    """An EXP of ours with a RUN of each kind; the job was killed."""
+    exp = tmp_path / "EXP001"
+    make_run(exp, "B", 3, "0.1", SCORES, drug(1, "Drug_1"))
+    make_run(exp, "A", 2, None, None, drug(0, "Drug_0"))
+    make_run(exp, "failing", 0, "RUN_EXCEPTION", None, drug(2, "Drug_2"))
+    make_run(exp, "before", 5, "0.2", SCORES, drug(3, "Drug_3"))
+    ids = ["B", "A", "failing", "before", "retry", "never"]
+    upf = ["\ufeff# GEN JSONS", "", *(json.dumps({"id": i, "index": n}) for n, i in enumerate(ids))]
+    (exp / "upf.json").write_text("\r\n".join(upf) + "  # comment\n")
+    events = [
+        {"event": "job_started", "upf": "upf.json", "dflts": None, "runs": 6},
+        {"event": "run_skipped", "id": "before", "reason": "done in EXP000"},
+        {"event": "run_started", "id": "B"},
+        {"event": "run_started", "id": "A"},
+        {"event": "run_done", "id": "B", "seconds": 3671.4, "value": {"status": "ok", "epochs": 3}},
+        {"event": "run_started", "id": "failing"},
+        {"event": "run_failed", "id": "failing", "final": True, "message": "ValueError: boom\nin f", "seconds": 2},
+        {"event": "run_failed", "id": "retry", "final": False, "message": "killed", "seconds": 1},
+        {"event": "of_a_later_version", "id": ["?"]},
+        {"event": "run_started", "id": "not in the UPF"},
+    ]
+    lines = [json.dumps({"t": 1.0, **event}) for event in events]
+    (exp / "journal.jsonl").write_text("\n".join(lines) + '\n{"t": 2.0, "event": "run_do')
+    return exp
+
+
+def test_runs_of_our_exp(exp):
+    runs = read_runs(exp)
+    assert [(run.id, run.status) for run in runs] == [
+        ("B", "done"),
+        ("A", "interrupted"),
+        ("failing", "failed"),
+        ("before", "skipped"),
+        ("retry", "waiting"),
+        ("never", "waiting"),
+    ]
+    assert [run.epochs for run in runs] == [3, 2, None, 5, None, None]
+    assert [run.held_out for run in runs] == ["Drug_1", "Drug_0", "Drug_2", "Drug_3", None, None]
+    done = runs[0]
+    assert (done.result, done.seconds, done.val, done.index) == ("0.1", 3671.4, SCORES, 1)
+    (exp / "lock.json").write_text("{}")
+    assert read_runs(exp)[1].status == "running"
+
+
+def test_torn_journals_are_read_up_to_the_tear(exp):
+    whole = (exp / "journal.jsonl").read_bytes()
+    for size in range(0, len(whole), 7):
+        (exp / "journal.jsonl").write_bytes(whole[:size])
+        assert len(list(read_journal(exp))) in (whole[:size].count(b"\n"), whole[:size].count(b"\n") + 1)
+        read_runs(exp)
+
+
+def test_runs_of_the_original_system(tmp_path):
+    """No journal; index only in parameters.txt; the history of a resumed RUN is short; gaps between ids."""
+    exp = tmp_path / "EXP011"
+    done = make_run(exp, "RUN000", 20, "0.0021", SCORES)
+    (done / "parameters.txt").write_text("[Global Params]\nindex=17\nid='RUN000'\nx=<class>\n[Monitor Params]\n")
+    (done / "history.txt").write_text('{"loss": [0.2, 0.1], "val_loss": [0.3, 0.2]}')
+    no_checkpoints = make_run(exp, "RUN002", 0, "nan")
+    (no_checkpoints / "history.txt").write_text('{"loss": [0.2, 0.1]}')
+    make_run(exp, "RUN003", 1)
+    torn = make_run(exp, "RUN1000", 0, "RUN_EXCEPTION", SCORES)
+    (torn / "val_scores.json").write_text('{"mse": 0.0')
+    (torn / "history.txt").write_text("null")
+    runs = read_runs(exp)
+    assert [run.id for run in runs] == ["RUN000", "RUN002", "RUN003", "RUN1000"]
+    assert [run.status for run in runs] == ["done", "done", "unfinished", "failed"]
+    assert [run.epochs for run in runs] == [20, 2, 1, None]
+    assert [run.index for run in runs] == [17, None, None, None]
+    assert (runs[3].val, runs[3].test) == ({}, SCORES)
+
+
+def test_table(exp, capsys):
+    print_table(str(exp))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:4] == [
+        "RUN      drug    status       epochs  val r2  val mse  test r2  test mse     time  note",
+        "B        Drug_1  done              3  0.7500   0.0100   0.7500    0.0100  1:01:11",
+        "A        Drug_0  interrupted       2       -        -        -         -        -",
+        "failing  Drug_2  failed            -       -        -        -         -  0:00:02  ValueError: boom",
+    ]
+    assert lines[-2] == "6 RUNs: 2 waiting, 1 done, 1 interrupted, 1 failed, 1 skipped"
+    assert lines[-1] == str(exp)
+
+
+def test_command_line(exp, tmp_path, capsys):
+    assert main([str(exp)]) == 0
+    assert capsys.readouterr().out.endswith(f"{exp}\n")
+    for wrong in (tmp_path, tmp_path / "nothing"):
+        assert main([str(wrong)]) == 1
+        assert capsys.readouterr().err == f"analysis.runs: {wrong} is not an EXP: it has no directory run\n"

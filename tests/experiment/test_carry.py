@@ -1,0 +1,197 @@
+import errno
+import itertools
+import multiprocessing
+import os
+from pathlib import Path
+
+import pytest
+import trees
+
+from swiftpy.experiment.carry import carry
+from swiftpy.experiment.exp import Exp, create, find
+from swiftpy.experiment.journal import Journal
+from swiftpy.experiment.lock import Lock
+from swiftpy.experiment.restart import Decision, source
+
+OURS = """
+    journal.jsonl = {"event": "job_started"}
+    upf.json = {}
+    markers/A.json = a
+    markers/marker-000.txt = DONE
+    markers/marker-001.txt = DONE
+    out/out-000.txt = text
+    run/{id}/ckpts/best -> epochs/001
+    run/{id}/ckpts/ckpt.log = log
+    run/{id}/ckpts/epochs/001/ckpt-info.json = 1
+    run/{id}/ckpts/epochs/001/model.h5 = one
+    run/{id}/ckpts/epochs/002/ckpt-info.json = 2
+    run/{id}/ckpts/epochs/002/model.h5 = two
+    run/{id}/ckpts/last -> epochs/002
+    run/{id}/ckpts/work/model.h5 = half
+    run/{id}/history.txt = {}
+    run/{id}/log.txt = log
+    run/{id}/output/ckpts -> ../ckpts
+    run/{id}/result.txt = 0.1
+    run/{id}/stop.marker = early stopping: 2/3
+    run/{id}/test_scores.json = {}
+    run/{id}/test_y_data_predicted.csv = 1,2
+"""
+
+RESUMED = """
+    run/{id}/ckpts/best -> epochs/001
+    run/{id}/ckpts/ckpt.log = log
+    run/{id}/ckpts/epochs/001/ckpt-info.json = 1
+    run/{id}/ckpts/epochs/001/model.h5 = one (linked)
+    run/{id}/ckpts/epochs/002/ckpt-info.json = 2
+    run/{id}/ckpts/epochs/002/model.h5 = two (linked)
+    run/{id}/ckpts/last -> epochs/002
+    run/{id}/log.txt = log
+    run/{id}/output/ckpts -> ../ckpts
+"""
+
+SKIPPED = """
+    run/{id}/history.txt = {}
+    run/{id}/result.txt = 0.1
+    run/{id}/stop.marker = early stopping: 2/3
+    run/{id}/test_scores.json = {}
+    run/{id}/test_y_data_predicted.csv = 1,2 (linked)
+"""
+
+
+def ours(root: Path, ids: str) -> Exp:
+    """An EXP with RUNs of these one-letter names, all alike."""
+    common, run = (OURS[: OURS.index("run/")], OURS[OURS.index("run/") :])
+    return Exp(trees.make(root, common + "".join(run.replace("{id}", name) for name in ids)))
+
+
+def carried(new: Exp, old: Exp) -> list[str]:
+    """Listing of what came over."""
+    lines = trees.listing(new.root, old.root).splitlines()
+    return [line for line in lines if line.startswith(("run/", "markers/"))]
+
+
+def lines(*texts: str) -> list[str]:
+    return sorted(line.strip() for text in texts for line in text.strip().splitlines())
+
+
+def test_what_comes_over_by_verdict_and_what_stays_behind(tmp_path):
+    old = ours(tmp_path / "EXP000", "ABC")
+    for path in old.root.rglob("*"):
+        os.utime(path, (1e9, 1e9), follow_symlinks=False)
+    before = trees.snapshot(old.root)
+    new = create(tmp_path, restart=old)
+    calls = []
+    decisions = [
+        Decision("A", "skip", "", ("A.json", "marker-000.txt")),
+        Decision("B", "resume", ""),
+        Decision("C", "fresh", ""),
+        Decision("D", "new", ""),
+    ]
+    done = carry(old, new, decisions, lambda: calls.append(1))
+    expected = lines(
+        RESUMED.replace("{id}", "A"),
+        SKIPPED.replace("{id}", "A"),
+        RESUMED.replace("{id}", "B"),
+        "markers/A.json = a\nmarkers/marker-000.txt = DONE",
+    )
+    assert sorted(carried(new, old)) == expected
+    assert trees.snapshot(old.root) == before
+    assert (new.run / "B/log.txt").stat().st_mtime == 1e9
+    assert (new.run / "B/ckpts/epochs").stat().st_mtime == 1e9
+    assert done.linked == 4 * 3 + 3 and done.copied > 0 and done.dropped == () and len(calls) > 10
+
+
+def test_an_exp_of_the_original_system_with_links_into_older_ones(tmp_path):
+    old = Exp(
+        trees.make(
+            tmp_path / "EXP011",
+            """
+            run/RUN000/ckpts/best -> /lus/flare/Output/EXP283/run/RUN000/ckpts/epochs/002
+            run/RUN000/ckpts/epochs/002/ckpt-info.json = 2
+            run/RUN000/ckpts/epochs/020/ckpt-info.json = 20
+            run/RUN000/ckpts/epochs/020/model.h5 = m
+            run/RUN000/ckpts/last -> /lus/flare/Output/EXP011/run/RUN000/ckpts/epochs/020
+            run/RUN001/ckpts/best -> /lus/flare/Output/EXP011/run/RUN001/ckpts/epochs/007
+            run/RUN001/ckpts/epochs/001/model.h5 = m
+            run/RUN001/ge_merged_data.parquet -> /tmp/me/original/ge_merged_data.parquet
+            run/RUN001/inside -> {root}/run/RUN001/ckpts
+            run/RUN001/outside -> ../../../EXP010/run/RUN001
+            """.replace("{root}", str(tmp_path / "EXP011")),
+        )
+    )
+    new = create(tmp_path, restart=old)
+    done = carry(old, new, [Decision("RUN000", "skip", ""), Decision("RUN001", "resume", "")])
+    assert "\n".join(carried(new, old)) == trees.text(
+        """
+        markers/
+        run/RUN000/ckpts/best -> epochs/002
+        run/RUN000/ckpts/epochs/002/ckpt-info.json = 2
+        run/RUN000/ckpts/epochs/020/ckpt-info.json = 20
+        run/RUN000/ckpts/epochs/020/model.h5 = m (linked)
+        run/RUN000/ckpts/last -> epochs/020
+        run/RUN001/ckpts/epochs/001/model.h5 = m (linked)
+        run/RUN001/inside -> ckpts
+        """
+    )
+    assert [path.name for path in done.dropped] == ["best", "ge_merged_data.parquet", "outside"]
+    for link in (path for path in new.root.rglob("*") if path.is_symlink()):
+        assert link.resolve().is_relative_to(new.root)
+
+
+@pytest.mark.parametrize("error", [errno.EXDEV, errno.EPERM])
+def test_without_hard_links_it_copies(tmp_path, monkeypatch, error):
+    old = Exp(trees.make(tmp_path / "EXP000", "run/A/ckpts/epochs/001/model.h5 = one"))
+
+    def refuse(self, target):
+        raise OSError(error, "no")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    new = create(tmp_path, restart=old)
+    done = carry(old, new, [Decision("A", "resume", "")])
+    assert carried(new, old)[-1] == "run/A/ckpts/epochs/001/model.h5 = one"
+    assert (done.copied, done.linked) == (3, 0)
+
+
+def _restart(parent: Path, name: str, die_at: int) -> None:
+    """What a job does before its first RUN, up to its `die_at`-th step."""
+    left = itertools.count(die_at, -1)
+
+    def step() -> None:
+        if next(left) == 0:
+            os._exit(9)
+
+    old, _ = source(find(parent, name), parent)
+    step()
+    new = create(parent, restart=find(parent, name))
+    step()
+    lock = Lock(new)
+    decisions = [Decision("A", "skip", "", ("A.json",)), Decision("B", "resume", "")]
+    carry(old, new, decisions, step)
+    step()
+    with Journal(new.journal) as journal:
+        journal.write("job_started")
+    lock.release()
+
+
+def test_killed_at_any_step_and_restarted_from_the_newest_exp_nothing_is_lost(tmp_path):
+    old = ours(tmp_path / "EXP000", "AB")
+    before = trees.snapshot(old.root)
+    fork = multiprocessing.get_context("fork")
+    for die_at in itertools.count():
+        newest = max(path.name for path in tmp_path.iterdir())
+        process = fork.Process(target=_restart, args=(tmp_path, newest, die_at))
+        process.start()
+        process.join()
+        if process.exitcode == 0:
+            break
+        assert process.exitcode == 9
+    assert die_at > 15 and len(list(tmp_path.iterdir())) > 15
+    new = Exp(tmp_path / max(path.name for path in tmp_path.iterdir()))
+    expected = lines(
+        RESUMED.replace("{id}", "A"),
+        SKIPPED.replace("{id}", "A"),
+        RESUMED.replace("{id}", "B"),
+        "markers/A.json = a",
+    )
+    assert sorted(carried(new, old)) == expected
+    assert trees.snapshot(old.root) == before

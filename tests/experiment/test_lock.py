@@ -1,0 +1,87 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import trees
+
+from swiftpy.errors import UserError
+from swiftpy.experiment import lock
+from swiftpy.experiment.exp import create
+from swiftpy.experiment.lock import Lock, holder, refuse_if_alive
+
+TAKE = """
+import sys, time
+from pathlib import Path
+from swiftpy.experiment.exp import Exp
+from swiftpy.experiment.lock import Lock
+Lock(Exp(Path(sys.argv[1])), "77.pbs")
+print("taken", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def exp(tmp_path):
+    return create(tmp_path)
+
+
+def edit(exp, **fields):
+    exp.lock.write_text(json.dumps({**json.loads(exp.lock.read_text()), **fields}))
+
+
+def test_a_living_process_is_refused_and_a_killed_one_told_also_as_a_zombie(exp, tmp_path):
+    process = subprocess.Popen([sys.executable, "-c", TAKE, exp.root], stdout=subprocess.PIPE)
+    try:
+        assert process.stdout.readline() == b"taken\n"
+        os.utime(exp.lock, (1, 1))  # stopped for long, but there: the process counts, not the heartbeat
+        with pytest.raises(UserError, match=f"in use by job 77.pbs on .* .pid {process.pid}."):
+            refuse_if_alive(exp, tmp_path)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    assert "job 77.pbs" in refuse_if_alive(exp, tmp_path)  # nobody has waited for it: a zombie
+    process.wait()
+    process.stdout.close()
+    assert not holder(exp, tmp_path).alive
+
+
+def test_a_later_process_with_the_same_number_is_not_the_owner(exp, tmp_path):
+    Lock(exp)
+    assert holder(exp, tmp_path).alive
+    edit(exp, start="1")
+    assert not holder(exp, tmp_path).alive
+
+
+@pytest.mark.parametrize("machine", ["another boot", ""])
+def test_elsewhere_the_heartbeat_decides(exp, tmp_path, machine, monkeypatch):
+    if not machine:  # neither side has a /proc
+        monkeypatch.setattr(lock, "_machine", str)
+    Lock(exp, "78")
+    edit(exp, machine=machine, host="node2", pid=1)
+    assert holder(exp, tmp_path).alive
+    os.utime(exp.lock, (time.time() - 61, time.time() - 61))
+    state = holder(exp, tmp_path)
+    assert not state.alive and state.age > 60
+    assert "job 78 on node2" in refuse_if_alive(exp, tmp_path)
+
+
+def test_beats_once_in_ten_seconds(exp):
+    held = Lock(exp)
+    now = time.monotonic()
+    for seconds, touched in [(1, False), (11, True), (20, False), (22, True)]:
+        os.utime(exp.lock, (5, 5))
+        held.beat(now + seconds)
+        assert (exp.lock.stat().st_mtime > 5) == touched
+    exp.lock.unlink()
+    held.beat(now + 100)  # the file system is away: no reason to end the job
+
+
+def test_released_it_is_nobodys(exp, tmp_path):
+    Lock(exp).release()
+    assert holder(exp, tmp_path).owner is None
+    assert refuse_if_alive(exp, tmp_path) is None
+    assert trees.names(tmp_path) == [exp.id]  # looking leaves nothing behind

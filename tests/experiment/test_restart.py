@@ -1,0 +1,183 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import trees
+
+from swiftpy.errors import UserError
+from swiftpy.experiment import markers
+from swiftpy.experiment.exp import Exp, create
+from swiftpy.experiment.journal import Journal
+from swiftpy.experiment.lock import Lock
+from swiftpy.experiment.restart import left_behind, plan, source
+from swiftpy.upf.parse import read_job
+
+FINISHED = {"status": "ok", "reason": "", "epochs": 3, "result": "0.1", "stopped_early": False}
+
+
+def compare(old, new, done):
+    """As model_runner's, in small: only `epochs` may grow, and `timeout` does not count."""
+    old, new = ({k: v for k, v in p.items() if k != "timeout"} for p in (old, new))
+    differing = sorted(k for k in old | new if old.get(k) != new.get(k))
+    if not differing:
+        return ("skip", "finished") if done else ("resume", "the same parameters")
+    if differing == ["epochs"] and new["epochs"] > old["epochs"]:
+        if done and done["stopped_early"]:
+            return "skip", "stopped early"
+        return "resume", f"epochs {old['epochs']} -> {new['epochs']}"
+    return "refuse", f"{', '.join(differing)} changed"
+
+
+def specs(folder: Path, ids: str, dflts: str = '{"epochs": 3}', **extra):
+    folder.mkdir(exist_ok=True)
+    lines = (json.dumps({"id": name, "index": n, **extra.get(name, {})}) for n, name in enumerate(ids.split()))
+    (folder / "upf.json").write_text("\n".join(lines))
+    (folder / "dflts.json").write_text(dflts)
+    return read_job(folder / "upf.json", folder / "dflts.json")
+
+
+def started(exp: Exp, folder: Path) -> Exp:
+    """What the job does before its first RUN."""
+    upf, dflts = exp.copy_inputs(folder / "upf.json", folder / "dflts.json")
+    with Journal(exp.journal) as journal:
+        journal.write("job_started", upf=upf, dflts=dflts)
+    return exp
+
+
+@pytest.fixture
+def old(tmp_path):
+    """MID was killed in epoch 2, HALF in its first checkpoint, EARLY before its marker; BAD failed."""
+    before = specs(tmp_path / "in", "DONE MID HALF EARLY BAD GONE")
+    exp = started(create(tmp_path), tmp_path / "in")
+    trees.make(
+        exp.root,
+        """
+        markers/marker-000.txt = DONE
+        run/DONE/result.txt = 0.1
+        run/DONE/ckpts/epochs/003/model.h5 = m
+        run/MID/parameters.txt = p
+        run/MID/ckpts/epochs/001/model.h5 = m
+        run/HALF/ckpts/work/model.h5 = torn
+        run/HALF/ckpts/ckpt.log = log
+        run/EARLY/stop.marker = early stopping: 2/3
+        run/EARLY/result.txt = 0.2
+        run/BAD/parameters.txt = p
+        run/BAD/result.txt = RUN_EXCEPTION
+        run/BAD/stop.marker = false
+        run/GONE/result.txt = 0.3
+        """,
+    )
+    markers.write(exp, "DONE", before[0].params, FINISHED, 1.0)
+    return exp
+
+
+def verdicts(decisions):
+    return {decision.id: decision.verdict for decision in decisions}
+
+
+def test_every_run_by_what_it_left(tmp_path, old):
+    now = specs(tmp_path / "in", "DONE MID HALF EARLY BAD NEW")
+    before = trees.snapshot(old.root)
+    decisions = plan(now, old, compare, read_job)
+    assert verdicts(decisions) == {
+        "DONE": "skip",
+        "MID": "resume",
+        "HALF": "new",
+        "EARLY": "skip",
+        "BAD": "new",
+        "NEW": "new",
+    }
+    assert [d.markers for d in decisions] == [("DONE.json", "marker-000.txt"), (), (), (), (), ()]
+    assert left_behind(now, old) == 1
+    assert trees.snapshot(old.root) == before
+    assert set(verdicts(plan(now, None, compare, read_job)).values()) == {"new"}
+
+
+def test_more_epochs_resume_what_did_not_stop_early(tmp_path, old):
+    now = specs(tmp_path / "in", "DONE MID HALF EARLY", '{"epochs": 5, "timeout": 60}')
+    decisions = plan(now, old, compare, read_job)
+    assert verdicts(decisions) == {"DONE": "resume", "MID": "resume", "HALF": "new", "EARLY": "skip"}
+    assert decisions[0].reason == "epochs 3 -> 5" and decisions[0].markers == ()
+
+
+def test_changed_science_is_refused_for_all_such_runs_at_once_or_fresh(tmp_path, old):
+    now = specs(tmp_path / "in", "DONE MID BAD NEW EARLY", '{"epochs": 3, "seed": 1}')
+    upf = tmp_path / "in" / "upf.json"
+    with pytest.raises(UserError) as caught:
+        plan(now, old, compare, read_job)
+    assert caught.value.lines == [
+        f"{upf}:1: RUN DONE cannot go on from EXP000: seed changed",
+        f"{upf}:2: RUN MID cannot go on from EXP000: seed changed",
+        # BAD left nothing to go on from, so its parameters are free to change. EARLY has another index now.
+        f"{upf}:5: RUN EARLY cannot go on from EXP000: index, seed changed",
+        "--fresh starts these RUNs from nothing; or change their parameters back",
+    ]
+    decisions = plan(now, old, compare, read_job, fresh=True)
+    assert verdicts(decisions) == {
+        "DONE": "fresh",
+        "MID": "fresh",
+        "BAD": "new",
+        "NEW": "new",
+        "EARLY": "fresh",
+    }
+    assert not any(d.markers for d in decisions)
+
+
+def test_a_deleted_run_directory_or_a_damaged_marker_is_no_finished_run(tmp_path, old):
+    now = specs(tmp_path / "in", "DONE")
+    (old.markers / "DONE.json").write_text('{"id": "DONE"}')
+    (old.markers / "marker-000.txt").unlink()
+    assert verdicts(plan(now, old, compare, read_job)) == {"DONE": "resume"}
+    shutil.rmtree(old.run_dir("DONE"))
+    assert verdicts(plan(now, old, compare, read_job)) == {"DONE": "new"}
+
+
+def test_killed_between_the_post_modules_marker_and_the_servers(tmp_path, old):
+    (old.markers / "DONE.json").unlink()
+    now = specs(tmp_path / "in", "DONE OTHER", OTHER={"index": 0})
+    trees.make(old.root, "run/OTHER/ckpts/epochs/001/model.h5 = m")
+    decisions = plan(now, old, compare, read_job)
+    # OTHER has the same index, so the marker's name is its name too; but it has no result.
+    assert verdicts(decisions) == {"DONE": "skip", "OTHER": "resume"}
+    assert decisions[0].markers == ("marker-000.txt",)
+
+
+def test_an_exp_of_the_original_system_is_not_compared(tmp_path):
+    root = trees.make(
+        tmp_path / "EXP011",
+        """
+        dflts-e20-a6.json = {"epochs": 20}
+        hed-gen-770.json = {"id": "RUN000", "index": 0}
+        restart.txt = /gone/EXP010
+        markers/marker-000.txt = DONE
+        run/RUN000/result.txt = 0.1
+        run/RUN001/ckpts/epochs/002/model.h5 = m
+        """,
+    )
+    decisions = plan(specs(tmp_path / "in", "RUN000 RUN001 RUN002"), Exp(root), compare, read_job)
+    assert [d.verdict for d in decisions] == ["skip", "resume", "new"]
+    assert "not compared" in decisions[0].reason and "not compared" in decisions[1].reason
+    assert source(Exp(root), tmp_path) == (Exp(root), [])  # its journal is not missing: it never had one
+
+
+def test_killed_while_carrying_over_and_over_the_source_is_found(tmp_path, old):
+    first = create(tmp_path, restart=old)
+    lock = Lock(first, "9.pbs")
+    second = create(tmp_path, restart=first)
+    with pytest.raises(UserError, match=r"EXP001 is in use by job 9.pbs"):
+        source(second, tmp_path)
+    lock.release()
+    found, said = source(second, tmp_path)
+    assert found == old
+    assert said == [
+        "EXP002 ended before it had taken over EXP001: going on from EXP001",
+        "EXP001 ended before it had taken over EXP000: going on from EXP000",
+    ]
+    assert source(started(second, tmp_path / "in"), tmp_path) == (second, [])
+    shutil.rmtree(old.root)
+    with pytest.raises(UserError, match=r"there is no EXP .*EXP000: "):
+        source(first, tmp_path)
+    first.restart.write_text("EXP001\n")
+    with pytest.raises(UserError, match="goes on from EXP001 itself"):
+        source(first, tmp_path)

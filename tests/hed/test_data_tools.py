@@ -1,0 +1,116 @@
+import json
+import os
+from datetime import datetime
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hed import gen_jsons, list_drugs, synthetic, tables
+
+SPEC = synthetic.Spec(drugs=30, cells=60, genes=20, descriptors=15, responses=1500)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("synthetic") / "data"
+    assert synthetic.generate(directory, SPEC)
+    return directory
+
+
+def test_layout(data):
+    rsp, ge, md = (pd.read_parquet(data / name) for name in (tables.RSP, tables.GE, tables.MD))
+    assert len(rsp) == 1500 and not rsp.duplicated(["improve_sample_id", "improve_chem_id"]).any()
+    assert rsp["auc"].dtype == np.float32 and rsp["auc"].between(0, 1).all() and rsp["auc"].std() > 0.1
+    assert set(rsp["improve_sample_id"]) == set(ge["improve_sample_id"]) and len(ge) == 60
+    assert set(rsp["improve_chem_id"]) == set(md["improve_chem_id"]) and len(md) == 30
+    assert [c.split(".")[0] for c in (ge.columns[1], md.columns[1])] == ["ge", "mordred"]
+    assert (len(ge.columns), len(md.columns)) == (21, 16)
+
+
+def test_a_left_out_drug_can_be_predicted(tmp_path):
+    """Linear models of features and their products, fitted on 48 drugs, explain the responses to 12 others."""
+    data = tmp_path / "data"
+    synthetic.generate(data, synthetic.Spec(drugs=60, cells=60, genes=30, descriptors=30, responses=3600))
+    rsp = pd.read_parquet(data / tables.RSP)
+    cells = pd.read_parquet(data / tables.GE).set_index(tables.CELL)
+    drugs = pd.read_parquet(data / tables.MD).set_index(tables.DRUG)
+    ge, md = cells.loc[rsp[tables.CELL]].to_numpy(), drugs.loc[rsp[tables.DRUG]].to_numpy()
+    known = rsp[tables.DRUG].isin(drugs.index[12:]).to_numpy()
+    one = np.ones((len(rsp), 1))
+    products = (ge[:, :, None] * md[:, None, :]).reshape(len(rsp), -1)
+
+    def r2(*features):
+        x, y = np.concatenate(features, axis=1), rsp["auc"].to_numpy(float)
+        weights = np.linalg.solve(x[known].T @ x[known] + 30 * np.eye(x.shape[1]), x[known].T @ y[known])
+        return 1 - ((y - x @ weights)[~known] ** 2).mean() / y[~known].var()
+
+    assert 0.3 < r2(one, ge) < r2(one, ge, md) - 0.05 < r2(one, ge, md, products) - 0.1
+
+
+def test_the_same_data_is_left_alone_and_other_data_is_not_touched(data, tmp_path):
+    before = {path.name: path.stat().st_mtime_ns for path in data.iterdir()}
+    assert synthetic.generate(data, SPEC) is False
+    assert {path.name: path.stat().st_mtime_ns for path in data.iterdir()} == before
+    for directory, spec in ((data, synthetic.Spec()), (tmp_path, SPEC)):
+        (tmp_path / "mine").write_text("")
+        with pytest.raises(FileExistsError, match="holds something else"):
+            synthetic.generate(directory, spec)
+
+
+def test_equal_specs_give_equal_data_in_any_row_groups(data, tmp_path, monkeypatch):
+    synthetic.generate(tmp_path / "again", SPEC)
+    assert (tmp_path / "again" / tables.RSP).read_bytes() == (data / tables.RSP).read_bytes()
+    monkeypatch.setattr(synthetic, "ROWS_AT_ONCE", 400)
+    synthetic.generate(tmp_path / "streamed", SPEC)
+    assert pd.read_parquet(tmp_path / "streamed" / tables.RSP).equals(pd.read_parquet(data / tables.RSP))
+
+
+def test_a_failure_leaves_no_directory(tmp_path, monkeypatch):
+    def disk_full(*args):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(synthetic, "_write_features", disk_full)
+    with pytest.raises(OSError, match="disk full"):
+        synthetic.generate(tmp_path / "data", SPEC)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_more_responses_than_pairs(tmp_path):
+    synthetic.generate(tmp_path / "data", synthetic.Spec(2, 3, 2, 2, 13, 5))
+    rsp = pd.read_parquet(tmp_path / "data" / tables.RSP)
+    assert sorted(rsp.groupby(["improve_sample_id", "improve_chem_id"]).size()) == [2, 2, 2, 2, 2, 3]
+
+
+def test_synthetic_command_line(tmp_path, capsys):
+    arguments = [str(tmp_path / "d"), "--responses", "20", "--genes", "2"]
+    assert synthetic.main(arguments) == 0 and synthetic.main(arguments) == 0
+    assert "is there" in capsys.readouterr().out
+    assert synthetic.main([str(tmp_path / "d"), "--drugs", "0"]) == 1
+    assert "drugs must be at least 1" in capsys.readouterr().err
+
+
+def test_gen_jsons(tmp_path, capsys):
+    text = gen_jsons.upf_text(1001, datetime(2025, 7, 17, 12))
+    lines = text.splitlines()
+    assert lines[:3] == ["# GEN JSONS", "# COUNT: 1001", "# TIMESTAMP: 2025-07-17 12:00:00"]
+    assert lines[3] == '{"id": "RUN000", "index": 0}'
+    assert json.loads(lines[-1]) == {"id": "RUN1000", "index": 1000}
+    upf = str(tmp_path / "upf.json")
+    assert (gen_jsons.main(["2", upf]), gen_jsons.main(["3", upf])) == (0, 1)
+    assert "refusing to overwrite" in capsys.readouterr().err
+    assert gen_jsons.main(["2", "-"]) == 0
+    assert capsys.readouterr().out.splitlines()[3:] == (tmp_path / "upf.json").read_text().splitlines()[3:]
+    with pytest.raises(SystemExit):
+        gen_jsons.main(["0", "-"])
+
+
+def test_list_drugs(data, capsys):
+    names = pd.read_parquet(data / tables.RSP)["improve_chem_id"].unique()
+    rsp = os.fspath(data / tables.RSP)
+    assert list_drugs.main([rsp]) == 0
+    assert capsys.readouterr().out.splitlines() == [f"{index:03} {name}" for index, name in enumerate(names)]
+    assert list_drugs.main(["--index", "29", rsp]) == 0
+    assert capsys.readouterr().out == f"029 {names[29]}\n"
+    assert list_drugs.main(["--index", "30", rsp]) == 1
+    assert capsys.readouterr().err == "list_drugs.py: index 30 out of range: there are 30 drugs, numbered from 0\n"

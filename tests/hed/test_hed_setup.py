@@ -1,0 +1,200 @@
+import json
+import logging
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from hed import hed_setup, synthetic, tables
+from model_runner import ModelResult
+
+SPEC = synthetic.Spec(drugs=5, cells=8, genes=3, descriptors=3, responses=40)
+
+
+@pytest.fixture
+def original(tmp_path):
+    """TMP-ORIGINAL: what the staging hook leaves on the node's local disk."""
+    synthetic.generate(tmp_path / "node" / "original", SPEC)
+    return tmp_path / "node" / "original"
+
+
+@pytest.fixture
+def new_run(tmp_path, original):
+    """Parameters of a RUN as the engine gives them; the framework keeps TensorFlow out of these tests."""
+
+    def make(run_id, exp="EXP001", **params):
+        run = tmp_path / exp / "run" / run_id
+        run.mkdir(parents=True, exist_ok=True)
+        common = {
+            "id": run_id,
+            "instance_directory": str(run),
+            "input_dir": str(original),
+            "framework": "none",
+        }
+        return {**common, **params}
+
+    return make
+
+
+def finish(params, result="0.1"):
+    (Path(params["instance_directory"]) / "result.txt").write_text(result + "\n")
+    return hed_setup.post_run(params, {})
+
+
+def rewrite(original, table, change):
+    path = original / table
+    change(pd.read_parquet(path)).to_parquet(path)
+
+
+def test_a_run_finds_its_tables_and_leaves_a_marker(new_run, original, tmp_path):
+    params = new_run("RUN002", index=2)
+    assert hed_setup.pre_run(params) == ModelResult.SUCCESS
+    local = Path(params["input_dir"])
+    assert local.parent == original.parent and local.name.startswith("index-002-EXP001-RUN002-")
+    assert params["output_dir"] == params["instance_directory"]
+    assert (params["partition"], params["partition_seed"]) == ("by_drug", 1)
+    sizes = {name: pq.read_metadata(local / f"rsp_{name}_data.parquet").num_rows for name in ("train", "val", "test")}
+    for kind in ("ge", "md"):
+        for name in ("merged", "train", "val", "test"):
+            link = local / f"{kind}_{name}_data.parquet"
+            assert link.read_bytes() == (original / f"{kind}_merged_data.parquet").read_bytes()
+    record = json.loads((Path(params["instance_directory"]) / "partition.json").read_text())
+    names = pd.read_parquet(original / tables.RSP)["improve_chem_id"].unique()
+    assert record == {
+        "partition": "by_drug",
+        "index": 2,
+        "partition_seed": 1,
+        "name": names[2],
+        "rows": sizes,
+    }
+    assert finish(params) == ModelResult.SUCCESS
+    assert (tmp_path / "EXP001/markers/marker-002.txt").read_text() == "DONE\n"
+    assert [path.name for path in original.parent.iterdir()] == ["original"]
+
+
+def test_only_the_run_that_finished_is_skipped(new_run):
+    """Two RUNs of one index share a marker; a failed one beside a finished one must train."""
+    first, second = new_run("A", index=0), new_run("B", index=0)
+    hed_setup.pre_run(first)
+    finish(first)
+    assert hed_setup.pre_run(new_run("A", index=0)) == ModelResult.SKIP
+    assert hed_setup.pre_run(second) == ModelResult.SUCCESS
+    (Path(second["instance_directory"]) / "result.txt").write_text("RUN_EXCEPTION\n")
+    assert hed_setup.pre_run(new_run("B", index=0)) == ModelResult.SUCCESS
+
+
+def test_no_two_runs_of_a_node_share_a_directory(new_run, tmp_path):
+    sets = [new_run("A", index=0), new_run("B", index=0), new_run("A", exp="EXP002", index=0)]
+    sets += [new_run("A", exp="other/EXP001", index=0), new_run("A" * 250, index=0)]
+    for params in sets:
+        hed_setup.pre_run(params)
+    assert len({params["input_dir"] for params in sets}) == len(sets)
+
+
+def test_a_crashed_attempt_is_in_nobodys_way(new_run):
+    crashed = new_run("RUN000", index=0)
+    hed_setup.pre_run(crashed)
+    (Path(crashed["input_dir"]) / "rsp_test_data.parquet").write_text("torn")
+    again = new_run("RUN000", index=0)
+    hed_setup.pre_run(again)
+    assert again["input_dir"] == crashed["input_dir"]
+    assert pq.read_metadata(Path(again["input_dir"]) / "rsp_test_data.parquet").num_rows == 8
+
+
+def test_a_failure_leaves_nothing_on_the_local_disk(new_run, original):
+    (original / tables.MD).unlink()
+    with pytest.raises(FileNotFoundError, match="md_merged_data"):
+        hed_setup.pre_run(new_run("RUN000", index=0))
+    assert [path.name for path in original.parent.iterdir()] == ["original"]
+
+
+def test_data_read_in_place_is_not_written_beside(new_run, original, tmp_path, monkeypatch):
+    """Without a staged copy the data is DATA_SOURCE, on the shared file system: local is another directory."""
+    monkeypatch.setenv("DATA_SOURCE", str(original))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "local"))
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    params = new_run("RUN000", index=0, input_dir=str(tmp_path / "not-staged"))
+    hed_setup.pre_run(params)
+    assert Path(params["input_dir"]).parents[1] == tmp_path / "local"
+    finish(params)
+    assert list((tmp_path / "local").rglob("index-*")) == []
+
+
+def test_checkpoints_are_not_resumed_on_other_data(new_run, original):
+    params = new_run("RUN000", index=0)
+    hed_setup.pre_run(params)
+    rewrite(original, tables.RSP, lambda frame: frame.iloc[:-3])
+    assert hed_setup.pre_run(new_run("RUN000", index=0)) == ModelResult.SUCCESS
+    (Path(params["instance_directory"]) / "ckpts").mkdir()
+    assert hed_setup.pre_run(new_run("RUN000", index=0)) == ModelResult.SUCCESS
+    rewrite(original, tables.RSP, lambda frame: frame.iloc[:-3])
+    with pytest.raises(ValueError, match="RUN000 come from other data"):
+        hed_setup.pre_run(new_run("RUN000", index=0))
+
+
+def test_a_random_partition_needs_no_index(new_run, tmp_path):
+    params = new_run("RUN000", partition="random")
+    assert hed_setup.pre_run(params) == ModelResult.SUCCESS
+    finish(params)
+    assert not (tmp_path / "EXP001/markers").exists()
+
+
+def test_check_names_each_bad_set(original):
+    sets = [
+        {"index": 0},
+        {"index": 5},
+        {"index": 7, "partition": "by_cell"},
+        {"index": 8, "partition": "by_cell"},
+        {},
+        {"index": "0"},
+        {"index": 0, "partition": ["by_drug"]},
+        {"partition": "random"},
+        {"index": 0, "partition_seed": -1},
+        {"index": 0, "y_col_name": "auc1"},
+    ]
+    problems = hed_setup.check(sets, str(original))
+    wanted = ["there are 5 drugs", "there are 8 cells", "needs an index", "integer", "unknown partition"]
+    wanted += ["partition_seed", "no column auc1"]
+    assert [number for number, _ in problems] == [1, 3, 4, 5, 6, 8, 9]
+    for (_, message), part in zip(problems, wanted, strict=True):
+        assert part in message and "\n" not in message
+
+
+def test_check_says_once_what_is_wrong_with_tables(original, tmp_path):
+    sets = [{"index": index} for index in range(3)]
+    [(number, message)] = hed_setup.check(sets, None)
+    assert number == 0 and "DATA_SOURCE (not set)" in message
+    (original / tables.GE).write_text("PAR1 torn")
+    [(number, message)] = hed_setup.check(sets, str(original))
+    assert number == 0 and f"{tables.GE}: cannot be read" in message
+    (original / tables.GE).unlink()
+    assert "ge_merged_data.parquet: no such table" in hed_setup.check(sets, str(original))[0][1]
+    rewrite(original, tables.RSP, lambda frame: frame.drop(columns="improve_sample_id"))
+    assert "no column improve_sample_id" in hed_setup.check(sets, str(original))[0][1]
+    assert hed_setup.check([{}, {"input_dir": str(tmp_path)}], None)[0] == (
+        0,
+        "no data: neither input_dir (not set) nor DATA_SOURCE (not set) is a directory",
+    )
+
+
+def test_check_of_missing_features(original, caplog):
+    """A drug without descriptors is refused only where it would be the whole test set."""
+    first = pd.read_parquet(original / tables.RSP)["improve_chem_id"].iloc[0]
+    rewrite(original, tables.MD, lambda frame: frame[frame["improve_chem_id"] != first])
+    with caplog.at_level(logging.WARNING):
+        problems = hed_setup.check([{"index": index} for index in range(5)], str(original))
+    assert [number for number, _ in problems] == [0] and first in problems[0][1]
+    assert f"1 of 5 drugs have no row in {original / tables.MD}" in caplog.text
+    rewrite(original, tables.GE, lambda frame: frame.assign(improve_sample_id="x"))
+    problems = hed_setup.check([{"index": index} for index in range(5)], str(original))
+    assert len(problems) == 1 and "no response has features" in problems[0][1]
+
+
+def test_check_reads_each_table_once(original, monkeypatch):
+    reads = []
+    read_table = pq.read_table
+    monkeypatch.setattr(pq, "read_table", lambda *args, **more: reads.append(args) or read_table(*args, **more))
+    assert hed_setup.check([{"index": index % 5} for index in range(500)], str(original)) == []
+    assert len(reads) == 4  # two columns of the responses, one of each feature table
