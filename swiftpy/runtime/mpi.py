@@ -5,6 +5,7 @@ Importing it initializes MPI, so whatever must exist before that (see `spawner`)
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -98,7 +99,8 @@ def end_job_on_uncaught() -> None:
     def hook(kind: type[BaseException], value: BaseException, trace: TracebackType | None) -> None:
         text = "".join(traceback.format_exception(kind, value, trace))
         for stream in (terminal, sys.stderr):
-            print(f"swiftpy: rank {MPI.COMM_WORLD.rank}: a bug in the engine\n{text}", file=stream, flush=True)
+            with contextlib.suppress(OSError):  # nothing may come between here and the Abort
+                print(f"swiftpy: rank {MPI.COMM_WORLD.rank}: a bug in the engine\n{text}", file=stream, flush=True)
         MPI.COMM_WORLD.Abort(1)
 
     sys.excepthook = hook

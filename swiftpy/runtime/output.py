@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 
 class Console:
@@ -53,6 +54,20 @@ def redirect(path: Path) -> int:
     sys.stderr.flush()
     os.dup2(fd, 1)
     os.dup2(fd, 2)
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
+    sys.stdout, sys.stderr = _text(1), _text(2)
     return fd
+
+
+class _Lossy(io.FileIO):
+    """A file whose full disk is nobody's error: a rank that cannot log must go on, to report and to stop in order."""
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data) or 0
+        except OSError:
+            return len(data)
+
+
+def _text(fd: int) -> TextIO:
+    raw = _Lossy(fd, "w", closefd=False)
+    return io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", write_through=True)

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from swiftpy.experiment.journal import read
+
 MPIEXEC = shutil.which("mpiexec", path=str(Path(sys.executable).parent)) or shutil.which("mpiexec")
 MODELS = Path(__file__).parent / "models"
 
@@ -67,7 +69,7 @@ class Workplace:
 
 
 def journal(exp):
-    return [json.loads(line) for line in (exp / "journal.jsonl").read_text().splitlines()]
+    return read(exp / "journal.jsonl")
 
 
 def processes_in(directory):

@@ -58,6 +58,10 @@ def misbehave(what):
             time.sleep(60)
     if what == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
+    if what == "fill":
+        with Path("big").open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(1024))
     if what == "memory":
         resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
         bytearray(4 << 30)
