@@ -1,0 +1,77 @@
+"""The model behind model_name `unorun`: Uno, trained, then applied to the test set.
+
+Importing it loads no TensorFlow.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hed import tables
+from hed.uno import data, hyper, scores
+from model_runner.ckpt.config import read_config
+from model_runner.errors import RunError
+from model_runner.params import find_config
+from model_runner.params import read_config as read_ini
+
+
+@dataclass
+class History:
+    """What a training did: metric -> values, one for each of the 0-based epochs in `epoch`."""
+
+    history: dict[str, list[float]]
+    epoch: list[int]
+
+
+def initialize_parameters(default_model: str | None = None) -> dict[str, Any]:
+    """Uno's defaults (uno_default_model.txt beside this file) under those of the INI file `default_model`."""
+    defaults = read_ini(hyper.DEFAULT_FILE)
+    return {**defaults, **(read_ini(Path(default_model)) if default_model else {})}
+
+
+def check(param_sets: Sequence[Mapping[str, Any]], data_dir: str | None) -> list[tuple[int, str]]:
+    """What is wrong with each set's hyperparameters: (index of the set, one line). Looks at no data."""
+    found: list[tuple[int, str]] = []
+    for index, given in enumerate(param_sets):
+        try:
+            config = find_config(given, Path.cwd(), Path(__file__).parent)
+            params = {**initialize_parameters(str(config) if config else None), **given}
+            read_config(params)
+            hyper.read_hyper(params)
+        except hyper.HyperError as error:
+            found += [(index, problem) for problem in error.problems]
+        except (RunError, ValueError) as error:
+            found.append((index, str(error)))
+    return found
+
+
+def run(params: Mapping[str, Any]) -> History:
+    """Train Uno as `params` says and write scores and predictions of the val and test sets into `output_dir`.
+
+    `params`: the hyperparameters (see uno_default_model.txt), `input_dir` with the tables, `output_dir` (else
+    `instance_directory`), and the ckpt_* keys. Takes up training after the last checkpoint; where nothing is
+    left to train, only scores and predictions are written. Raises ValueError for wrong hyperparameters, an
+    empty set, or a network that gives NaN, FileNotFoundError for a missing table.
+    """
+    settings = hyper.read_hyper(params)
+    table = data.load(params)
+    output_dir = Path(params.get("output_dir") or params["instance_directory"])
+
+    from hed.uno.training import Trainer
+
+    trainer = Trainer(params, settings, table)
+    epochs = trainer.train()
+    stages = ("val", "test") if params.get("calc_infer_scores", True) else ("val",)
+    for stage in stages:
+        responses = getattr(table, stage)
+        predicted = trainer.predict(stage)
+        scores.write(
+            output_dir,
+            stage,
+            params.get("y_col_name", tables.RESPONSE),
+            responses.y,
+            predicted,
+            responses.labels,
+        )
+    return History(trainer.history, list(range(epochs)))

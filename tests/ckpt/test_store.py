@@ -1,0 +1,214 @@
+"""The checkpoint directory, with a text file in the place of a model."""
+
+import errno
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from model_runner.ckpt.config import read_config
+from model_runner.ckpt.store import CkptError, Store
+
+
+def make(root: Path, **keys) -> Store:
+    return Store(
+        read_config({"output_dir": str(root), **{f"ckpt_{k}" if k != "epochs" else k: v for k, v in keys.items()}})
+    )
+
+
+def writer(text):
+    def write(directory):
+        (directory / "model.h5").write_text(text)
+        (directory / "state.npz").write_text(text)
+
+    return write
+
+
+def read(directory, info):
+    text = (directory / "model.h5").read_text()
+    if text == "damaged":
+        raise ValueError("not a model")
+    return text
+
+
+def models(root):
+    return {int(p.parent.name) for p in root.glob("ckpts/epochs/*/model.h5")}
+
+
+def save_all(root, values, **keys):
+    store = make(root, **keys)
+    for epoch, value in enumerate(values, 1):
+        store.save(epoch, value, writer(f"model {epoch}"))
+    return store
+
+
+def test_layout(tmp_path):
+    save_all(tmp_path, [0.3, 0.1, 0.2], checksum=True, metadata={"note": "x"})
+    ckpts = tmp_path / "ckpts"
+    assert str((ckpts / "last").readlink()) == "epochs/003"
+    assert str((ckpts / "best").readlink()) == "epochs/002"
+    info = json.loads((ckpts / "last/ckpt-info.json").read_text())
+    assert list(info) == [
+        *("epoch", "save_best_metric", "best_metric_last", "model_file", "checksum", "timestamp"),
+        *("time_elapsed", "metadata"),
+    ]
+    assert (info["epoch"], info["best_metric_last"], info["model_file"]) == (3, 0.1, "model.h5")
+    assert info["metadata"] == {"note": "x"}
+    first = json.loads((ckpts / "epochs/001/ckpt-info.json").read_text())
+    assert first["time_elapsed"] == "__FIRST__"
+    assert info["time_elapsed"] >= 0
+    assert "saved epoch 3" in (ckpts / "ckpt.log").read_text()
+    # The EXP moves: nothing in it may lead back to where it was.
+    ckpts.rename(tmp_path / "moved")
+    assert (tmp_path / "moved/best/model.h5").read_text() == "model 2"
+
+
+def test_the_directory_that_candle_tools_expect(tmp_path):
+    store = Store(read_config({"output_dir": str(tmp_path), "save": str(tmp_path / "output")}))
+    store.save(1, 0.5, writer("model 1"))
+    assert str((tmp_path / "output/ckpts").readlink()) == "../ckpts"
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    values=st.lists(st.sampled_from([0.1, 0.2, 0.3, 0.4, float("nan"), None]), min_size=1, max_size=12),
+    restart_after=st.integers(0, 12),
+    limit=st.integers(1, 3),
+    interval=st.integers(0, 3),
+    skip=st.integers(0, 3),
+    metric=st.sampled_from(["val_loss", "val_r2"]),
+)
+def test_what_is_kept(tmp_path_factory, values, restart_after, limit, interval, skip, metric):
+    """Against the naive rule, computed anew from all epochs so far; with a restart on the way."""
+    root = tmp_path_factory.mktemp("kept")
+    keys = {"keep_limit": limit, "save_interval": interval, "skip_epochs": skip, "save_best_metric": metric}
+    store = make(root, epochs=len(values), **keys)
+    sign = -1 if metric == "val_r2" else 1
+    saved, best = [], None
+    for epoch, value in enumerate(values, 1):
+        if epoch == restart_after + 1:
+            store = make(root, epochs=len(values), **keys)
+            found = store.restore(read)
+            assert found == (f"model {saved[-1]}" if saved else None)
+            if (saved[-1] if saved else 0) != epoch - 1:
+                return  # a real training would go back to the last one saved
+        store.save(epoch, value, writer(f"model {epoch}"))
+        better = value is not None and value == value and (best is None or sign * value < sign * best[1])
+        if epoch > skip and better:
+            best = (epoch, value)
+        if (best and best[0] == epoch) or epoch == len(values) or (epoch > skip and interval and epoch % interval == 0):
+            saved.append(epoch)
+        expected = set(saved[-limit:]) | ({best[0]} if best else set())
+        assert models(root) == expected
+        assert (root / "ckpts/best/model.h5").exists() == (best is not None)
+        if best:
+            assert (root / "ckpts/best/model.h5").read_text() == f"model {best[0]}"
+    assert {int(p.parent.name) for p in root.glob("ckpts/epochs/*/ckpt-info.json")} == set(saved)
+
+
+def test_cleaning_leaves_only_the_information(tmp_path):
+    save_all(tmp_path, [0.4, 0.3, 0.2], keep_limit=1)
+    assert [p.name for p in (tmp_path / "ckpts/epochs/001").iterdir()] == ["ckpt-info.json"]
+
+
+@pytest.mark.parametrize("damage", ["torn model", "no model", "torn json", "bit flip"])
+def test_a_damaged_newest_checkpoint_falls_back(tmp_path, damage, caplog):
+    save_all(tmp_path, [0.3, 0.2, 0.1], checksum=damage == "bit flip")
+    newest = tmp_path / "ckpts/epochs/003"
+    if damage == "torn json":
+        (newest / "ckpt-info.json").write_text('{"epoch": 3, ')
+    elif damage == "no model":
+        (newest / "model.h5").unlink()
+    else:
+        (newest / "model.h5").write_text("damaged" if damage == "torn model" else "nodel 3")
+    store = make(tmp_path)
+    assert store.restore(read) == "model 2"
+    assert caplog.messages
+    # The best so far is epoch 2 again, and the damaged epoch is saved anew.
+    assert str((tmp_path / "ckpts/best").readlink()) == "epochs/002"
+    assert store.save(3, 0.15, writer("again"))
+    assert (tmp_path / "ckpts/last/model.h5").read_text() == "again"
+    assert str((tmp_path / "ckpts/best").readlink()) == "epochs/003"
+
+
+def test_roll_back_by_relinking_last(tmp_path):
+    save_all(tmp_path, [0.5, 0.4, 0.1])
+    last = tmp_path / "ckpts/last"
+    last.unlink()
+    last.symlink_to("epochs/002")
+    store = make(tmp_path)
+    assert store.restore(read) == "model 2"
+    assert str((tmp_path / "ckpts/best").readlink()) == "epochs/002"
+    store.save(3, 0.2, writer("another 3"))
+    assert make(tmp_path).restore(read) == "another 3"
+
+
+def test_restart_modes(tmp_path):
+    assert make(tmp_path).restore(read) is None
+    with pytest.raises(CkptError, match="no usable checkpoint"):
+        make(tmp_path, restart_mode="required").restore(read)
+    save_all(tmp_path, [0.5])
+    assert make(tmp_path, restart_mode="off").restore(read) is None
+    assert make(tmp_path, restart_mode="required").restore(read) == "model 1"
+    (tmp_path / "ckpts/epochs/001/model.h5").write_text("damaged")
+    assert make(tmp_path).restore(read) is None
+    with pytest.raises(CkptError):
+        make(tmp_path, restart_mode="required").restore(read)
+
+
+def test_a_full_disk_costs_the_checkpoint_only(tmp_path, caplog):
+    store = save_all(tmp_path, [0.5, 0.4])
+
+    def full(directory):
+        (directory / "model.h5").write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    assert not store.save(3, 0.1, full)
+    assert "No space left" in caplog.text
+    assert make(tmp_path).restore(read) == "model 2"
+    assert not list((tmp_path / "ckpts").glob("work/*"))
+    # 0.1 was never saved, so 0.2 is the best that there is a model of.
+    assert store.save(4, 0.2, writer("model 4"))
+    assert str((tmp_path / "ckpts/best").readlink()) == "epochs/004"
+
+
+def test_a_kill_while_saving_leaves_the_earlier_ones(tmp_path):
+    store = save_all(tmp_path, [0.5, 0.4])
+
+    def killed(directory):
+        (directory / "model.h5").write_text("half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        store.save(3, 0.1, killed)
+    store = make(tmp_path)
+    assert store.restore(read) == "model 2"
+    assert store.save(3, 0.1, writer("model 3"))
+    assert make(tmp_path).restore(read) == "model 3"
+
+
+def test_final_epoch_is_saved_whatever_the_interval(tmp_path):
+    store = make(tmp_path, save_interval=0, save_best=False, epochs=9)
+    assert not store.save(1, 0.5, writer("1"))
+    assert store.save(2, 0.5, writer("2"), final=True)  # stopped early
+    assert store.save(9, 0.5, writer("9"))
+    assert not (tmp_path / "ckpts/best").exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("restart_mode", "always"), ("save_best", "yes"), ("save_interval", -1), ("save_interval", 1.5)),
+        *(
+            ("keep_limit", 0),
+            ("keep_mode", "exponential"),
+            ("best_metric_last", "low"),
+            ("skip_epochs", True),
+        ),
+    ],
+)
+def test_wrong_keys_are_named(tmp_path, key, value):
+    with pytest.raises(ValueError, match=f"ckpt_{key} must be"):
+        make(tmp_path, **{key: value})

@@ -1,0 +1,93 @@
+"""Hyperparameters: the public Uno's names, the three spaces, and messages for what is wrong."""
+
+import subprocess
+import sys
+
+import pytest
+
+from hed.uno import unorun
+from hed.uno.hyper import Layer, read_hyper
+
+
+def test_defaults_are_those_of_the_study():
+    hyper = read_hyper({})
+    relu = Layer(1000, "relu", 0.1)
+    assert (hyper.canc, hyper.drug, hyper.interaction) == ((relu,) * 3, (relu,) * 3, (relu,) * 5)
+    assert (hyper.epochs, hyper.batch_size, hyper.optimizer, hyper.loss) == (200, 32, "Adam", "mse")
+    assert hyper.max_rate == pytest.approx(3.2e-4)
+    assert (hyper.warmup_epochs, hyper.reduce_lr_patience, hyper.early_stopping_patience) == (5, 3, 20)
+    assert read_hyper(unorun.initialize_parameters()) == hyper
+
+
+def test_space_block():
+    hyper = read_hyper(
+        {
+            "hyperparam_space": "block",
+            "canc_arch": [64, 32],
+            "canc_activation": "tanh",
+            "canc_dropout": 0,
+            "drug_arch": "16 8",
+            "interaction_arch": [4],
+        }
+    )
+    assert hyper.canc == (Layer(64, "tanh", 0.0), Layer(32, "tanh", 0.0))
+    assert [layer.size for layer in hyper.drug] == [16, 8]
+    assert hyper.interaction == (Layer(4, "relu", 0.1),)
+
+
+def test_space_layer():
+    hyper = read_hyper(
+        {"hyperparam_space": "layer", "canc_num_layers": 4, "canc_layer_2_size": 7, "drug_layer_1_dropout": 0.5}
+    )
+    assert [layer.size for layer in hyper.canc] == [1000, 7, 1000, 512]  # the fourth is the public default
+    assert hyper.drug[0].dropout == 0.5
+    assert len(hyper.interaction) == 5
+
+
+def test_other_names_for_the_same_thing():
+    assert read_hyper({"raw_max_lr": 1e-4}).learning_rate == 1e-4
+    assert read_hyper({**unorun.initialize_parameters(), "raw_max_lr": 1e-4}).learning_rate == 1e-4
+    assert read_hyper({"patience": 7}).early_stopping_patience == 7
+
+
+def test_defaults_file_of_the_user(tmp_path):
+    file = tmp_path / "mine.txt"
+    file.write_text("[A]\nepochs = 3\nloss = mae\n[B]\nepochs = 4\n")
+    params = unorun.initialize_parameters(default_model=str(file))
+    assert (params["epochs"], params["loss"], params["batch_size"]) == (4, "mae", 32)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"hyperparam_space": "blocks"}, "hyperparam_space must be one of global, block, layer, not 'blocks'"),
+        ({"epochs": 0}, "epochs must be an integer >= 1, not 0"),
+        ({"epochs": True}, "epochs must be an integer >= 1, not True"),
+        ({"batch_size": "32"}, "batch_size must be an integer >= 1, not '32'"),
+        ({"learning_rate": 0}, "learning_rate must be a number > 0, not 0"),
+        ({"learning_rate": float("nan")}, "learning_rate must be a number > 0, not nan"),
+        ({"dropout": 1.0}, "dropout must be a number >= 0 and < 1, not 1.0"),
+        ({"optimizer": "adm"}, "optimizer must be one of "),
+        ({"custom_loss_module": "no_such"}, "custom_loss_module: there is no module 'no_such'"),
+        ({"custom_loss_module": "mae_poly"}, "custom_loss_module mae_poly needs the hyperparameter alpha"),
+        ({"hyperparam_space": "block", "canc_arch": [10, -1]}, "canc_arch must be a list of layer sizes"),
+        ({"hyperparam_space": "layer", "drug_num_layers": 10}, "drug_layer_10_size must be an integer"),
+        ({"raw_max_lr": 1e-4, "learning_rate": 1e-3}, "give learning_rate or raw_max_lr, not both"),
+        ({"ckpt_keep_limit": 0}, "ckpt_keep_limit must be"),
+    ],
+)
+def test_check_names_what_is_wrong(params, message):
+    problems = unorun.check([{}, params, {}], None)
+    assert {index for index, _ in problems} == {1}
+    assert problems[0][1].startswith(message)
+    assert "\n" not in problems[0][1]
+
+
+def test_check_finds_all_of_them():
+    problems = unorun.check([{"epochs": 0, "batch_size": 0}, {"loss": "?"}], None)
+    assert [index for index, _ in problems] == [0, 0, 1]
+
+
+def test_checking_loads_no_tensorflow():
+    code = "import sys; from hed.uno import unorun; unorun.check([{}], None); sys.exit('tensorflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
