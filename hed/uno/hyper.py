@@ -30,33 +30,12 @@ ALIASES = {
 
 # Keras' names, listed so that a check loads no TensorFlow.
 OPTIMIZERS = ("Adam", "AdamW", "Adamax", "Adadelta", "Adagrad", "Ftrl", "Nadam", "RMSprop", "SGD")
-LOSSES = (
-    *(
-        "mse",
-        "mae",
-        "mape",
-        "msle",
-        "mean_squared_error",
-        "mean_absolute_error",
-        "mean_absolute_percentage_error",
-    ),
-    *("mean_squared_logarithmic_error", "huber", "log_cosh", "poisson", "binary_crossentropy"),
+LOSSES = tuple(
+    "mse mae mape msle mean_squared_error mean_absolute_error mean_absolute_percentage_error"
+    " mean_squared_logarithmic_error huber log_cosh poisson binary_crossentropy".split()
 )
-ACTIVATIONS = (
-    *(
-        "relu",
-        "leaky_relu",
-        "elu",
-        "selu",
-        "gelu",
-        "silu",
-        "swish",
-        "softplus",
-        "softsign",
-        "tanh",
-        "sigmoid",
-    ),
-    *("hard_sigmoid", "exponential", "linear"),
+ACTIVATIONS = tuple(
+    "relu leaky_relu elu selu gelu silu swish softplus softsign tanh sigmoid hard_sigmoid exponential linear".split()
 )
 
 

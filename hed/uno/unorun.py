@@ -34,6 +34,8 @@ def check(param_sets: Sequence[Mapping[str, Any]], data_dir: str | None) -> list
     """What is wrong with each set's hyperparameters: (index of the set, one line). Looks at no data."""
     found: list[tuple[int, str]] = []
     for index, given in enumerate(param_sets):
+        if not given.get("input_dir") and not given.get("pre_module"):
+            found.append((index, "there is no input_dir to read tables from: set it, or pre_module hed_setup"))
         try:
             config = find_config(given, Path.cwd(), Path(__file__).parent)
             params = {**initialize_parameters(str(config) if config else None), **given}

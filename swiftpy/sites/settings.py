@@ -93,6 +93,15 @@ def procs(settings: Mapping[str, Setting]) -> int:
     return int(value)
 
 
+def time_limit(settings: Mapping[str, Setting]) -> float:
+    """BENCHMARK_TIMEOUT in seconds, -1 for none. UserError if it is no number."""
+    setting = settings["BENCHMARK_TIMEOUT"]
+    try:
+        return float(setting.value or -1)
+    except ValueError:
+        raise UserError(f"BENCHMARK_TIMEOUT={setting.value} ({setting.source}): give a number of seconds") from None
+
+
 def exp_parent(settings: Mapping[str, Setting]) -> Path:
     """Where EXPs are: $CANDLE_DATA_DIR/$MODEL_NAME/Output, absolute."""
     return Path(settings["CANDLE_DATA_DIR"].value, settings["MODEL_NAME"].value, "Output").absolute()

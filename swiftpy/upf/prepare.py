@@ -26,7 +26,7 @@ from swiftpy.experiment.journal import Journal
 from swiftpy.experiment.restart import Decision
 from swiftpy.experiment.spec import RunSpec
 from swiftpy.runtime.job import Lead
-from swiftpy.sites.settings import Setting, exp_parent, load_site, procs, resolve, table
+from swiftpy.sites.settings import Setting, exp_parent, load_site, procs, resolve, table, time_limit
 from swiftpy.upf.parse import check_lines, read_job
 from swiftpy.upf.plan import report
 
@@ -76,7 +76,7 @@ def understand(options: argparse.Namespace, lead: Lead) -> Intent:
 
 def parameters(spec: RunSpec, options: argparse.Namespace, settings: Mapping[str, Setting]) -> dict[str, Any]:
     """The RUN's parameters with what the settings say where the user's files say nothing."""
-    limit = options.timeout if options.timeout is not None else float(settings["BENCHMARK_TIMEOUT"].value)
+    limit = options.timeout if options.timeout is not None else time_limit(settings)
     return {"model_name": settings["MODEL_NAME"].value, "timeout": limit, **spec.params}
 
 

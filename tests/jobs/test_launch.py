@@ -11,7 +11,7 @@ from job import journal
 from test_stop import trained, wait_for
 
 from swiftpy.errors import UserError
-from swiftpy.sites.settings import load_site, procs, resolve
+from swiftpy.sites.settings import load_site, procs, resolve, time_limit
 
 
 def launch(workplace, *arguments, **env):
@@ -76,6 +76,12 @@ def test_who_wins():
     assert (settings["QUEUE"].value, settings["QUEUE"].source) == ("debug", "cfg-sys-1.sh or main script")
     assert (settings["MODEL_RETURN"].value, settings["MODEL_RETURN"].source) == ("val_loss", "site local")
     assert settings["WALLTIME"].value == ""
+
+
+def test_a_time_limit_must_be_a_number():
+    assert time_limit(resolve(load_site("local"), {})) == -1
+    with pytest.raises(UserError, match="BENCHMARK_TIMEOUT=soon"):
+        time_limit(resolve(load_site("local"), {"BENCHMARK_TIMEOUT": "soon"}))
 
 
 @pytest.mark.parametrize("value", ["1", "0", "four", "-3"])

@@ -8,6 +8,8 @@ import pytest
 from hed.uno import unorun
 from hed.uno.hyper import Layer, read_hyper
 
+DATA = {"input_dir": "somewhere"}
+
 
 def test_defaults_are_those_of_the_study():
     hyper = read_hyper({})
@@ -77,17 +79,21 @@ def test_defaults_file_of_the_user(tmp_path):
     ],
 )
 def test_check_names_what_is_wrong(params, message):
-    problems = unorun.check([{}, params, {}], None)
+    problems = unorun.check([DATA, DATA | params, DATA], None)
     assert {index for index, _ in problems} == {1}
     assert problems[0][1].startswith(message)
     assert "\n" not in problems[0][1]
 
 
 def test_check_finds_all_of_them():
-    problems = unorun.check([{"epochs": 0, "batch_size": 0}, {"loss": "?"}], None)
+    problems = unorun.check([DATA | {"epochs": 0, "batch_size": 0}, DATA | {"loss": "?"}], None)
     assert [index for index, _ in problems] == [0, 0, 1]
 
 
 def test_checking_loads_no_tensorflow():
     code = "import sys; from hed.uno import unorun; unorun.check([{}], None); sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_check_wants_to_know_where_the_tables_are():
+    assert [index for index, _ in unorun.check([DATA, {}, {"pre_module": "hed_setup"}], None)] == [1]
