@@ -3,5 +3,16 @@
 import sys
 from pathlib import Path
 
+import pytest
+
 for folder in ("", "core", "jobs"):
     sys.path.insert(0, str(Path(__file__).parent / folder))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_shared_memory_left():
+    """Jobs that tests kill leave MPICH's shared memory behind; only the launcher removes it."""
+    yield
+    from swiftpy.sites.launch import remove_segments
+
+    remove_segments(older_than=5.0)

@@ -7,11 +7,14 @@ runs `python -m swiftpy.upf ARGUMENTS...` on the site's ranks.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
@@ -19,6 +22,7 @@ from swiftpy.errors import UserError
 from swiftpy.sites.settings import Site, load_site, procs, resolve
 
 _SHARED_MEMORY = Path("/dev/shm")
+_STALE, _SETTLED = 60.0, 1.0
 
 
 def command(site: Site, settings_procs: int, arguments: list[str]) -> list[str]:
@@ -46,7 +50,7 @@ def run(arguments: list[str]) -> int:
     except UserError as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    before = _segments()
+    remove_segments(older_than=_STALE)
     process = subprocess.Popen(full, stdin=subprocess.DEVNULL, start_new_session=True)
 
     def forward(number: int, frame: FrameType | None) -> None:
@@ -55,24 +59,32 @@ def run(arguments: list[str]) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, forward)
     code = process.wait()
-    _remove_segments(_segments() - before)
+    if code:
+        remove_segments(older_than=_SETTLED)
     return code if code >= 0 else 128 - code
 
 
-def _segments() -> set[Path]:
-    return set(_SHARED_MEMORY.glob("mpich_shm_*"))
+def remove_segments(older_than: float) -> None:
+    """Remove shared memory that MPICH left behind after an abnormal end: ours, and mapped by no process.
 
-
-def _remove_segments(candidates: set[Path]) -> None:
-    """Remove what MPICH leaves behind after an abnormal end, unless a process (of another job) has it mapped."""
-    if not candidates:
-        return
-    mapped = ""
-    for maps in Path("/proc").glob("[0-9]*/maps"):
-        try:
-            mapped += maps.read_text(errors="replace")
-        except OSError:
-            continue  # it ended meanwhile, or is not ours
-    for segment in candidates:
-        if str(segment) not in mapped and segment.exists() and segment.stat().st_uid == os.getuid():
+    `older_than`, in seconds, spares the segment that another job makes at this moment and has not mapped yet.
+    """
+    ours = [s for s in _SHARED_MEMORY.glob("mpich_shm_*") if _is_ours(s, older_than)]
+    mapped = "".join(_maps()) if ours else ""
+    for segment in ours:
+        if str(segment) not in mapped:
             segment.unlink(missing_ok=True)
+
+
+def _is_ours(segment: Path, older_than: float) -> bool:
+    try:
+        status = segment.stat()
+    except FileNotFoundError:
+        return False
+    return status.st_uid == os.getuid() and time.time() - status.st_mtime >= older_than
+
+
+def _maps() -> Iterator[str]:
+    for maps in Path("/proc").glob("[0-9]*/maps"):
+        with contextlib.suppress(OSError):  # it ended meanwhile, or is another user's and so cannot map what is ours
+            yield maps.read_text(errors="replace")
