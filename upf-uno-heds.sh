@@ -54,12 +54,11 @@ fi
 python=$here/.venv/bin/python
 
 if [ ${#positional[@]} -eq 0 ]; then
-    # The demo: 8 drugs are left out one after another, on made-up data.
-    demo=${DEMO_DIR:-$PWD/demo}
-    DATA_SOURCE=$demo/data
-    export TMP_ORIGINAL=$demo/original
+    # The demo: 8 drugs are left out one after another, on made-up data, all in ./demo.
+    DATA_SOURCE=demo/data
+    export TMP_ORIGINAL=demo/original
     "$python" -m hed.synthetic "$DATA_SOURCE"
-    positional=("$demo/upf-8.json" "$demo/dflts.json")
+    positional=(demo/upf-8.json demo/dflts.json)
     [ -e "${positional[0]}" ] || "$python" -m hed.gen_jsons 8 "${positional[0]}"
     [ -e "${positional[1]}" ] || cp "$here/hed/demo-dflts.json" "${positional[1]}"
 fi
