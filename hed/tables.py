@@ -74,7 +74,7 @@ def _read_ids(path: Path, version: tuple[int, int], column: str) -> Ids:
 def _first_appearance(codes: np.ndarray, count: int) -> np.ndarray:
     # The dictionary's own order will not do: a pandas categorical is written sorted and with unused
     # entries, so that index 0 would be another drug than in the same table written from plain strings.
-    first = np.full(count + 1, len(codes), np.int64)
+    first: np.ndarray = np.full(count + 1, len(codes), np.int64)
     first[codes[::-1]] = np.arange(len(codes) - 1, -1, -1)
     first = first[:count]
     order = np.argsort(first, kind="stable")

@@ -10,6 +10,7 @@ import random
 from dataclasses import dataclass, field
 
 from swiftpy.core.events import (
+    InterruptTask,
     KillTask,
     StartTask,
     StopWorker,
@@ -42,6 +43,7 @@ class Simulation:
     seed: int
     faults: Faults = field(default_factory=Faults)
     duration: tuple = (1.0, 100.0)
+    obedient: bool = False
     rank: int = 0
 
     def __post_init__(self):
@@ -53,6 +55,7 @@ class Simulation:
         self._hung = set()
         self.dead = set()
         self.stopped = set()
+        self.asked = []  # (time, worker)
         self.started = []  # (time, worker, task id, attempt)
         self.scheduler = Scheduler({w: f"node{w // 4}" for w in range(1, self.workers + 1)})
         self.stop = StopRequest()
@@ -64,8 +67,8 @@ class Simulation:
     def clock(self):
         return self.now
 
-    def run(self, client, tasks, grace=60.0):
-        server = Server(self, self.scheduler, client, self.stop, grace, self.clock)
+    def run(self, client, tasks, grace=60.0, walltime=float("inf")):
+        server = Server(self, self.scheduler, client, self.stop, grace, self.clock, walltime)
         return server.run(tasks)
 
     def _later(self, delay, message):
@@ -93,6 +96,12 @@ class Simulation:
         if isinstance(message, StartTask):
             assert worker not in self._current, "a worker got a second task"
             self._start(worker, message)
+        elif isinstance(message, InterruptTask):
+            if self._current.get(worker) == (message.task_id, message.attempt) and worker not in self._hung:
+                self.asked.append((self.now, worker))
+                if self.obedient:  # it writes a checkpoint and returns
+                    event = TaskFinished(worker, message.task_id, message.attempt, b"interrupted", 1.0)
+                    self._later(2.0, event)
         elif isinstance(message, KillTask):
             if self._current.get(worker) == (message.task_id, message.attempt) and worker not in self._hung:
                 del self._current[worker]
@@ -152,6 +161,7 @@ class Recorder:
         self.attempts = {}
         self.uncommitted = 0
         self.drained = None
+        self.needs = 0.0
 
     def started(self, command):
         assert command.task.id not in self.final
@@ -173,3 +183,6 @@ class Recorder:
 
     def tick(self):
         assert self.uncommitted == 0
+
+    def seconds_needed(self):
+        return self.needs

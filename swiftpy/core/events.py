@@ -79,8 +79,13 @@ class DrainRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class InterruptRequested:
+    """Running tasks shall come to an end, too: each is asked to save its state and stop."""
+
+
+@dataclass(frozen=True, slots=True)
 class GraceExpired:
-    """The time is up that running tasks had to end by themselves after DrainRequested."""
+    """The time is up that running tasks had to end by themselves after InterruptRequested."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +94,15 @@ class StartTask:
 
     worker: int
     task: Task
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class InterruptTask:
+    """Ask an attempt to save its state and stop. One that cannot do so goes on."""
+
+    worker: int
+    task_id: int
     attempt: int
 
 
@@ -134,6 +148,7 @@ Event = (
     | TaskFailed
     | TaskKilled
     | DrainRequested
+    | InterruptRequested
     | GraceExpired
 )
-Command = StartTask | KillTask | StopWorker | ReportOutcome
+Command = StartTask | InterruptTask | KillTask | StopWorker | ReportOutcome

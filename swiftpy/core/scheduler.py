@@ -11,6 +11,8 @@ from swiftpy.core.events import (
     DrainRequested,
     Event,
     GraceExpired,
+    InterruptRequested,
+    InterruptTask,
     KillTask,
     ReportOutcome,
     StartTask,
@@ -61,6 +63,7 @@ class Scheduler:
             TaskFailed: self._task_failed,
             TaskKilled: self._task_killed,
             DrainRequested: self._drain_requested,
+            InterruptRequested: self._interrupt_requested,
             GraceExpired: self._grace_expired,
         }
 
@@ -154,6 +157,11 @@ class Scheduler:
         self.draining = True
         self._closed = True
         return [self._interrupt(task) for task in self._ready.pop_all()]
+
+    def _interrupt_requested(self, event: InterruptRequested) -> list[Command]:
+        if not self.draining:
+            raise ValueError("InterruptRequested without DrainRequested")
+        return [InterruptTask(worker, running.task.id, running.attempt) for worker, running in self._running.items()]
 
     def _grace_expired(self, event: GraceExpired) -> list[Command]:
         if not self.draining:

@@ -25,6 +25,7 @@ class Decision:
 
     new     starts from nothing, because there is nothing;
     skip    is finished: everything of it is carried over, `markers` too (names in the EXP's markers/);
+            `value` is what the RUN returned, as far as that is known;
     resume  trains on from its checkpoint;
     fresh   starts from nothing, because the user says so (--fresh).
     """
@@ -33,6 +34,7 @@ class Decision:
     verdict: Verdict
     reason: str
     markers: tuple[str, ...] = ()
+    value: Mapping[str, Any] | None = None
 
 
 def source(old: Exp, clock_dir: Path) -> tuple[Exp, list[str]]:
@@ -94,8 +96,10 @@ def plan(
         verdict, reason = _judge(spec, past, compare)
         if verdict == "fresh":
             refused.append(f"{spec.where}: RUN {spec.id} cannot go on from {old.id}: {reason}")
-        kept = past.markers if past is not None and verdict == "skip" else ()
-        decisions.append(Decision(spec.id, verdict, reason, kept))
+        if past is not None and verdict == "skip":
+            decisions.append(Decision(spec.id, verdict, reason, past.markers, past.value))
+        else:
+            decisions.append(Decision(spec.id, verdict, reason))
     if refused and not fresh:
         raise UserError(*refused, "--fresh starts these RUNs from nothing; or change their parameters back")
     return decisions

@@ -36,6 +36,8 @@ def main() -> None:
     end_with_parent(parent)
     faulthandler.enable()  # a segmentation fault leaves the Python stack in out-NNN.txt
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A request to stop is for the task to heed. Not SIG_IGN, which what the task starts would inherit for ever.
+    signal.signal(signal.SIGTERM, lambda *_: None)
     sys.argv = sys.argv[:1]
     channel = Connection(fd)
     threading.Thread(target=_exit_at_hangup, args=(fd,), daemon=True).start()

@@ -38,6 +38,9 @@ class Executor(Protocol):
     def poll(self) -> Outcome | None:
         """The outcome of the task that was started, once it is there."""
 
+    def interrupt(self) -> None:
+        """Ask the running task to save its state and return."""
+
     def kill(self) -> None:
         """End the running task; its outcome will be neither value nor error."""
 
@@ -77,6 +80,9 @@ class InlineExecutor:
         """See Executor."""
         outcome, self._outcome = self._outcome, None
         return outcome
+
+    def interrupt(self) -> None:
+        """See Executor: too late here, the task has run."""
 
     def kill(self) -> None:
         """See Executor: too late here, the task has run."""
@@ -137,6 +143,12 @@ class IsolatedExecutor:
         if self._task.timeout and seconds > self._task.timeout and self._kill_reason is None:
             self._kill("timeout")
         return None
+
+    def interrupt(self) -> None:
+        """See Executor: by SIGTERM, which a child ignores unless its task does something about it."""
+        if self._task is not None and self._channel is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._pid, signal.SIGTERM)
 
     def kill(self) -> None:
         """See Executor."""

@@ -5,6 +5,7 @@ Every step that can fail on one rank alone ends with all ranks knowing the outco
 
 from __future__ import annotations
 
+import math
 import os
 import pickle
 import sys
@@ -37,7 +38,8 @@ class JobSpec:
     """What every rank must know before tasks start; rank 0 makes it.
 
     `outputs` are the files of the ranks' stdout and stderr. `env` is added to the environment of the tasks. `hooks`
-    are names of callables, called on each leader with (the leaders' communicator, env). `grace` is in seconds.
+    are names of callables, called on each leader with (the leaders' communicator, env). `grace` and `walltime` are
+    those of `Server`.
     """
 
     outputs: tuple[str, ...]
@@ -45,6 +47,7 @@ class JobSpec:
     hooks: tuple[str, ...] = ()
     isolated: bool = True
     grace: float = 60.0
+    walltime: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,8 @@ def run(application: Application) -> int:
         Worker(world.transport, _executor(world, spec, spawner, output), lambda: stop.reason).run()
         world.broadcast(None)  # asleep until rank 0 has finished, which inside MPI_Finalize would cost a core
         return 0
-    server = Server(world.transport, Scheduler(layout.workers), application, stop, spec.grace, time.monotonic)
+    scheduler = Scheduler(layout.workers)
+    server = Server(world.transport, scheduler, application, stop, spec.grace, time.monotonic, spec.walltime)
     clean = server.run(application.tasks())
     code = application.finish()
     if not clean:

@@ -5,6 +5,7 @@ It knows neither MPI nor the wall clock: transport and clock are arguments, so t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
@@ -13,6 +14,7 @@ from swiftpy.core.events import (
     DrainRequested,
     Event,
     GraceExpired,
+    InterruptRequested,
     ReportOutcome,
     StartTask,
     SubmissionClosed,
@@ -45,7 +47,10 @@ class Client(Protocol):
         """Make durable what `started` and `resolved` said; only then does anyone else hear of it."""
 
     def draining(self, reason: str) -> None:
-        """The job is ending early."""
+        """The job is ending early: because of a signal, or of its walltime."""
+
+    def seconds_needed(self) -> float:
+        """How long a task must run for its work not to be lost; 0 if that is not known."""
 
     def tick(self) -> None:
         """Called several times a second."""
@@ -54,7 +59,9 @@ class Client(Protocol):
 class Server:
     """Drives a scheduler until its tasks are resolved.
 
-    `grace` is how many seconds running tasks get to end by themselves once the job is asked to end early.
+    `grace` is how many seconds running tasks get to end by themselves once they are asked to; `walltime` is in how many
+    seconds the whole job will be killed. Early enough before that, running tasks are asked to stop; and no task is
+    started that would have less time than the client says that one needs.
     """
 
     def __init__(
@@ -65,6 +72,7 @@ class Server:
         stop: StopRequest,
         grace: float,
         clock: Callable[[], float],
+        walltime: float = math.inf,
     ) -> None:
         self._transport = transport
         self._scheduler = scheduler
@@ -72,8 +80,9 @@ class Server:
         self._stop = stop
         self._grace = grace
         self._clock = clock
-        self._kill_at = float("inf")
-        self._give_up_at = float("inf")
+        self._interrupt_at = clock() + walltime - grace - PATIENCE
+        self._kill_at = math.inf
+        self._give_up_at = math.inf
 
     def run(self, tasks: Iterable[Task]) -> bool:
         """Run the tasks; False if workers had to be given up, so that the job can only be aborted."""
@@ -88,19 +97,29 @@ class Server:
         events: list[Event] = []
         message = self._transport.recv(TICK)
         while message is not None:
-            events.append(message)
+            if isinstance(message, DrainRequested):  # a worker got a signal; usually all ranks get it
+                self._stop.reason = self._stop.reason or message.reason
+            else:
+                events.append(message)
             message = self._transport.recv(0) if len(events) < BATCH else None
         return events
 
     def _watch_the_clock(self) -> None:
+        """End the job in steps, by signal or because its time runs out: start nothing, interrupt, kill, give up."""
         now = self._clock()
-        if self._stop.reason is not None and not self._scheduler.draining:
-            self._take([DrainRequested(self._stop.reason)])
-        if self._scheduler.draining and (now >= self._kill_at or self._stop.insisted):
-            self._kill_at = float("inf")
-            if self._give_up_at == float("inf"):
-                self._give_up_at = now + PATIENCE
-                self._take([GraceExpired()])
+        if self._stop.reason is not None:
+            self._interrupt_at = min(self._interrupt_at, now)
+        if not self._scheduler.draining and now + self._client.seconds_needed() >= self._interrupt_at:
+            reason = self._stop.reason or "walltime"
+            self._client.draining(reason)
+            self._take([DrainRequested(reason)])
+        if now >= self._interrupt_at and self._kill_at == math.inf:
+            self._kill_at = now + self._grace
+            self._take([InterruptRequested()])
+        insisted = self._stop.reason is not None and self._stop.insisted
+        if (now >= self._kill_at or insisted) and self._give_up_at == math.inf:
+            self._give_up_at = now + PATIENCE
+            self._take([GraceExpired()])
         if now >= self._give_up_at:
             reason = f"it did not end within {PATIENCE:g} s of being told to"
             self._take([WorkerLost(worker, reason) for worker in self._scheduler.running])
@@ -109,11 +128,6 @@ class Server:
         """Step through the events; record what follows; and only then send it."""
         commands: list[Command] = []
         for event in events:
-            if isinstance(event, DrainRequested):
-                if self._scheduler.draining:
-                    continue  # every rank that got the signal asks
-                self._kill_at = self._clock() + self._grace
-                self._client.draining(event.reason)
             commands += self._scheduler.step(event)
         for command in commands:
             if isinstance(command, ReportOutcome):

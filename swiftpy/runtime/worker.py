@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from swiftpy.core.events import (
     DrainRequested,
+    InterruptTask,
     KillTask,
     StartTask,
     StopWorker,
@@ -40,9 +41,11 @@ class Worker:
                 return
             if isinstance(message, StartTask):
                 self._begin(message)
-            elif isinstance(message, KillTask):
-                self._kill(message)
-            elif message is not None:
+            elif isinstance(message, InterruptTask) and self._runs(message):
+                self._executor.interrupt()
+            elif isinstance(message, KillTask) and self._runs(message):
+                self._executor.kill()
+            elif not isinstance(message, InterruptTask | KillTask | None):
                 raise AssertionError(f"a worker cannot be sent {message}")
             if self._report() or message is not None:
                 backoff.reset()
@@ -55,10 +58,10 @@ class Worker:
         self._note(message, "started")
         self._executor.start(message.task)
 
-    def _kill(self, message: KillTask) -> None:
-        current = self._current  # None or another: the attempt ended while the message was on its way
-        if current and (current.task.id, current.attempt) == (message.task_id, message.attempt):
-            self._executor.kill()
+    def _runs(self, message: InterruptTask | KillTask) -> bool:
+        """Whether this is about the attempt that runs: it may have ended while the message was on its way."""
+        current = self._current
+        return current is not None and (current.task.id, current.attempt) == (message.task_id, message.attempt)
 
     def _report(self) -> bool:
         current = self._current

@@ -6,6 +6,8 @@ it in SWIFTPY_SCRIPT_SETTINGS; else from the site's file.
 
 from __future__ import annotations
 
+import math
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -100,6 +102,18 @@ def time_limit(settings: Mapping[str, Setting]) -> float:
         return float(setting.value or -1)
     except ValueError:
         raise UserError(f"BENCHMARK_TIMEOUT={setting.value} ({setting.source}): give a number of seconds") from None
+
+
+def walltime(settings: Mapping[str, Setting]) -> float:
+    """WALLTIME, as schedulers write it ([[DAYS-]HOURS:]MINUTES:SECONDS), in seconds; infinite if not set."""
+    setting = settings["WALLTIME"]
+    if not setting.value:
+        return math.inf
+    match = re.fullmatch(r"(?:(?:(\d+)-)?(\d+):)?(\d+):(\d+)", setting.value)
+    if match is None:
+        raise UserError(f"WALLTIME={setting.value} ({setting.source}): write it as HOURS:MINUTES:SECONDS")
+    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return float(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
 
 
 def exp_parent(settings: Mapping[str, Setting]) -> Path:

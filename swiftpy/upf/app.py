@@ -16,6 +16,7 @@ from swiftpy.experiment import markers, provenance
 from swiftpy.experiment.spec import RunSpec
 from swiftpy.runtime.call import pack, resolve
 from swiftpy.runtime.job import USER_ERROR, JobSpec, Lead
+from swiftpy.sites.settings import walltime
 from swiftpy.upf.options import DONE, FAILED_RUNS, STOPPED_EARLY, parse, time_limit
 from swiftpy.upf.prepare import (
     Experiment,
@@ -42,6 +43,7 @@ class UpfApplication:
         self._arguments = arguments
         self._failures: list[tuple[RunSpec, TaskError]] = []
         self._interrupted = 0
+        self._epoch_seconds = 0.0  # the longest mean of a RUN so far
         self._began = time.monotonic()
 
     # -- before ------------------------------------------------------------------------------------------------
@@ -73,6 +75,7 @@ class UpfApplication:
             hooks=tuple(options.hook),
             isolated=not options.inline,
             grace=options.grace,
+            walltime=walltime(self._intent.settings) - (time.monotonic() - self._began),
         )
 
     def failed(self, reasons: list[str]) -> int:
@@ -128,8 +131,12 @@ class UpfApplication:
         """See Client."""
         self._lead.console.line(
             f"{reason}: no new RUNs; those running have {duration(self._intent.options.grace)} to end"
-            " (a second signal kills them now)"
+            " once they are asked to (a second signal kills them)"
         )
+
+    def seconds_needed(self) -> float:
+        """See Client: a RUN that does not get to the end of an epoch may have no checkpoint."""
+        return self._epoch_seconds
 
     def tick(self) -> None:
         """See Client."""
@@ -137,8 +144,13 @@ class UpfApplication:
         self._progress.tick()
 
     def _run_done(self, report: ReportOutcome) -> None:
-        spec = self._runs[report.task.id][0]
+        spec, decision = self._runs[report.task.id]
         value: dict[str, Any] = pickle.loads(report.value or b"")
+        if value["status"] == "interrupted":
+            self._run_interrupted(report)
+            return
+        if decision.verdict in ("new", "fresh") and report.attempt == 1 and value.get("epochs"):
+            self._epoch_seconds = max(self._epoch_seconds, report.seconds / value["epochs"])
         try:
             markers.write(self._experiment.exp, spec.id, spec.params, value, time.time())
         except OSError as error:

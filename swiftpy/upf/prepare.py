@@ -20,7 +20,7 @@ from typing import Any
 from swiftpy import __version__
 from swiftpy.errors import UserError
 from swiftpy.experiment import exp as exps
-from swiftpy.experiment import lock, provenance, restart
+from swiftpy.experiment import lock, markers, provenance, restart
 from swiftpy.experiment.carry import carry
 from swiftpy.experiment.journal import Journal
 from swiftpy.experiment.restart import Decision
@@ -123,6 +123,7 @@ def _establish(intent: Intent, lead: Lead) -> Experiment:
         )
         for link in carried.dropped:
             lead.console.line(f"{link}: not carried over, it points out of the EXP")
+        _complete_markers(exp, intent)
         if left := restart.left_behind(intent.specs, intent.old):
             lead.console.line(f"{left} RUNs of {intent.old.id} are not in {options.upf.name}: they stay there alone")
     env = {name: _absolute(setting.value) for name, setting in settings.items() if setting.value}
@@ -149,6 +150,13 @@ def _establish(intent: Intent, lead: Lead) -> Experiment:
     )
     journal.flush()
     return Experiment(exp, journal, held, env)
+
+
+def _complete_markers(exp: exps.Exp, intent: Intent) -> None:
+    """Record finished RUNs that have no record: the old job died just before it, or was the original system's."""
+    for spec, decision in zip(intent.specs, intent.decisions, strict=True):
+        if decision.verdict == "skip" and not markers.path(exp, spec.id).exists():
+            markers.write(exp, spec.id, spec.params, decision.value or {}, time.time())
 
 
 def _absolute(value: str) -> str:

@@ -26,6 +26,6 @@ def run_one(function: str, params: dict[str, Any]) -> dict[str, Any]:
     """Run one RUN in its directory, which is made here, so that a full disk costs this RUN alone."""
     Path(params["instance_directory"]).mkdir(parents=True, exist_ok=True)
     value = resolve(function)(params)
-    if not isinstance(value, dict) or value.get("status") not in ("ok", "skip"):
-        raise TypeError(f"{function} returned {value!r}: a dict with status ok or skip was expected")
+    if not isinstance(value, dict) or value.get("status") not in ("ok", "skip", "interrupted"):
+        raise TypeError(f"{function} returned {value!r}: a dict with status ok, skip or interrupted was expected")
     return value

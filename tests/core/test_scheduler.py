@@ -8,6 +8,8 @@ from reference import Reference
 from swiftpy.core.events import (
     DrainRequested,
     GraceExpired,
+    InterruptRequested,
+    InterruptTask,
     KillTask,
     ReportOutcome,
     StartTask,
@@ -149,6 +151,7 @@ def test_drain_starts_nothing_and_grace_kills():
     assert [(c.task.id, c.state, c.attempt) for c in commands] == [(2, TaskState.INTERRUPTED, 0)]
     commands = scheduler.step(TaskFailed(1, 0, 1, ERROR, 1.0))  # a retry is the restart's business
     assert [c.state for c in commands] == [TaskState.INTERRUPTED]
+    assert scheduler.step(InterruptRequested()) == [InterruptTask(2, 1, 1)]
     assert scheduler.step(GraceExpired()) == [KillTask(2, 1, 1)]
     commands = scheduler.step(TaskKilled(2, 1, 1, 1.0))
     assert commands[0].state is TaskState.INTERRUPTED
@@ -178,7 +181,7 @@ def test_the_last_worker_lost_fails_what_waits():
 
 @pytest.mark.parametrize(
     "event",
-    [TaskSubmitted(task(0)), WorkerReady(1), WorkerReady(9), WorkerLost(9, ""), GraceExpired()],
+    [TaskSubmitted(task(0)), WorkerReady(1), WorkerReady(9), WorkerLost(9, ""), InterruptRequested(), GraceExpired()],
     ids=lambda event: type(event).__name__,
 )
 def test_illegal_events_change_nothing(event):

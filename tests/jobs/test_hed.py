@@ -85,10 +85,15 @@ def test_train_repeat_and_train_on(made_up, tmp_path):
     assert workplace.run(procs=2).returncode == 0, "the same UPF again, all in one worker process"
     assert predictions(workplace.exp(0)) == predictions(workplace.exp(1)) != {}
 
+    # A job that died after hed_setup's marker and before the server's record: the RUN is finished all the same.
+    (workplace.exp(1) / "markers" / "RUN001.json").unlink()
+    result = workplace.run("--restart", "EXP001", procs=2)
+    assert "0 done, 3 skipped" in result.stdout and (workplace.exp(2) / "markers" / "RUN001.json").exists()
+
     workplace.write([{"id": "RUN000", "index": 0}], {**SMALL, "input_dir": str(made_up), "epochs": 3})
     assert workplace.run("--restart", "EXP000", procs=2).returncode == 0
-    run = workplace.exp(2) / "run" / "RUN000"
-    assert "Epoch 3/3" in (out := (workplace.exp(2) / "out" / "out-001.txt").read_text()) and "Epoch 2/3" not in out
+    run = workplace.exp(3) / "run" / "RUN000"
+    assert "Epoch 3/3" in (out := (workplace.exp(3) / "out" / "out-001.txt").read_text()) and "Epoch 2/3" not in out
     assert len(json.loads((run / "history.txt").read_text())["val_loss"]) == 3
     whole = prepare(tmp_path / "whole", made_up, 1, epochs=3)
     assert whole.run(procs=2).returncode == 0

@@ -11,7 +11,7 @@ from job import journal
 from test_stop import trained, wait_for
 
 from swiftpy.errors import UserError
-from swiftpy.sites.settings import load_site, procs, resolve, time_limit
+from swiftpy.sites.settings import load_site, procs, resolve, time_limit, walltime
 
 
 def launch(workplace, *arguments, **env):
@@ -82,6 +82,18 @@ def test_a_time_limit_must_be_a_number():
     assert time_limit(resolve(load_site("local"), {})) == -1
     with pytest.raises(UserError, match="BENCHMARK_TIMEOUT=soon"):
         time_limit(resolve(load_site("local"), {"BENCHMARK_TIMEOUT": "soon"}))
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"), [("", float("inf")), ("90:00", 5400), ("01:00:05", 3605), ("1-00:00:00", 86400)]
+)
+def test_walltime(value, seconds):
+    assert walltime(resolve(load_site("local"), {"WALLTIME": value})) == seconds
+
+
+def test_a_walltime_that_is_none():
+    with pytest.raises(UserError, match="WALLTIME=tomorrow"):
+        walltime(resolve(load_site("local"), {"WALLTIME": "tomorrow"}))
 
 
 @pytest.mark.parametrize("value", ["1", "0", "four", "-3"])

@@ -70,3 +70,31 @@ def test_workers_that_do_not_answer_are_given_up():
     assert not simulation.run(client, tasks(8, retries=1), grace=30.0)
     assert len(client.final) == 8
     assert 40 <= simulation.now <= 40 + PATIENCE + 2
+
+
+def test_before_the_walltime_tasks_are_asked_to_stop_and_none_is_started_in_vain():
+    """Of 1,000 s, 60 are for the grace period and 10 for killing; tasks need 100 s to save anything."""
+    simulation = Simulation(8, 0, duration=(300.0, 400.0), obedient=True)
+    client = Recorder()
+    client.needs = 100.0
+    assert simulation.run(client, tasks(40), grace=60.0, walltime=1000.0)
+    assert client.drained == "walltime"
+    assert max(when for when, *_ in simulation.started) <= 1000 - 70 - 100 + 1
+    assert all(930 <= when <= 931 for when, _ in simulation.asked)
+    assert simulation.now <= 935
+    assert len(client.final) == 40
+
+
+def test_tasks_that_do_not_heed_the_walltime_are_killed_before_it():
+    simulation = Simulation(4, 0, duration=(5000.0, 9000.0))
+    client = Recorder()
+    assert simulation.run(client, tasks(8), grace=60.0, walltime=1000.0)
+    assert set(client.final.values()) == {TaskState.INTERRUPTED}
+    assert 990 <= simulation.now <= 992
+
+
+def test_a_job_that_is_done_in_time_hears_nothing_of_its_walltime():
+    simulation = Simulation(4, 0)
+    client = Recorder()
+    assert simulation.run(client, tasks(8), walltime=1000.0)
+    assert client.drained is None and set(client.final.values()) == {TaskState.DONE}
