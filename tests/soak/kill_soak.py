@@ -1,6 +1,6 @@
 """Kill a whole HED job with SIGKILL at random moments, restart it each time, and see that nothing is lost.
 
-    python tests/soak/kill_soak.py [--kills 20] [--runs 6] [--procs 3] [--seed 0]
+    python tests/soak/kill_soak.py [--kills 20] [--runs 12] [--procs 3] [--seed 0]
 
 Real TensorFlow trainings on made-up data. At the end: every RUN is done once, no finished RUN was trained again, the
 old EXPs are byte-identical to what they were, and the predictions are those of a job that was never killed.
@@ -90,7 +90,7 @@ class Soak:
         usual = time.monotonic() - began
         arguments, old = [], {}
         for number in range(self.options.kills):
-            moment = self.random.uniform(0, usual * 0.6)
+            moment = self.random.uniform(0, usual)
             self.kill(self.start("killed", *arguments), moment)
             for exp, files in old.items():
                 assert fingerprint(exp) == files, f"{exp.name} was changed"
@@ -124,7 +124,7 @@ class Soak:
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--runs", type=int, default=6)
+    parser.add_argument("--runs", type=int, default=12)
     parser.add_argument("--procs", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
     with tempfile.TemporaryDirectory(prefix="soak ") as directory:
