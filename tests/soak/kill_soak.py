@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "jobs"))
 from job import MPIEXEC, journal, processes_in
 
 DFLTS = {
-    "epochs": 4,
+    "epochs": 6,
     "hyperparam_space": "block",
     "canc_arch": [32],
     "drug_arch": [32],
@@ -55,7 +55,8 @@ class Soak:
         self.random = random.Random(options.seed)
         self.runs = [f"RUN{i:03d}" for i in range(options.runs)]
         data = root / "data"
-        subprocess.run([sys.executable, "-m", "hed.synthetic", str(data)], check=True, stdout=subprocess.DEVNULL)
+        generate = [sys.executable, "-m", "hed.synthetic", str(data), "--responses", "20000", "--cells", "2000"]
+        subprocess.run(generate, check=True, stdout=subprocess.DEVNULL)
         upf = "".join(json.dumps({"id": run, "index": i}) + "\n" for i, run in enumerate(self.runs))
         (root / "upf.json").write_text(upf)
         (root / "dflts.json").write_text(json.dumps({**DFLTS, "input_dir": str(data)}))
@@ -90,7 +91,7 @@ class Soak:
         usual = time.monotonic() - began
         arguments, old = [], {}
         for number in range(self.options.kills):
-            moment = self.random.uniform(0, usual)
+            moment = self.random.uniform(0.15, 0.45) * usual  # a job needs about 0.3 to load TensorFlow and begin
             self.kill(self.start("killed", *arguments), moment)
             for exp, files in old.items():
                 assert fingerprint(exp) == files, f"{exp.name} was changed"
