@@ -8,13 +8,14 @@ The target is under 2 % for each. The floor is a process that sleeps in the kern
 import argparse
 import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+from environment import environment
 
 MODEL = """
 import time
@@ -57,9 +58,12 @@ def main():
         used = [(name, 100 * (cpu_seconds(pid) - before[pid]) / options.seconds) for pid, name in names.items()]
         job.terminate()
         job.wait()
-    rows = [{"process": name.strip()[-60:], "percent_of_a_core": round(percent, 2)} for name, percent in used]
-    report = {"host": platform.node(), "python": platform.python_version(), "cores": os.cpu_count()}
-    print(json.dumps({**report, "seconds": options.seconds, "processes": rows}, indent=1))
+    # Ranks and their helpers are both called swiftpy.upf.
+    rows = [
+        {"process": name.partition("-m ")[2][:40], "percent_of_a_core": round(percent, 2)} for name, percent in used
+    ]
+    report = {**environment("mpi4py"), "seconds": options.seconds, "processes": rows}
+    print(json.dumps(report, indent=1))
     print(f"largest: {max(row['percent_of_a_core'] for row in rows)} %", file=sys.stderr)
 
 

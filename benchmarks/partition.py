@@ -8,18 +8,15 @@ Both keep the table in memory from RUN to RUN, so that the first round, which re
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-import pyarrow as pa
 
+from environment import environment
 from hed import synthetic, tables
 from hed.partition_uno_pq import split_rows, write_split
 
@@ -81,13 +78,7 @@ def main() -> None:
         "first_indices_of_a_seed_ms": round(first, 2),
         "pandas_over_files": round(medians["pandas"] / medians["files"], 2),
         "rounds": options.rounds,
-        "host": f"{platform.node()} {platform.machine()} {os.cpu_count()} cores",
-        "versions": {
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            "pandas": pd.__version__,
-            "pyarrow": pa.__version__,
-        },
+        **environment("numpy", "pandas", "pyarrow"),
     }
     print(json.dumps(report, indent=1))
 

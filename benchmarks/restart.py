@@ -9,13 +9,13 @@ published runs). Both flush to disk.
 import argparse
 import json
 import os
-import platform
 import shutil
 import statistics
 import tempfile
 import time
 from pathlib import Path
 
+from environment import environment
 from swiftpy.experiment.carry import carry
 from swiftpy.experiment.exp import Exp, create
 from swiftpy.experiment.restart import Decision
@@ -75,8 +75,7 @@ def main():
     print(
         json.dumps(
             {
-                "host": platform.node(),
-                "python": platform.python_version(),
+                **environment(),
                 "runs": options.runs,
                 "megabytes_per_model": options.megabytes,
                 "bytes_copied_per_run": {name: round(value) for name, value in copied.items()},

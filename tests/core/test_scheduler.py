@@ -3,8 +3,8 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference import Reference
 
+from reference import Reference
 from swiftpy.core.events import (
     DrainRequested,
     GraceExpired,

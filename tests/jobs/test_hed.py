@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
+
 from job import Workplace, journal
 
 ROOT = Path(__file__).parents[2]

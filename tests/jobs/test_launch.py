@@ -7,9 +7,9 @@ import sys
 import time
 
 import pytest
-from job import journal
 from test_stop import trained, wait_for
 
+from job import journal
 from swiftpy.errors import UserError
 from swiftpy.sites.settings import load_site, procs, resolve, time_limit, walltime
 

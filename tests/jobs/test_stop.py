@@ -8,8 +8,9 @@ import time
 from pathlib import Path
 
 import pytest
-from job import journal, processes_in
 from test_failures import snapshot
+
+from job import journal, processes_in
 
 
 def wait_for(condition, seconds=30):

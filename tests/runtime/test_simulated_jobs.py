@@ -1,8 +1,8 @@
 """The real server loop and scheduler under a virtual clock, with workers that fail, hang, die and come late."""
 
 import pytest
-from simulator import Faults, Recorder, Simulation
 
+from simulator import Faults, Recorder, Simulation
 from swiftpy.core.task import Task, TaskState
 from swiftpy.runtime.server import PATIENCE
 

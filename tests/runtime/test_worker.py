@@ -5,7 +5,6 @@ import threading
 import time
 
 from simulator import Recorder
-
 from swiftpy.core.events import WorkerReady
 from swiftpy.core.scheduler import Scheduler
 from swiftpy.core.task import Target, Task, TaskState
