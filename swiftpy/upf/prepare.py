@@ -24,7 +24,7 @@ from swiftpy.experiment import lock, markers, provenance, restart
 from swiftpy.experiment.carry import carry
 from swiftpy.experiment.journal import Journal
 from swiftpy.experiment.restart import Decision
-from swiftpy.experiment.spec import RunSpec
+from swiftpy.experiment.spec import RunSpec, name_problem
 from swiftpy.runtime.job import Lead
 from swiftpy.sites.settings import Setting, exp_parent, load_site, procs, resolve, table, time_limit
 from swiftpy.upf.parse import check_lines, read_job
@@ -57,6 +57,9 @@ class Experiment:
 def understand(options: argparse.Namespace, lead: Lead) -> Intent:
     """Read and check everything. UserError with all problems, of all RUNs."""
     settings = resolve(load_site(options.site), os.environ)
+    model = settings["MODEL_NAME"]
+    if problem := name_problem(model.value):
+        raise UserError(f"MODEL_NAME={model.value} ({model.source}) {problem}: it names a directory")
     specs = read_job(options.upf, options.dflts)
     sets = [parameters(spec, options, settings) for spec in specs]
     answers = lead.call_in_child("swiftpy.upf.task:check", options.task, sets, settings["DATA_SOURCE"].value or None)

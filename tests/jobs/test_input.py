@@ -81,6 +81,13 @@ def test_an_exp_name_that_is_taken(workplace):
     assert [exp.name for exp in workplace.exps()] == ["MINE"]
 
 
+def test_names_that_are_no_names(workplace):
+    workplace.write(['{"id": "A"}'])
+    assert "EXPID 'a/b' contains '/'" in refused(workplace.run(EXPID="a/b"), workplace)[-1]
+    assert "MODEL_NAME=../x" in refused(workplace.run(MODEL_NAME="../x"), workplace)[-1]
+    assert "cannot create an EXP" in refused(workplace.run(CANDLE_DATA_DIR="/proc/x"), workplace)[-1]
+
+
 def test_restart_that_would_change_the_science_is_refused(workplace):
     workplace.write(['{"id": "A", "epochs": 3}', '{"id": "B", "seed": 3}'])
     assert workplace.run().returncode == 0
