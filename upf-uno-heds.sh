@@ -49,6 +49,12 @@ if [ ${#positional[@]} -gt 3 ]; then
     usage >&2
     exit 2
 fi
+for argument in "$@"; do
+    if [ ${#positional[@]} -eq 0 ] && [ -f "$argument" ]; then
+        echo "$argument: UPF and DFLTS come before the options" >&2
+        exit 2
+    fi
+done
 
 "$here/scripts/setup-venv" local
 python=$here/.venv/bin/python

@@ -5,12 +5,14 @@ Gaps, failed RUNs and torn files are normal in an EXP: they make a field None, n
 
 import ast
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 FAILED_RESULT = "RUN_EXCEPTION"
+DEAD_SECONDS = 60
 
 
 @dataclass
@@ -50,7 +52,7 @@ def read_runs(exp: Path) -> list[Run]:
     ids = dict.fromkeys([*_upf_ids(exp, journal), *started])
     runs = {run_id: _read_run(directory / run_id) for run_id in ids}
     if journal:
-        _apply_journal(runs, journal, alive=(exp / "lock.json").exists())
+        _apply_journal(runs, journal, _is_alive(exp))
     return list(runs.values())
 
 
@@ -106,6 +108,14 @@ def _epochs(run: Path) -> int | None:
     names = [info.parent.name for info in run.glob("ckpts/epochs/*/ckpt-info.json")]
     saved = [int(name) for name in names if name.isdecimal()]
     return max(lengths + saved, default=None)
+
+
+def _is_alive(exp: Path) -> bool:
+    """Whether a job works on the EXP: it removes its lock at the end, and touches it every 10 s until then."""
+    try:
+        return time.time() - (exp / "lock.json").stat().st_mtime < DEAD_SECONDS
+    except FileNotFoundError:
+        return False
 
 
 def _apply_journal(runs: dict[str, Run], journal: list[dict[str, Any]], alive: bool) -> None:

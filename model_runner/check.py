@@ -8,7 +8,7 @@ from typing import Any
 from model_runner import monitors, resolve
 from model_runner.errors import RunError
 from model_runner.isolation import isolated
-from model_runner.params import find_config, with_paths
+from model_runner.params import find_config, is_path, with_paths
 
 Problem = tuple[int, str]
 
@@ -28,12 +28,15 @@ def check(param_sets: Sequence[Mapping[str, Any]], data_dir: str | None) -> list
     sets: dict[int, dict[str, Any]] = {}
     with isolated(resolve.own_directories(work_dir), work_dir):
         for i, params in enumerate(param_sets):
-            problems += [(i, text) for text in _wrong_values(params)]
+            wrong = dict(_wrong_values(params))
+            problems += [(i, text) for text in wrong.values()]
+            # Modules need not expect what is no value at all; what else is wrong with the set is found all the same.
+            given = {key: value for key, value in params.items() if key not in wrong}
             try:
-                sets[i] = with_paths(params, work_dir)
+                sets[i] = with_paths(given, work_dir)
             except RunError as error:
                 problems.append((i, str(error)))
-                sets[i] = dict(params)  # its names are checked all the same
+                sets[i] = given  # its names are checked all the same
         for key in ("pre_module", "post_module"):
             for (name,), indices in _users(sets, key):
                 problems += _check_module(key, name, {i: sets[i] for i in indices}, work_dir, data_dir)
@@ -43,17 +46,24 @@ def check(param_sets: Sequence[Mapping[str, Any]], data_dir: str | None) -> list
     return sorted((i, " ".join(text.split())) for i, text in problems)
 
 
-def _wrong_values(params: Mapping[str, Any]) -> Iterator[str]:
+def _wrong_values(params: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Values of parameters that every model knows, or that this package uses itself."""
     for key, (fits, expected) in _EXPECTED.items():
         if key in params and not fits(params[key]):
-            yield f"{key} must be {expected}, not {params[key]!r}"
+            yield key, f"{key} must be {expected}, not {params[key]!r}"
+    for key, value in params.items():
+        if is_path(key) and not isinstance(value, (str, type(None))):
+            yield key, f"{key} must be a path, not {value!r}"
     if not params.get("model_name"):
-        yield "model_name is missing: set MODEL_NAME"
+        yield "model_name", "model_name is missing: set MODEL_NAME"
 
 
 def _positive_int(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _number(value: Any) -> bool:
@@ -75,6 +85,8 @@ def _name(value: Any) -> bool:
 _EXPECTED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "epochs": (_positive_int, "a positive integer"),
     "batch_size": (_positive_int, "a positive integer"),
+    "seed": (_integer, "an integer"),
+    "rng_seed": (_integer, "an integer"),
     "timeout": (_number, "a number of seconds (-1 for none)"),
     "framework": (lambda value: value in ("keras", "pytorch"), "keras or pytorch"),
     "pre_module": (_name, "the name of a module"),

@@ -38,10 +38,15 @@ def _rule(key: str, value: Any) -> Any:
         return value if isinstance(value, list) else [value]
     if not isinstance(value, str) or key in _NAMES:
         return value
-    if key == "save" or key.endswith(_PATH_ENDINGS):
+    if is_path(key):
         expanded = os.path.expandvars(value)
         return str(Path(expanded).expanduser()) if expanded.startswith("~") else expanded
     return _number_list(value)
+
+
+def is_path(key: str) -> bool:
+    """Whether a parameter of this name is a path."""
+    return key == "save" or key.endswith(_PATH_ENDINGS)
 
 
 def _number_list(text: str) -> str | list[int] | list[float]:

@@ -32,8 +32,8 @@ class Owner:
     jobid: str
 
     def __str__(self) -> str:
-        job = f"job {self.jobid} " if self.jobid else ""
-        return f"{job}on {self.host} (pid {self.pid})"
+        job = f"job {self.jobid}" if self.jobid else "a job"
+        return f"{job} on {self.host} (pid {self.pid})"
 
 
 @dataclass(frozen=True, slots=True)

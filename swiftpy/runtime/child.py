@@ -41,14 +41,17 @@ def main() -> None:
     sys.argv = sys.argv[:1]
     channel = Connection(fd)
     threading.Thread(target=_exit_at_hangup, args=(fd,), daemon=True).start()
+    own = os.getpid()
     while True:
         request = channel.recv()
         if request is None:
             return
-        answer = call(*request)
+        ok, data = call(*request)
         sys.stdout.flush()
         sys.stderr.flush()
-        channel.send(answer)
+        if os.getpid() != own:  # a process that the task forked came back here: its answer is nobody's
+            os._exit(0 if ok else 1)
+        channel.send((ok, data))
 
 
 if __name__ == "__main__":

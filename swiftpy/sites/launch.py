@@ -8,6 +8,7 @@ runs `python -m swiftpy.upf ARGUMENTS...` on the site's ranks.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import shutil
 import signal
@@ -22,6 +23,7 @@ from swiftpy.errors import UserError
 from swiftpy.sites.settings import Site, load_site, procs, resolve
 
 _SHARED_MEMORY = Path("/dev/shm")
+_PR_SET_PDEATHSIG = 1
 _STALE, _SETTLED = 60.0, 1.0
 
 
@@ -51,17 +53,26 @@ def run(arguments: list[str]) -> int:
         print(error, file=sys.stderr)
         return error.exit_code
     remove_segments(older_than=_STALE)
-    process = subprocess.Popen(full, stdin=subprocess.DEVNULL, start_new_session=True)
+    process = subprocess.Popen(
+        full, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_end_with_us, restore_signals=False
+    )
 
     def forward(number: int, frame: FrameType | None) -> None:
-        process.send_signal(number)
+        process.send_signal(signal.SIGTERM if number == signal.SIGHUP else number)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, forward)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup sets it
+            signal.signal(number, forward)
     code = process.wait()
     if code:
         remove_segments(older_than=_SETTLED)
     return code if code >= 0 else 128 - code
+
+
+def _end_with_us() -> None:
+    """In the launcher's process: a job whose script was killed with SIGKILL must not go on unseen."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def remove_segments(older_than: float) -> None:

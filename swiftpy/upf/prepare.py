@@ -60,6 +60,9 @@ def understand(options: argparse.Namespace, lead: Lead) -> Intent:
     model = settings["MODEL_NAME"]
     if problem := name_problem(model.value):
         raise UserError(f"MODEL_NAME={model.value} ({model.source}) {problem}: it names a directory")
+    data = settings["DATA_SOURCE"]
+    if data.value and not Path(data.value).is_dir():
+        raise UserError(f"DATA_SOURCE={data.value} ({data.source}): there is no such directory")
     specs = read_job(options.upf, options.dflts)
     sets = [parameters(spec, options, settings) for spec in specs]
     answers = lead.call_in_child("swiftpy.upf.task:check", options.task, sets, settings["DATA_SOURCE"].value or None)

@@ -38,10 +38,11 @@ def test_what_only_the_model_runner_knows(workplace):
             '{"id": "A", "model_name": "nosuch"}',
             '{"id": "B", "pre_module": "nosuch"}',
             '{"id": "C", "epochs": "x"}',
+            '{"id": "D", "input_dir": 5, "seed": "s"}',
         ]
     )
     lines = refused(workplace.run(), workplace)
-    assert [line.split(":")[1] for line in lines] == ["1", "2", "3"]
+    assert [line.split(":")[1] for line in lines] == ["1", "2", "3", "4", "4"]
     assert "nosuch" in lines[0] and "nosuch" in lines[1] and "epochs" in lines[2]
 
 
@@ -85,6 +86,7 @@ def test_names_that_are_no_names(workplace):
     workplace.write(['{"id": "A"}'])
     assert "EXPID 'a/b' contains '/'" in refused(workplace.run(EXPID="a/b"), workplace)[-1]
     assert "MODEL_NAME=../x" in refused(workplace.run(MODEL_NAME="../x"), workplace)[-1]
+    assert "DATA_SOURCE=/nowhere" in refused(workplace.run(DATA_SOURCE="/nowhere"), workplace)[-1]
     assert "cannot create an EXP" in refused(workplace.run(CANDLE_DATA_DIR="/proc/x"), workplace)[-1]
 
 

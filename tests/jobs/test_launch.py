@@ -9,7 +9,7 @@ import time
 import pytest
 from test_stop import trained, wait_for
 
-from job import journal
+from job import journal, processes_in
 from swiftpy.errors import UserError
 from swiftpy.sites.settings import load_site, procs, resolve, time_limit, walltime
 
@@ -46,6 +46,15 @@ def test_one_signal_stops_gently_although_the_whole_process_group_gets_it(workpl
     job.communicate(timeout=60)
     assert job.returncode == 4
     assert [e["id"] for e in journal(workplace.exp(0)) if e["event"] == "run_done"] == ["R0"]
+
+
+def test_kill_9_of_the_launcher_ends_the_job(workplace):
+    workplace.write([{"id": "A", "epoch_seconds": 120}])
+    job = launch(workplace, "local", "upf.json", "dflts.json", PROCS="2")
+    wait_for(lambda: (workplace.exp(0) / "run" / "A" / "ckpts").exists())
+    job.kill()
+    job.wait(10)
+    wait_for(lambda: not processes_in(workplace.root), 10)
 
 
 def test_a_second_signal_kills(workplace):

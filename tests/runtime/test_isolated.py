@@ -77,6 +77,18 @@ def alive(note):
     return note.exists() and Path(f"/proc/{note.read_text() or 0}/cwd").exists()
 
 
+@pytest.mark.parametrize("end", ["pass", "import sys; sys.exit(0)"])
+def test_a_forked_process_that_comes_back_answers_for_nobody(isolated, end):
+    """A model that forks and lets the child fall through run(), or calls exit() in it, as with multiprocessing."""
+    assert (
+        run(isolated, "builtins:exec", f"import os, time\nif os.fork() == 0:\n    {end}\nelse:\n    time.sleep(0.3)")
+        is None
+    )
+    assert run(isolated, "operator:add", 1, 2) == 3
+    time.sleep(0.3)
+    assert run(isolated, "operator:add", 3, 4) == 7
+
+
 def test_a_killed_task_has_no_outcome_and_its_output_is_complete(isolated):
     isolated.start(Task(0, "builtins:exec", pack("print('last words'); import time; time.sleep(60)")))
     end = time.monotonic() + 30
