@@ -53,9 +53,7 @@ def run(arguments: list[str]) -> int:
         print(error, file=sys.stderr)
         return error.exit_code
     remove_segments(older_than=_STALE)
-    process = subprocess.Popen(
-        full, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_end_with_us, restore_signals=False
-    )
+    process = subprocess.Popen(full, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_end_with_us)
 
     def forward(number: int, frame: FrameType | None) -> None:
         process.send_signal(signal.SIGTERM if number == signal.SIGHUP else number)
