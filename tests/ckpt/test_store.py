@@ -192,7 +192,7 @@ def test_a_kill_while_saving_leaves_the_earlier_ones(tmp_path):
 def test_final_epoch_is_saved_whatever_the_interval(tmp_path):
     store = make(tmp_path, save_interval=0, save_best=False, epochs=9)
     assert not store.save(1, 0.5, writer("1"))
-    assert store.save(2, 0.5, writer("2"), final=True)  # stopped early
+    assert store.save(2, 0.5, writer("2"), because="final")  # stopped early
     assert store.save(9, 0.5, writer("9"))
     assert not (tmp_path / "ckpts/best").exists()
 
