@@ -10,6 +10,7 @@ import pytest
 
 keras = pytest.importorskip("keras")
 
+from model_runner import interrupt  # noqa: E402
 from model_runner.ckpt.keras import KerasCheckpoint  # noqa: E402
 from model_runner.ckpt.store import CkptError  # noqa: E402
 
@@ -130,6 +131,37 @@ def test_a_full_disk_costs_checkpoints_not_the_training(tmp_path):
     assert "epoch 3 (best) is not saved, training goes on" in (tmp_path / "ckpts/ckpt.log").read_text()
     assert not list(tmp_path.glob("ckpts/work/*"))
     assert train(tmp_path, 4)[2] == 2
+
+
+@pytest.mark.skipif(not KERAS_3, reason="Keras 2 does not expose the state of Dropout layers")
+@pytest.mark.parametrize("when", ["batch 2 of epoch 2", "the end of epoch 1"])
+def test_asked_to_end_fit_goes_on_from_the_last_epoch(tmp_path, monkeypatch, when):
+    """In the middle of an epoch it begins that one anew; at its end it saves it whatever the interval."""
+    straight, *_ = train(tmp_path / "a", 4)
+
+    class Ask(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            self.epoch = epoch + 1
+
+        def on_train_batch_end(self, batch, logs=None):
+            self.ask(f"batch {batch + 1} of epoch {self.epoch}")
+
+        def on_test_end(self, logs=None):
+            self.ask(f"the end of epoch {self.epoch}")
+
+        def ask(self, now):
+            if now == when:
+                monkeypatch.setattr(interrupt, "_reason", "SIGTERM")
+
+    interval = 3 if "end" in when else 1
+    with pytest.raises(interrupt.Interrupted) as caught:
+        train(tmp_path / "b", 4, callbacks=[Ask()], ckpt_save_interval=interval)
+    assert caught.value.epochs == 1 and caught.value.reason == "SIGTERM"
+    monkeypatch.setattr(interrupt, "_reason", None)
+    resumed, _, done = train(tmp_path / "b", 4)
+    assert done == 1
+    for a, b in zip(straight.get_weights(), resumed.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_weights_only(tmp_path, caplog):
