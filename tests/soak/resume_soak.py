@@ -4,8 +4,8 @@
 
 Every variant (early stopping, another loss, no within-epoch checkpoints, checkpoints by seconds) is killed `--kills`
 times: at a random batch, at once or up to 50 ms later, so that the killed moment is also one of copying, writing,
-renaming, linking or cleaning. Every fifth time it is asked to end (SIGTERM) instead. Then it may finish, and its weights,
-optimizer state, history.txt, scores and predictions must be those of the straight RUN.
+renaming, linking or cleaning. Every fifth time it is asked to end (SIGTERM) instead. Then it may finish, and its
+weights, optimizer state, history.txt, scores and predictions must be those of the straight RUN.
 """
 
 import argparse
@@ -31,7 +31,7 @@ VARIANTS = {
         "epochs": 40,
     },
     "epochs only": {"ckpt_keep_limit": 1},
-    "by seconds": {"ckpt_save_seconds": 0.05, "ckpt_checksum": True},
+    "by seconds": {"ckpt_save_seconds": 0.001, "ckpt_checksum": True, "batch_size": 2, "learning_rate": 5e-3},
     "larger": {"ckpt_save_batches": 2, "canc_arch": [400, 400], "interaction_arch": [400, 400], "epochs": 8},
 }
 
