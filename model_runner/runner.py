@@ -12,7 +12,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from model_runner import keras_state, resolve
+from model_runner import interrupt, keras_state, resolve
+from model_runner.ckpt import background
 from model_runner.errors import RunError
 from model_runner.isolation import isolated, seed_random
 from model_runner.monitors import monitored
@@ -35,20 +36,31 @@ log = logging.getLogger("RUNNER")
 def run_model(params: Mapping[str, Any]) -> dict[str, Any]:
     """Run one model with one set of parameters in `params["instance_directory"]`, which exists.
 
-    Returns `{"status": "ok" or "skip", "reason", "epochs": completed in total or None, "result": text of
-    result.txt, "stopped_early"}`, fit for JSON. Raises what the model raised; RunError for mistakes in the
-    parameters, for a pre or post module that answers ERROR, and for a module that calls exit().
+    Returns `{"status": "ok", "skip" or "interrupted", "reason", "epochs": completed in total or None, "result": text
+    of result.txt, "stopped_early"}`, fit for JSON. An interrupted RUN leaves a checkpoint and no results. Raises what
+    the model raised; RunError for mistakes in the parameters, for a pre or post module that answers ERROR, and for a
+    module that calls exit().
     """
     work_dir = Path.cwd()
     with isolated(resolve.own_directories(work_dir), work_dir):
         sys.argv = ["model_runner"]  # CANDLE's initialize_parameters() parses the command line of its process
         _log_to_stdout()
+        interrupt.watch()
         try:
             return _run(complete(params, work_dir), work_dir)
         except SystemExit as exit_:
             raise RunError(f"the RUN called exit({exit_.code!r})") from exit_
         finally:
+            _end_of_saves()
             sys.stdout.flush()
+
+
+def _end_of_saves() -> None:
+    """A model that raised, or never said that training ended, may have left a save in flight."""
+    try:
+        background.wait()
+    except Exception:
+        log.exception("the last checkpoint failed")
 
 
 def _log_to_stdout() -> None:
@@ -73,6 +85,8 @@ def _run(params: dict[str, Any], work_dir: Path) -> dict[str, Any]:
     write_file(directory / "rank.txt", os.environ.get("ADLB_RANK_SELF", "0") + "\n")
     try:
         outcome = _run_model(params, directory, work_dir)
+    except interrupt.Interrupted as stop:
+        return _interrupted(stop)
     except BaseException:
         write_results(directory, Outcome(RUN_EXCEPTION))
         raise
@@ -89,6 +103,12 @@ def _run(params: dict[str, Any], work_dir: Path) -> dict[str, Any]:
         "result": outcome.result,
         "stopped_early": outcome.stopped_early,
     }
+
+
+def _interrupted(stop: interrupt.Interrupted) -> dict[str, Any]:
+    """Neither results, which would make it look done, nor a post module, which would mark it as done."""
+    log.info("%s", stop)
+    return {"status": "interrupted", "reason": stop.reason, "epochs": stop.epochs, "result": "", "stopped_early": False}
 
 
 def _skipped(reason: str, directory: Path) -> dict[str, Any]:

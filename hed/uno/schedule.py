@@ -1,12 +1,13 @@
-"""What changes from epoch to epoch: the learning rate, and the decision to stop. Knows no TensorFlow.
+"""What changes from epoch to epoch: the learning rate, the decision to stop, and how far the epoch is.
 
-Both keep their whole state in `state_dict()`, so that a resumed RUN goes on as if it had never been
+Knows no TensorFlow. All keep their whole state in `state_dict()`, so that a resumed RUN goes on as if it had never been
 interrupted. The rules are those of Keras' LearningRateScheduler, ReduceLROnPlateau and EarlyStopping as Uno
 combines them.
 """
 
 import math
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -68,11 +69,17 @@ class EarlyStopping:
         self._best = math.inf
         self._wait = 0
         self.stopped = False
+        self._improved = False
         self.best_weights: list[np.ndarray] | None = None
+
+    def begin_epoch(self) -> None:
+        """From now on the network's weights are not those of an epoch's end."""
+        self._improved = False
 
     def end_epoch(self, epoch: int, val_loss: float) -> None:
         """Take note of the result of `epoch` (0-based)."""
-        if val_loss < self._best:
+        self._improved = val_loss < self._best
+        if self._improved:
             self._best, self._wait = val_loss, 0
             self.best_weights = self._get_weights()
             return
@@ -80,11 +87,34 @@ class EarlyStopping:
         self.stopped = epoch > 0 and self._wait >= self._patience
 
     def state_dict(self) -> dict[str, Any]:
-        """All that the next epochs depend on; best weights only where they are not this epoch's."""
-        kept = None if self._wait == 0 else self.best_weights
-        return {"best": self._best, "wait": self._wait, "stopped": self.stopped, "best_weights": kept}
+        """All that the next epochs depend on; best weights only where they are not the network's own now."""
+        return {
+            "best": self._best,
+            "wait": self._wait,
+            "stopped": self.stopped,
+            "improved": self._improved,
+            "best_weights": None if self._improved else self.best_weights,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up the state of an earlier `state_dict()`, after the network's weights have been restored."""
         self._best, self._wait, self.stopped = state["best"], state["wait"], state["stopped"]
-        self.best_weights = self._get_weights() if state["best_weights"] is None else state["best_weights"]
+        self._improved = state["improved"]
+        self.best_weights = self._get_weights() if self._improved else state["best_weights"]
+
+
+@dataclass
+class Progress:
+    """How far an epoch is: batches learned, and the sums over their samples of loss and squared error."""
+
+    batch: int = 0
+    loss: float = 0.0
+    squares: float = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the rest of the epoch depends on."""
+        return asdict(self)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up the state of an earlier `state_dict()`."""
+        self.batch, self.loss, self.squares = state["batch"], state["loss"], state["squares"]

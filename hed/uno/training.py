@@ -18,12 +18,14 @@ from hed.uno import network
 from hed.uno.data import Data
 from hed.uno.feed import Feed, Tables, chunks, order
 from hed.uno.hyper import Hyper, loss_module_name
-from hed.uno.schedule import EarlyStopping, LearningRate
+from hed.uno.schedule import EarlyStopping, LearningRate, Progress
 from model_runner.ckpt.keras import KerasCheckpoint
 from model_runner.ckpt.state import Stateful
 
-# Steps per call of the graph: between calls Python sees signals, and a loss that is no longer a number.
-STEPS_PER_CALL = 1024
+# Batches per call of the graph: between calls Python sees requests to end, and a loss that is no longer a number.
+MOST_PER_CALL = 1024
+# Seconds that a call should last: it begins with few batches, doubles them below and halves them above.
+CALL_SECONDS = (0.2, 0.5)
 
 Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
@@ -44,7 +46,13 @@ class Trainer:
         self.model.compile(optimizer=getattr(keras.optimizers, hyper.optimizer)(learning_rate=hyper.max_rate))
         self._rate = LearningRate(hyper)
         self._stopping = EarlyStopping(hyper, self.model.get_weights)
-        states: dict[str, Stateful] = {"learning_rate": self._rate, "early_stopping": self._stopping}
+        self._progress = Progress()
+        self._per_call = 16
+        states: dict[str, Stateful] = {
+            "learning_rate": self._rate,
+            "early_stopping": self._stopping,
+            "progress": self._progress,
+        }
         self._checkpoint = KerasCheckpoint({**params, "epochs": hyper.epochs}, states)
         self._steps = train_steps(self.model, self._loss, self.feeds["train"], hyper.batch_size)
         self._predict = predict_step(self.model)
@@ -57,7 +65,8 @@ class Trainer:
     def train(self) -> int:
         """Train on from the last checkpoint, if there is one; leaves the best epoch's weights in `model`.
 
-        Returns the number of completed epochs in total. Raises ValueError once a loss is no finite number.
+        Returns the number of completed epochs in total. Raises ValueError once a loss is no finite number, and
+        Interrupted, with a checkpoint, where the RUN is asked to end early.
         """
         epoch = self._checkpoint.restart(self.model)
         while epoch < self._hyper.epochs and not self._stopping.stopped:
@@ -68,6 +77,7 @@ class Trainer:
             self.model.stop_training = self._stopping.stopped
             self._checkpoint.on_epoch_end(epoch, logs)
             epoch += 1
+        self._checkpoint.on_train_end()
         if self._stopping.stopped:
             print(f"Epoch {epoch}: early stopping", flush=True)
         if self._stopping.best_weights is not None:
@@ -83,12 +93,11 @@ class Trainer:
     def _epoch(self, epoch: int) -> dict[str, float]:
         start = time.perf_counter()
         self.model.optimizer.learning_rate = self._rate.begin_epoch(epoch)
+        self._stopping.begin_epoch()
         samples = self.feeds["train"].size
-        loss = squares = 0.0
-        for rows in chunks(order(samples, self._hyper.seed, epoch), STEPS_PER_CALL * self._hyper.batch_size):
-            sums = [float(x) for x in self._steps(rows)]
-            loss, squares = loss + sums[0], squares + sums[1]
-            _require_number("loss", loss, epoch)
+        steps = self._learn(epoch)
+        loss, squares = self._progress.loss, self._progress.squares
+        self._progress.load_state_dict(Progress().state_dict())
         predicted = self.predict("val")
         y = self._y["val"]
         logs = {
@@ -99,8 +108,29 @@ class Trainer:
             "learning_rate": self._rate.value,
         }
         _require_number("val_loss", logs["val_loss"], epoch)
-        _print_epoch(math.ceil(samples / self._hyper.batch_size), time.perf_counter() - start, logs)
+        _print_epoch(steps, time.perf_counter() - start, logs)
         return logs
+
+    def _learn(self, epoch: int) -> int:
+        """Learn what is left of the epoch, in calls of the graph; returns the number of batches learned."""
+        size, progress, first = self._hyper.batch_size, self._progress, self._progress.batch
+        rows = order(self.feeds["train"].size, self._hyper.seed, epoch)
+        while progress.batch * size < len(rows):
+            self._checkpoint.within_epoch(epoch, progress.batch)
+            count = min(self._per_call, self._checkpoint.batches_to_save(progress.batch) or self._per_call)
+            start = time.perf_counter()
+            part = rows[progress.batch * size : (progress.batch + count) * size]
+            progress.loss, progress.squares = (float(x) for x in self._steps(part, progress.loss, progress.squares))
+            progress.batch += math.ceil(len(part) / size)
+            self._set_pace(count, time.perf_counter() - start)
+            _require_number("loss", progress.loss, epoch)
+        return progress.batch - first
+
+    def _set_pace(self, count: int, seconds: float) -> None:
+        if seconds < CALL_SECONDS[0] and count == self._per_call:
+            self._per_call = min(2 * self._per_call, MOST_PER_CALL)
+        elif seconds > CALL_SECONDS[1]:
+            self._per_call = max(self._per_call // 2, 1)
 
 
 def make_loss(params: Mapping[str, Any], hyper: Hyper) -> Loss:
@@ -111,24 +141,29 @@ def make_loss(params: Mapping[str, Any], hyper: Hyper) -> Loss:
     return importlib.import_module(loss_module_name(name) or name).construct(params)
 
 
-def train_steps(model: keras.Model, loss: Loss, feed: Feed, batch_size: int) -> Callable[[np.ndarray], list[tf.Tensor]]:
-    """One graph that learns rows batch by batch; answers the sums of loss and of squared error over them."""
+Steps = Callable[[np.ndarray, float, float], list[tf.Tensor]]
+
+
+def train_steps(model: keras.Model, loss: Loss, feed: Feed, batch_size: int) -> Steps:
+    """One graph that learns rows batch by batch; answers given sums of loss and of squared error plus those over rows.
+
+    The sums are float64 and grow batch by batch, so that they do not depend on how an epoch is cut into calls.
+    """
     variables = model.trainable_variables
     optimizer = model.optimizer
     optimizer.build(variables)
+    scalar = tf.TensorSpec([], tf.float64)
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.int32)])
-    def steps(rows: tf.Tensor) -> list[tf.Tensor]:
-        loss_sum = tf.constant(0.0)
-        squares = tf.constant(0.0)
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.int32), scalar, scalar])
+    def steps(rows: tf.Tensor, loss_sum: tf.Tensor, squares: tf.Tensor) -> list[tf.Tensor]:
         for start in tf.range(0, tf.size(rows), batch_size):
             inputs, y = feed.gather(rows[start : start + batch_size])
             with tf.GradientTape() as tape:
                 predicted = model(inputs, training=True)
                 value = tf.reduce_mean(loss(y, predicted))
             optimizer.apply_gradients(zip(tape.gradient(value, variables), variables, strict=True))
-            loss_sum += value * tf.cast(tf.size(y), tf.float32)
-            squares += tf.reduce_sum(tf.square(y - predicted))
+            loss_sum += tf.cast(value, tf.float64) * tf.cast(tf.size(y), tf.float64)
+            squares += tf.cast(tf.reduce_sum(tf.square(y - predicted)), tf.float64)
         return [loss_sum, squares]
 
     return steps

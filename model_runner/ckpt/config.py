@@ -25,17 +25,19 @@ def _text(value: Any) -> bool:
     return isinstance(value, str) and bool(value)
 
 
-def _number_or_none(value: Any) -> bool:
-    return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "restart_mode": (lambda value: value in RESTART_MODES, f"one of {', '.join(RESTART_MODES)}"),
     "save_best": (_boolean, "true or false"),
     "save_best_metric": (_text, "the name of a metric"),
-    "best_metric_last": (_number_or_none, "a number"),
+    "best_metric_last": (lambda value: value is None or _number(value), "a number"),
     "skip_epochs": (_integer(0), "an integer >= 0"),
     "save_interval": (_integer(0), "an integer >= 0 (0: only the best and the final epoch)"),
+    "save_batches": (_integer(0), "an integer >= 0 (0: off)"),
+    "save_seconds": (lambda value: _number(value) and value >= 0, "a number >= 0 (0: off)"),
     "save_weights_only": (_boolean, "true or false"),
     "checksum": (_boolean, "true or false"),
     "keep_mode": (lambda value: value == "linear", "linear"),
@@ -48,9 +50,10 @@ class CkptConfig:
     """When to save, what to keep and how to restart; field x is the key ckpt_x.
 
     `save_interval`: epochs, 0 saves best and final ones only. `skip_epochs`: that many first epochs are not
-    saved. `keep_limit`: models of so many latest epochs are kept, and the best one's. `epochs`: the final
-    epoch, which is always saved. `alias`: where a relative link to the directory is put for CANDLE's own
-    tools.
+    saved. `save_batches`, `save_seconds`: also within epochs, every so many batches or seconds, 0 is off; only
+    for models that call `within_epoch`. `keep_limit`: models of so many latest epochs are kept, and the best
+    one's. `epochs`: the final epoch, which is always saved. `alias`: where a relative link to the directory is
+    put for CANDLE's own tools.
     """
 
     directory: Path
@@ -60,6 +63,8 @@ class CkptConfig:
     best_metric_last: float | None = None
     skip_epochs: int = 0
     save_interval: int = 1
+    save_batches: int = 0
+    save_seconds: float = 0
     save_weights_only: bool = False
     checksum: bool = False
     keep_mode: str = "linear"

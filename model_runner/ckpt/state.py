@@ -18,7 +18,10 @@ class Stateful(Protocol):
     """Something that a resumed training must find as it was left, such as a learning rate schedule."""
 
     def state_dict(self) -> dict[str, Any]:
-        """The whole state: dicts, lists, numbers, texts, None and NumPy arrays."""
+        """The whole state: dicts, lists, numbers, texts, None and NumPy arrays; it is written while training goes on.
+
+        So nothing in it may change afterwards: lists and dicts are new ones, arrays are replaced, not altered.
+        """
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up the state of an earlier `state_dict()`."""

@@ -2,11 +2,15 @@
 
     ckpts/ckpt.log
     ckpts/work/                               a save in progress
-    ckpts/epochs/NNN/{model.h5, ckpt-info.json, ...}    epochs count from 1
+    ckpts/epochs/NNN/{model.h5, ckpt-info.json, checksums.json, ...}    epochs count from 1
     ckpts/best -> epochs/NNN, ckpts/last -> epochs/NNN
+    ckpts/partial/NNN-BBBBBBBBB/              the same files, after B batches of the epoch that follows NNN
 
-This is the layout of CANDLE's ckpt module, with relative links. The store knows no model framework: what a
-checkpoint consists of is written and read by functions that get a directory.
+This is the layout of CANDLE's ckpt module, with relative links. What is new in it, `partial`, lies beside what CANDLE's
+tools look at. There is at most one partial checkpoint, the newest; the next checkpoint of an epoch supersedes it. A
+roll back (linking `last` to an older epoch) disregards it.
+
+The store knows no model framework: what a checkpoint consists of is written and read by functions that get a directory.
 """
 
 import contextlib
@@ -15,13 +19,13 @@ import logging
 import os
 import shutil
 import time
-import zlib
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 from model_runner.ckpt.config import CkptConfig
+from model_runner.ckpt.files import CHECKSUMS, crc32, put_directory, replace_link, verify_checksums
 
 MODEL = "model.h5"
 INFO = "ckpt-info.json"
@@ -42,37 +46,48 @@ class Store:
         self.config = config
         self._root = config.directory
         self._epochs = self._root / "epochs"
+        self._partial = self._root / "partial"
         self._best_metric = config.best_metric_last
         self._saved_at: float | None = None
         self._made = False
 
-    def save(self, epoch: int, metric: float | None, write: Callable[[Path], None], final: bool = False) -> bool:
-        """Save `epoch` (counted from 1) if it is due: best so far, `final`, last of all, or by the interval.
+    def due(self, epoch: int, metric: float | None, because: str | None = None) -> str | None:
+        """Why `epoch` (counted from 1) is to be saved: best so far, `because`, last of all, or by the interval.
 
-        `metric`: the epoch's value of `save_best_metric`, None where there is none. `write(directory)` writes
-        the files of the checkpoint, model.h5 among them. Returns whether the epoch was saved; a full or
-        failing disk costs this checkpoint only, with a message.
+        None where it is not. `metric`: the epoch's value of `save_best_metric`, None where there is none.
         """
-        best = self._is_best(epoch, metric)
-        reason = "best" if best else "final" if final or epoch == self.config.epochs else self._interval(epoch)
+        if self._is_best(epoch, metric):
+            return "best"
+        return because or ("final" if epoch == self.config.epochs else self._interval(epoch))
+
+    def save(self, epoch: int, metric: float | None, write: Callable[[Path], None], because: str | None = None) -> bool:
+        """Save `epoch` if it is `due`; `write(directory)` writes its files, model.h5 among them.
+
+        Returns whether the epoch was saved; a full or failing disk costs this checkpoint only, with a message.
+        """
+        reason = self.due(epoch, metric, because)
         if reason is None:
             return False
-        start = time.monotonic()
-        try:
-            self._make_directories()
-            self._put(epoch, write, metric if best else self._best_metric)
-            if best:
+        best_metric = metric if reason == "best" else self._best_metric
+
+        def then() -> None:
+            if reason == "best":
                 self._best_metric = metric
                 self._relink("best", epoch)
             self._relink("last", epoch)
-            self._saved_at = time.monotonic()
-            self._note(f"saved epoch {epoch} ({reason}) in {self._saved_at - start:.3f} s")
+            self._remove_partial()
             self._clean(epoch)
-        except OSError as error:
-            shutil.rmtree(self._root / "work", ignore_errors=True)
-            self._note(f"epoch {epoch} is not saved, training goes on: {error}", logging.WARNING)
-            return False
-        return True
+
+        return self._put(
+            f"epoch {epoch} ({reason})", self._directory(epoch), {"epoch": epoch}, best_metric, write, then
+        )
+
+    def save_partial(self, epoch: int, batch: int, write: Callable[[Path], None]) -> bool:
+        """Save the state after `batch` batches of the epoch that follows `epoch` completed ones; see `save`."""
+        target = self._partial / f"{epoch:03d}-{batch:09d}"
+        position = {"epoch": epoch, "batch": batch, "last": self._linked("last")}
+        name = f"epoch {epoch + 1}, batch {batch}"
+        return self._put(name, target, position, self._best_metric, write, lambda: self._remove_partial(but=target))
 
     def _is_best(self, epoch: int, metric: float | None) -> bool:
         if not self.config.save_best or epoch <= self.config.skip_epochs or metric is None or metric != metric:
@@ -96,42 +111,56 @@ class Store:
             alias.symlink_to(os.path.relpath(self._root, alias.parent))
         self._made = True
 
-    def _put(self, epoch: int, write: Callable[[Path], None], best_metric: float | None) -> None:
-        work = self._root / "work"
-        shutil.rmtree(work, ignore_errors=True)  # what a killed save has left
-        new, old = work / "new", work / "old"
-        new.mkdir(parents=True)
-        write(new)
-        self._write_info(new, epoch, best_metric)
-        for path in (*new.iterdir(), new):
-            _fsync(path)
-        target = self._directory(epoch)
-        if target.exists():  # after a roll back: a directory that is not empty cannot be replaced by a rename
-            target.rename(old)
-        new.rename(target)
-        _fsync(self._epochs)
-        shutil.rmtree(old, ignore_errors=True)
+    def _put(
+        self,
+        name: str,
+        target: Path,
+        position: dict[str, Any],
+        best_metric: float | None,
+        write: Callable[[Path], None],
+        then: Callable[[], None],
+    ) -> bool:
+        """Write a checkpoint, then do what `then` does; False, with a message, where the disk does not take it."""
+        start = time.monotonic()
 
-    def _write_info(self, directory: Path, epoch: int, best_metric: float | None) -> None:
+        def write_all(directory: Path) -> None:
+            write(directory)
+            self._write_info(directory, position, best_metric)
+
+        try:
+            self._make_directories()
+            put_directory(self._root / "work", target, write_all)
+            then()
+        except OSError as error:
+            shutil.rmtree(self._root / "work", ignore_errors=True)
+            self._note(f"{name} is not saved, training goes on: {error}", logging.WARNING)
+            return False
+        self._saved_at = time.monotonic()
+        self._note(f"saved {name} in {self._saved_at - start:.3f} s")
+        return True
+
+    def _write_info(self, directory: Path, position: dict[str, Any], best_metric: float | None) -> None:
         elapsed = "__FIRST__" if self._saved_at is None else round(time.monotonic() - self._saved_at, 3)
         info = {
-            "epoch": epoch,
+            "epoch": position["epoch"],
             "save_best_metric": self.config.save_best_metric,
             "best_metric_last": best_metric,
             "model_file": MODEL,
-            "checksum": _crc32(directory / MODEL) if self.config.checksum else CHECKSUM_OFF,
+            "checksum": crc32(directory / MODEL) if self.config.checksum else CHECKSUM_OFF,
             "timestamp": datetime.now().strftime("%Y-%m-%d %H:%M:%S"),
             "time_elapsed": elapsed,
             "metadata": self.config.metadata,
+            **position,
         }
         (directory / INFO).write_text(json.dumps(info, indent=2) + "\n", encoding="utf-8")
 
     def _relink(self, name: str, epoch: int) -> None:
-        temporary = self._root / f".{name}.tmp"
-        temporary.unlink(missing_ok=True)
-        temporary.symlink_to(Path("epochs") / self._directory(epoch).name)
-        temporary.replace(self._root / name)
-        _fsync(self._root)
+        replace_link(self._root / name, Path("epochs") / self._directory(epoch).name)
+
+    def _remove_partial(self, but: Path | None = None) -> None:
+        for path in self._partial.glob("*"):
+            if path != but:
+                shutil.rmtree(path, ignore_errors=True)
 
     def _clean(self, newest: int) -> None:
         """Remove the models of older epochs. Those after `newest` are left by a roll back, to be overwritten."""
@@ -140,7 +169,9 @@ class Store:
             if epoch == self._linked("best"):
                 continue
             # The model last: with it, this epoch counts as saved, and a clean-up cut short is taken up again.
-            for path in sorted(self._directory(epoch).iterdir(), key=lambda path: path.name == MODEL):
+            # The checksums last but one: they name what must be there, so that half a checkpoint is not used.
+            order = (CHECKSUMS, MODEL)
+            for path in sorted(self._directory(epoch).iterdir(), key=lambda path: (path.name in order, path.name)):
                 if path.name != INFO:
                     path.unlink()
             self._note(f"removed the model of epoch {epoch}")
@@ -154,10 +185,9 @@ class Store:
         if self.config.restart_mode == "off":
             return None
         candidates = self._candidates()
-        for epoch in candidates:
-            directory = self._directory(epoch)
+        for directory in candidates:
             try:
-                info = self._verified_info(epoch)
+                info = self._verified_info(directory)
                 value = read(directory, info)
             except MemoryError:
                 raise
@@ -165,7 +195,7 @@ class Store:
             except Exception as error:
                 self._note(f"checkpoint {directory} cannot be used: {type(error).__name__}: {error}", logging.WARNING)
                 continue
-            self._go_back_to(epoch, info)
+            self._go_back_to(info)
             return value
         if self.config.restart_mode == "required":
             raise CkptError(f"no usable checkpoint in {self._root} (ckpt_restart_mode is required)")
@@ -173,30 +203,39 @@ class Store:
             self._note("no usable checkpoint: training starts from scratch", logging.WARNING)
         return None
 
-    def _candidates(self) -> list[int]:
-        """The saved epochs, newest first. Whoever links `last` to an older epoch rolls back to it."""
+    def _candidates(self) -> list[Path]:
+        """Saved checkpoints, newest first. Whoever links `last` to an older epoch rolls back to it."""
         saved, last = self._saved(), self._linked("last")
         if last is None and os.path.lexists(self._root / "last"):
             self._note("the link `last` leads nowhere: taking the newest epoch that is there", logging.WARNING)
-        return [epoch for epoch in saved if last is None or epoch <= last]
+        found = {(epoch, 0): self._directory(epoch) for epoch in saved if last is None or epoch <= last}
+        for path in self._partial.glob(f"*/{INFO}"):
+            with contextlib.suppress(OSError, ValueError):
+                info = json.loads(path.read_text(encoding="utf-8"))
+                if last is None or info.get("last") == last:
+                    found[info["epoch"], info["batch"]] = path.parent
+        return [directory for _, directory in sorted(found.items(), reverse=True)]
 
-    def _info(self, epoch: int) -> dict[str, Any]:
-        return dict(json.loads((self._directory(epoch) / INFO).read_text(encoding="utf-8")))
+    def _info(self, directory: Path) -> dict[str, Any]:
+        return dict(json.loads((directory / INFO).read_text(encoding="utf-8")))
 
-    def _verified_info(self, epoch: int) -> dict[str, Any]:
-        info = self._info(epoch)
+    def _verified_info(self, directory: Path) -> dict[str, Any]:
+        verify_checksums(directory)
+        info = self._info(directory)
         expected = info.get("checksum", CHECKSUM_OFF)
-        if expected != CHECKSUM_OFF and int(expected) != _crc32(self._directory(epoch) / MODEL):
+        if expected != CHECKSUM_OFF and int(expected) != crc32(directory / MODEL):
             raise ValueError(f"checksum of {MODEL} is not {expected}")
         return info
 
-    def _go_back_to(self, epoch: int, info: dict[str, Any]) -> None:
-        if self._linked("last") != epoch:
+    def _go_back_to(self, info: dict[str, Any]) -> None:
+        epoch = int(info["epoch"])
+        if "batch" not in info and self._linked("last") != epoch:
             self._relink("last", epoch)
         if info.get("save_best_metric") == self.config.save_best_metric and self.config.save_best:
             self._best_metric = info.get("best_metric_last")
             self._relink_best(epoch)
-        self._note(f"restarting after epoch {epoch}")
+        within = f", within the next, after batch {info['batch']}" if "batch" in info else ""
+        self._note(f"restarting after epoch {epoch}{within}")
 
     def _relink_best(self, epoch: int) -> None:
         """After a roll back, `best` may lead to an epoch that has not happened yet, or to a damaged one."""
@@ -208,7 +247,7 @@ class Store:
             return
         for earlier in sorted(e for e in self._saved() if e <= epoch):
             with contextlib.suppress(OSError, ValueError):  # the information on another epoch may be damaged too
-                if self._info(earlier).get("best_metric_last") == self._best_metric:
+                if self._info(self._directory(earlier)).get("best_metric_last") == self._best_metric:
                     self._relink("best", earlier)
                     return
 
@@ -234,19 +273,3 @@ class Store:
                 file.write(line)
         except OSError:  # the disk is full, or there is no directory yet: the message went to the RUN's log
             pass
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _crc32(path: Path) -> int:
-    value = 0
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            value = zlib.crc32(block, value)
-    return value

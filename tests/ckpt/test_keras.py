@@ -1,6 +1,8 @@
 """Checkpoints of a Keras model trained with `fit`, as a third party would."""
 
 import logging
+import resource
+import time
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,8 @@ import pytest
 
 keras = pytest.importorskip("keras")
 
-from model_runner.ckpt.keras import KerasCheckpoint, save_h5  # noqa: E402
+from model_runner import interrupt  # noqa: E402
+from model_runner.ckpt.keras import KerasCheckpoint  # noqa: E402
 from model_runner.ckpt.store import CkptError  # noqa: E402
 
 KERAS_3 = keras.__version__.startswith("3")
@@ -27,12 +30,12 @@ def build(size=8):
     return model
 
 
-def train(directory, epochs, *, model=None, **keys):
+def train(directory, epochs, *, model=None, callbacks=(), **keys):
     model = model or build()
     checkpoint = KerasCheckpoint({"output_dir": str(directory), "epochs": epochs, **keys})
     done = checkpoint.restart(model)
     settings = {"batch_size": 16, "shuffle": False, "verbose": 0, "validation_data": (X, Y)}
-    history = model.fit(X, Y, initial_epoch=done, epochs=epochs, callbacks=[checkpoint], **settings)
+    history = model.fit(X, Y, initial_epoch=done, epochs=epochs, callbacks=[*callbacks, checkpoint], **settings)
     return model, history, done
 
 
@@ -48,28 +51,41 @@ def test_resumed_training_gives_the_same_bits(tmp_path):
     assert resumed_history.epoch == history.epoch == [0, 1, 2, 3]
 
 
-def test_model_file_is_plain_keras(tmp_path):
-    model, *_ = train(tmp_path, 1)
+@pytest.mark.parametrize("thaw", [False, True])
+def test_model_file_is_plain_keras(tmp_path, thaw):
+    """Also from the second epoch on, when the weights are copied into the bytes of the first file."""
+    model = build()
+    model.layers[0].trainable = not thaw
+    change = keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda epoch, logs: setattr(model.layers[0], "trainable", True)
+    )
+    train(tmp_path, 3, model=model, callbacks=[change])
     path = str(tmp_path / "ckpts/last/model.h5")
     for loaded in (keras.models.load_model(path, compile=False), build()):
         loaded.load_weights(path)
         np.testing.assert_array_equal(loaded.predict(X, verbose=0), model.predict(X, verbose=0))
 
 
-@pytest.mark.parametrize("file", ["model.h5", "state.npz"])
-def test_torn_files_fall_back_to_the_epoch_before(tmp_path, file):
-    train(tmp_path, 3)
-    path = tmp_path / "ckpts/epochs/003" / file
-    path.write_bytes(path.read_bytes()[:-200])
-    assert train(tmp_path, 3)[2] == 2
+def torn(data):
+    return data[:-200]
 
 
-def test_a_flipped_bit_in_the_state_is_noticed(tmp_path):
+def with_a_flipped_bit(data):
+    middle = len(data) // 2
+    return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
+
+
+@pytest.mark.parametrize("file", ["model.h5", "state.npz", "ckpt-info.json", "checksums.json"])
+@pytest.mark.parametrize("damage", [torn, with_a_flipped_bit, None])
+def test_a_damaged_file_falls_back_to_the_epoch_before(tmp_path, file, damage):
+    if file == "checksums.json" and damage is None:
+        pytest.skip("that is how CANDLE's own checkpoints look")
     train(tmp_path, 2)
-    path = tmp_path / "ckpts/epochs/002/state.npz"
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
+    path = tmp_path / "ckpts/epochs/002" / file
+    data = path.read_bytes()
+    path.unlink()
+    if damage:
+        path.write_bytes(damage(data))
     assert train(tmp_path, 2)[2] == 1
 
 
@@ -84,11 +100,68 @@ def test_the_checkpoint_of_another_network_leaves_the_model_as_it_was(tmp_path):
         KerasCheckpoint({"output_dir": str(tmp_path), "ckpt_restart_mode": "required"}).restart(model)
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_full_disk_raises_and_does_not_crash(tmp_path):
-    """Given the full disk itself, HDF5 ends the process with a segmentation fault."""
-    with pytest.raises(OSError, match="No space left"):
-        save_h5(build(size=1000), Path("/dev/full"))
+def test_what_is_saved_is_the_moment_of_saving(tmp_path, monkeypatch):
+    """Training goes on while a slow disk writes; each file has the weights that its epoch ended with."""
+    write, ends = Path.write_bytes, []
+
+    def slowly(path, data):
+        time.sleep(0.3)
+        return write(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", slowly)
+    note = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: ends.append(model.get_weights()))
+    model = build()
+    train(tmp_path, 3, model=model, callbacks=[note])
+    for epoch, weights in enumerate(ends, 1):
+        saved = build()
+        saved.load_weights(str(tmp_path / f"ckpts/epochs/{epoch:03d}/model.h5"))
+        for a, b in zip(weights, saved.get_weights(), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_a_full_disk_costs_checkpoints_not_the_training(tmp_path):
+    """The limit lets small files through, as a disk does that is nearly full; h5py alone would crash here."""
+    train(tmp_path, 2)
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, limit[1]))
+    try:
+        train(tmp_path, 4)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert "epoch 3 (best) is not saved, training goes on" in (tmp_path / "ckpts/ckpt.log").read_text()
+    assert not list(tmp_path.glob("ckpts/work/*"))
+    assert train(tmp_path, 4)[2] == 2
+
+
+@pytest.mark.skipif(not KERAS_3, reason="Keras 2 does not expose the state of Dropout layers")
+@pytest.mark.parametrize("when", ["batch 2 of epoch 2", "the end of epoch 1"])
+def test_asked_to_end_fit_goes_on_from_the_last_epoch(tmp_path, monkeypatch, when):
+    """In the middle of an epoch it begins that one anew; at its end it saves it whatever the interval."""
+    straight, *_ = train(tmp_path / "a", 4)
+
+    class Ask(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            self.epoch = epoch + 1
+
+        def on_train_batch_end(self, batch, logs=None):
+            self.ask(f"batch {batch + 1} of epoch {self.epoch}")
+
+        def on_test_end(self, logs=None):
+            self.ask(f"the end of epoch {self.epoch}")
+
+        def ask(self, now):
+            if now == when:
+                monkeypatch.setattr(interrupt, "_reason", "SIGTERM")
+
+    interval = 3 if "end" in when else 1
+    with pytest.raises(interrupt.Interrupted) as caught:
+        train(tmp_path / "b", 4, callbacks=[Ask()], ckpt_save_interval=interval)
+    assert caught.value.epochs == 1 and caught.value.reason == "SIGTERM"
+    monkeypatch.setattr(interrupt, "_reason", None)
+    resumed, _, done = train(tmp_path / "b", 4)
+    assert done == 1
+    for a, b in zip(straight.get_weights(), resumed.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_weights_only(tmp_path, caplog):
@@ -103,7 +176,8 @@ def test_weights_only(tmp_path, caplog):
 def test_a_checkpoint_of_candle_itself(tmp_path):
     """Without state.npz, as an EXP of the original system has it: weights and epoch count are taken up."""
     model, *_ = train(tmp_path, 2)
-    (tmp_path / "ckpts/last/state.npz").unlink()
+    for name in ("state.npz", "checksums.json"):
+        (tmp_path / "ckpts/last" / name).unlink()
     resumed = build()
     assert KerasCheckpoint({"output_dir": str(tmp_path)}).restart(resumed) == 2
     np.testing.assert_array_equal(model.get_weights()[0], resumed.get_weights()[0])

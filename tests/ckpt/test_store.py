@@ -145,6 +145,56 @@ def test_roll_back_by_relinking_last(tmp_path):
     assert make(tmp_path).restore(read) == "another 3"
 
 
+def test_within_an_epoch(tmp_path, caplog):
+    """Newer than the last epoch: taken; damaged: the last epoch instead; superseded by the next epoch: gone."""
+    store = save_all(tmp_path, [0.5, 0.4])
+    partial = tmp_path / "ckpts/partial"
+    assert store.save_partial(2, 10, writer("model 2.10"))
+    assert store.save_partial(2, 20, writer("model 2.20"))
+    assert [path.name for path in partial.iterdir()] == ["002-000000020"]
+    assert make(tmp_path).restore(read) == "model 2.20"
+    # CANDLE's tools see epoch 2.
+    assert str((tmp_path / "ckpts/last").readlink()) == "epochs/002"
+    assert models(tmp_path) == {1, 2}
+    (partial / "002-000000020/model.h5").write_text("damaged")
+    store = make(tmp_path)
+    assert store.restore(read) == "model 2"
+    assert "002-000000020 cannot be used" in caplog.text
+    store.save(3, 0.6, writer("model 3"))
+    assert not list(partial.iterdir())
+
+
+def test_within_an_epoch_when_not_all_epochs_are_saved(tmp_path):
+    store = make(tmp_path, save_interval=5, save_best=False)
+    assert store.save_partial(0, 7, writer("model 0.7"))
+    assert make(tmp_path).restore(read) == "model 0.7"
+    store.save(5, 0.4, writer("model 5"))
+    assert store.save_partial(8, 3, writer("model 8.3"))
+    assert make(tmp_path).restore(read) == "model 8.3"
+    (tmp_path / "ckpts/last").unlink()
+    assert make(tmp_path).restore(read) == "model 8.3"
+
+
+def test_a_roll_back_disregards_what_came_after(tmp_path):
+    store = save_all(tmp_path, [0.5, 0.4])
+    store.save_partial(2, 10, writer("model 2.10"))
+    last = tmp_path / "ckpts/last"
+    last.unlink()
+    last.symlink_to("epochs/001")
+    store = make(tmp_path)
+    assert store.restore(read) == "model 1"
+    store.save_partial(1, 5, writer("model 1.5"))
+    assert make(tmp_path).restore(read) == "model 1.5"
+
+
+def test_a_deleted_last_loses_nothing(tmp_path):
+    save_all(tmp_path, [0.5, 0.4, 0.6])
+    (tmp_path / "ckpts/last").unlink()
+    assert make(tmp_path).restore(read) == "model 3"
+    assert str((tmp_path / "ckpts/last").readlink()) == "epochs/003"
+    assert str((tmp_path / "ckpts/best").readlink()) == "epochs/002"
+
+
 def test_restart_modes(tmp_path):
     assert make(tmp_path).restore(read) is None
     with pytest.raises(CkptError, match="no usable checkpoint"):
@@ -192,7 +242,7 @@ def test_a_kill_while_saving_leaves_the_earlier_ones(tmp_path):
 def test_final_epoch_is_saved_whatever_the_interval(tmp_path):
     store = make(tmp_path, save_interval=0, save_best=False, epochs=9)
     assert not store.save(1, 0.5, writer("1"))
-    assert store.save(2, 0.5, writer("2"), final=True)  # stopped early
+    assert store.save(2, 0.5, writer("2"), because="final")  # stopped early
     assert store.save(9, 0.5, writer("9"))
     assert not (tmp_path / "ckpts/best").exists()
 
@@ -200,7 +250,14 @@ def test_final_epoch_is_saved_whatever_the_interval(tmp_path):
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        *(("restart_mode", "always"), ("save_best", "yes"), ("save_interval", -1), ("save_interval", 1.5)),
+        *(
+            ("save_batches", 0.5),
+            ("save_seconds", -1),
+            ("restart_mode", "always"),
+            ("save_best", "yes"),
+            ("save_interval", -1),
+            ("save_interval", 1.5),
+        ),
         *(
             ("keep_limit", 0),
             ("keep_mode", "exponential"),

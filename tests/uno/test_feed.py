@@ -29,7 +29,7 @@ def test_an_epoch_meets_every_sample_once(input_dir, batch_size):
     model.compile(optimizer=keras.optimizers.SGD(0.0))
     feed = Feed(Tables(table), table.train)
     steps = training.train_steps(model, keras.losses.get("mae"), feed, batch_size)
-    loss, squares = steps(order(feed.size, seed=0, epoch=0))
+    loss, squares = steps(order(feed.size, seed=0, epoch=0), 0.0, 0.0)
     inputs = [table.cells.matrix[table.train.cell], table.drugs.matrix[table.train.drug]]
     error = model.predict(inputs, verbose=0)[:, 0] - table.train.y
     assert feed.size == 144

@@ -104,6 +104,7 @@ def test_a_killed_run_resumes_exactly(tmp_path, input_dir, stopping):
         def save_and_die(self, epoch, logs=None):
             save(self, epoch, logs)
             if epoch == 2:
+                self.on_train_end()
                 os._exit(9)
         KerasCheckpoint.on_epoch_end = save_and_die
         unorun.run({params!r})

@@ -1,0 +1,46 @@
+"""A request to end the RUN early, and what a model that follows it raises.
+
+    if interrupt.requested():
+        ...                                         # write a checkpoint
+        raise interrupt.Interrupted(completed_epochs)
+
+While a RUN runs, SIGTERM and SIGUSR1 (a batch system before the walltime, a deadline, a person) are such a request:
+they set a flag and disturb nothing. A model that never looks at it is not interrupted.
+"""
+
+import signal
+import threading
+from types import FrameType
+
+_reason: str | None = None
+
+
+class Interrupted(Exception):  # noqa: N818 - nothing is wrong with such a RUN
+    """The RUN ended early because it was asked to, with a checkpoint to go on from after `epochs` completed ones."""
+
+    def __init__(self, epochs: int | None = None) -> None:
+        super().__init__(f"interrupted by {_reason or 'itself'} after {epochs} epochs")
+        self.reason = _reason or ""
+        self.epochs = epochs
+
+
+def requested() -> str | None:
+    """Why the RUN is to end early (the signal's name); None if it is not."""
+    return _reason
+
+
+def watch() -> None:
+    """Take SIGTERM and SIGUSR1 as requests from now on; `isolation` brings the handlers of before back.
+
+    Only the main thread can have handlers: in another one, nothing is ever requested.
+    """
+    global _reason
+    _reason = None
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            signal.signal(number, _note)
+
+
+def _note(number: int, frame: FrameType | None) -> None:
+    global _reason
+    _reason = signal.Signals(number).name

@@ -1,0 +1,23 @@
+"""Signals to a process that runs a RUN."""
+
+import signal
+
+import pytest
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
+def test_a_run_that_follows_the_request_leaves_no_results(run, models, name, monkeypatch, tmp_path):
+    before = signal.getsignal(getattr(signal, name))
+    (tmp_path / "post_mark.py").write_text("def post_run(params, output_map):\n    raise AssertionError\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    answer, directory = run("asked", signals=name, follows=True, post_module="post_mark")
+    assert answer == {"status": "interrupted", "reason": name, "epochs": 2, "result": "", "stopped_early": False}
+    assert sorted(path.name for path in directory.iterdir()) == ["parameters.txt", "rank.txt"]
+    assert signal.getsignal(getattr(signal, name)) == before
+
+
+def test_a_model_that_never_looks_is_not_interrupted_nor_the_next_run(run, models):
+    answer, _ = run("asked", signals="SIGTERM SIGUSR1", follows=False)
+    assert answer["status"] == "ok"
+    answer, _ = run("asked", run_id="RUN001", signals="", follows=True)
+    assert answer["status"] == "ok"

@@ -1,0 +1,81 @@
+"""A RUN that is killed, or asked to end, again and again: as if it had never been."""
+
+import random
+import signal
+
+import pytest
+
+keras = pytest.importorskip("keras")
+
+import killed  # noqa: E402
+
+pytestmark = pytest.mark.skipif(
+    not keras.__version__.startswith("3"), reason="Keras 2 does not expose the state of Dropout layers"
+)
+
+HARD = {
+    "model_name": "unorun",
+    "timeout": -1,
+    "hyperparam_space": "block",
+    "canc_arch": [12],
+    "drug_arch": [8],
+    "interaction_arch": [12, 6],
+    "canc_dropout": 0.2,
+    "batch_size": 10,
+    "learning_rate": 1e-3,
+    "warmup_epochs": 2,
+    "reduce_lr_patience": 1,
+    "early_stopping_patience": 3,
+    "epochs": 60,
+    "custom_loss_module": "mae_poly",
+    "alpha": 2,
+}
+
+
+@pytest.fixture
+def make(tmp_path, input_dir):
+    def make(name, **changes):
+        directory = tmp_path / name
+        directory.mkdir(exist_ok=True)
+        given = {**HARD, "input_dir": str(input_dir), "instance_directory": str(directory), **changes}
+        return {**given, "output_dir": str(directory)}, directory
+
+    return make
+
+
+def test_ten_kills_change_nothing(make):
+    params, straight = make("straight")
+    expected = killed.run(params)
+    assert expected["stopped_early"] and expected["epochs"] > 14, expected
+    params, directory = make("killed", ckpt_save_batches=3)
+    chance = random.Random(1)
+    for _ in range(10):
+        # At once, or a little later: while a checkpoint is being written.
+        assert killed.run(params, chance.randint(2, 7), chance.choice([0, 0.001, 0.01])) is None
+    assert killed.run(params) == expected
+    killed.assert_same(killed.outcome(directory), killed.outcome(straight))
+    log = (directory / "ckpts/ckpt.log").read_text()
+    assert "within the next, after batch" in log and "cannot be used" not in log
+    assert not list(directory.glob("ckpts/partial/*"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_asked_to_end_a_run_goes_on_from_the_same_batch(make, number):
+    params, straight = make("straight", epochs=3)
+    expected = killed.run(params)
+    params, directory = make("interrupted", epochs=3)
+    answer = killed.run({**params, "ckpt_save_batches": 4}, 6, number=number)
+    expected_answer = {
+        "status": "interrupted",
+        "reason": number.name,
+        "epochs": 1,
+        "result": "",
+        "stopped_early": False,
+    }
+    assert answer == expected_answer
+    assert sorted(path.name for path in directory.iterdir()) == ["ckpts", "output", "parameters.txt", "rank.txt"]
+    assert [path.name for path in directory.glob("ckpts/partial/*")] == ["001-000000008"]
+    assert not list(directory.glob("ckpts/work/*"))
+    assert killed.run(params) == expected
+    killed.assert_same(killed.outcome(directory), killed.outcome(straight))
+    assert "restarting after epoch 1, within the next, after batch 8" in (directory / "ckpts/ckpt.log").read_text()
