@@ -2,6 +2,6 @@
 result.
 
 `config` reads the ckpt_* keys, `store` knows the layout, `files` how a directory is replaced as a whole, `state` the
-extra file for an exact resume; `background` writes while training goes on. `keras` and `snapshot` bring them to a Keras
-model: only these need a model framework.
+extra file for an exact resume; `background` writes while training goes on; `saver` decides when. `keras` (with
+`snapshot`) and `torch` bring them to a model: only these need a model framework.
 """

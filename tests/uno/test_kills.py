@@ -59,6 +59,19 @@ def test_ten_kills_change_nothing(make):
     assert not list(directory.glob("ckpts/partial/*"))
 
 
+def test_the_best_weights_survive_a_kill_in_the_epoch_after_them(make):
+    """They are in no other checkpoint that a resume reads, and the network's own have changed since."""
+    params, straight = make("straight")
+    expected = killed.run(params)
+    best = expected["epochs"] - HARD["early_stopping_patience"]
+    params, directory = make("killed", ckpt_save_batches=3)
+    assert killed.run(params, calls=5 * best + 3) is None  # 15 batches, 5 calls an epoch
+    partial, *_ = directory.glob("ckpts/partial/*")  # two, if the kill came before the older one was removed
+    assert partial.name.startswith(f"{best:03d}-")
+    assert killed.run(params) == expected
+    killed.assert_same(killed.outcome(directory), killed.outcome(straight))
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_asked_to_end_a_run_goes_on_from_the_same_batch(make, number):
     params, straight = make("straight", epochs=3)
