@@ -5,6 +5,10 @@ saves it (`model.save` to .h5 with the optimizer, before training goes on). The 
 is the difference of the medians. `stopped` is the part of it in which training stands still: the copy of the state.
 
     python benchmarks/checkpoint.py
+
+On a machine whose cores are all busy with training, what the writing thread needs (about 0.1 s of one core for 151 MB)
+is lost too, although it has the lowest priority. Recorded on two cores that others used as well, and so an upper
+bound: stopped 27 ms, lost 203 ms, against 339 ms lost by the plain save.
 """
 
 import argparse

@@ -6,6 +6,9 @@ Every variant (early stopping, another loss, no within-epoch checkpoints, checkp
 times: at a random batch, at once or up to 50 ms later, so that the killed moment is also one of copying, writing,
 renaming, linking or cleaning. Every fifth time it is asked to end (SIGTERM) instead. Then it may finish, and its
 weights, optimizer state, history.txt, scores and predictions must be those of the straight RUN.
+
+Last result (2 cores, TensorFlow 2.21, Keras 3.15; at most 25 a variant): 66 kills and 31 requests, 68 restarts
+within an epoch, no unusable checkpoint, no difference; 3 to 5 minutes.
 """
 
 import argparse
