@@ -1,5 +1,6 @@
 """When a training saves, what beside the model it saves, and how it ends when asked to; for any model framework."""
 
+import abc
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,7 +15,7 @@ from model_runner.ckpt.store import Store, log
 Write = Callable[[Path], None]
 
 
-class Saver:
+class Saver(abc.ABC):
     """Saves a training as the ckpt_* keys of `params` say, and restores it; a framework adds `_copy` and `_load`.
 
     `states`: what else must survive a restart, by name. `history`: metric -> values of all epochs since the
@@ -31,13 +32,13 @@ class Saver:
         self._position = (0, 0)
         self._saved_at = time.monotonic()
 
+    @abc.abstractmethod
     def _copy(self, weights_only: bool) -> tuple[Write, dict[str, Any]]:
         """Copy the model as it is now: a function that writes the copy into a directory, and what goes into STATE."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _load(self, directory: Path, info: Mapping[str, Any], state: Mapping[str, Any]) -> None:
         """Load the model from what `_copy` gave; raises where that is damaged, having changed nothing."""
-        raise NotImplementedError
 
     def within_epoch(self, epoch: int, batch: int) -> None:
         """Save, if ckpt_save_batches or ckpt_save_seconds say so, after `batch` batches of `epoch` (0-based).
