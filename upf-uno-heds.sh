@@ -6,7 +6,10 @@
 #   ./upf-uno-heds.sh local UPF DFLTS                  your RUNs
 #   ./upf-uno-heds.sh local UPF DFLTS EXP003           go on with a killed EXP
 #   ./upf-uno-heds.sh local UPF DFLTS --plan           only say what would be done
+#   ./upf-uno-heds.sh aurora UPF DFLTS --dry-run       only print the batch script; without --dry-run, submit it
+#   ./upf-uno-heds.sh aurora UPF DFLTS --chain 5       a job that is over submits the next one, 5 at most
 #
+# SITE is local, aurora, polaris, frontier, perlmutter, slurm, pbs, flux, or your own file.toml (docs/sites.md).
 # OPTIONS are those of `python -m swiftpy.upf --help`.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
@@ -38,6 +41,7 @@ case ${1:-} in
     "" | -h | --help) usage; [ $# -gt 0 ]; exit ;;
 esac
 site=$1
+export SWIFTPY_SCRIPT=$0 SWIFTPY_COMMAND="$0 $*"
 shift
 positional=()
 while [ $# -gt 0 ] && [ "${1#-}" = "$1" ]; do
@@ -56,8 +60,15 @@ for argument in "$@"; do
     fi
 done
 
-"$here/scripts/setup-venv" local
+# Only on a machine of your own is everything installed for you. A cluster has an MPI and a TensorFlow of its own: make
+# .venv yourself as the README says, or set PYTHON.
+[ "$site" != local ] || "$here/scripts/setup-venv" local
 python=$here/.venv/bin/python
+[ -x "$python" ] || python=${PYTHON:-python3}
+if ! "$python" -c "import swiftpy.upf.submit" 2>/dev/null; then
+    echo "$python has no swiftpy: make $here/.venv as README.md says (Without the script, and on a cluster)" >&2
+    exit 2
+fi
 
 if [ ${#positional[@]} -eq 0 ]; then
     # The demo: 8 drugs are left out one after another, on made-up data, all in ./demo.

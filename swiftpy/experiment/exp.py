@@ -8,12 +8,13 @@ import errno
 import itertools
 import shutil
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from swiftpy.errors import UserError
+from swiftpy.experiment import journal
 from swiftpy.experiment.files import flush
-from swiftpy.experiment.journal import Journal
 from swiftpy.experiment.spec import name_problem
 
 
@@ -80,6 +81,9 @@ class Exp:
             if source is None:
                 continue
             name = source.name
+            if source.parent == self.root:  # they were copied when the job was submitted
+                names.append(name)
+                continue
             while name in reserved or name in names:
                 name = f"{source.absolute().parent.name or 'root'}-{name}"
             shutil.copy2(source, self.root / name)
@@ -113,14 +117,29 @@ def create(parent: Path, name: str | None = None, restart: Exp | None = None) ->
         raise UserError(f"{parent}: cannot create an EXP here: {error.strerror}") from error
     try:
         _fill(Exp(stage), parent, restart)
-        taken = {path.name for path in parent.iterdir()}
-        candidates = [name] if name is not None else (f"EXP{number:03d}" for number in itertools.count())
-        for candidate in candidates:
-            if candidate not in taken and _claim(stage, parent / candidate):
+        for candidate in [name] if name is not None else free_names(parent):
+            if not (parent / candidate).exists() and _claim(stage, parent / candidate):
                 return Exp(parent / candidate)
         raise UserError(f"{parent / str(name)} exists already: choose another EXPID, or none for the next free number")
     finally:
         shutil.rmtree(stage, ignore_errors=True)
+
+
+def free_names(parent: Path) -> Iterator[str]:
+    """Names of EXPs that are not taken under `parent`, lowest number first."""
+    taken = {path.name for path in parent.iterdir()} if parent.is_dir() else set()
+    return (name for number in itertools.count() if (name := f"EXP{number:03d}") not in taken)
+
+
+def adopt(root: Path) -> Exp:
+    """The EXP that was made when this job was submitted. UserError: it is none, or a job has begun in it."""
+    exp = Exp(root.absolute())
+    events = [event["event"] for event in journal.read(exp.journal)]
+    if "exp_created" not in events:
+        raise UserError(f"{root} was not made for a job to run in: leave --exp out")
+    if "job_started" in events:
+        raise UserError(f"{root} was begun by a job before this one: restart it by its name, which makes a new EXP")
+    return exp
 
 
 def _fill(exp: Exp, parent: Path, restart: Exp | None) -> None:
@@ -130,8 +149,8 @@ def _fill(exp: Exp, parent: Path, restart: Exp | None) -> None:
     if restart is not None:
         source = restart.id if restart.root.parent == parent else str(restart.root)
         exp.restart.write_text(f"{source}\n")
-    with Journal(exp.journal) as journal:
-        journal.write("exp_created", restart=source)
+    with journal.Journal(exp.journal) as lines:
+        lines.write("exp_created", restart=source)
 
 
 def _claim(stage: Path, target: Path) -> bool:

@@ -90,12 +90,15 @@ def holder(exp: Exp, clock_dir: Path) -> LockState:
     return LockState(owner, age < DEAD_S, age)
 
 
-def refuse_if_alive(exp: Exp, clock_dir: Path) -> str | None:
-    """Before a restart: UserError if the job lives; a line for the user if it died; None if it ended."""
+def refuse_if_alive(exp: Exp, clock_dir: Path, ended: str = "") -> str | None:
+    """Before a restart: UserError if the job lives; a line for the user if it died; None if it ended.
+
+    `ended` is the id of a job that is known to be over, whatever its heartbeat: its scheduler killed it seconds ago.
+    """
     state = holder(exp, clock_dir)
     if state.owner is None:
         return None
-    if state.alive:
+    if state.alive and not (ended and state.owner.jobid == ended):
         raise UserError(
             f"{exp.id} is in use by {state.owner}, last heard of {state.age:.0f} s ago: stop that job first"
             f" (if it is dead already, try again in {DEAD_S:.0f} s)"

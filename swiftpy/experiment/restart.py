@@ -37,20 +37,21 @@ class Decision:
     value: Mapping[str, Any] | None = None
 
 
-def source(old: Exp, clock_dir: Path) -> tuple[Exp, list[str]]:
+def source(old: Exp, clock_dir: Path, ended: str = "") -> tuple[Exp, list[str]]:
     """The EXP that holds the work when the user says to restart `old`, and lines to tell the user.
 
     Usually `old` itself. But a job killed while it was carrying RUNs over leaves an EXP without
     `job_started`, which holds any part of them: its `restart.txt` says where the whole is, over any number
     of such attempts.
 
-    UserError: the job of one of these EXPs lives, or one is gone. `clock_dir`: see `lock.holder`.
+    UserError: the job of one of these EXPs lives, or one is gone. `clock_dir`: see `lock.holder`; `ended`: see
+    `lock.refuse_if_alive`.
     """
     chain = [old]
     said = []
     while True:
         exp = chain[-1]
-        if line := lock.refuse_if_alive(exp, clock_dir):
+        if line := lock.refuse_if_alive(exp, clock_dir, ended):
             said.append(line)
         if not _unprepared(exp):
             return exp, said

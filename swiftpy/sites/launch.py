@@ -1,8 +1,12 @@
-"""Start the UPF application on a site and wait for it.
+"""Start the UPF application on a site: here and now, or as a job where the site has a scheduler.
 
-    python -m swiftpy.sites SITE ARGUMENTS...
+    python -m swiftpy.sites SITE UPF DFLTS [OPTIONS]
 
-runs `python -m swiftpy.upf ARGUMENTS...` on the site's ranks.
+runs `python -m swiftpy.upf UPF DFLTS OPTIONS` on the site's ranks. SITE is a name, such as local, aurora or slurm, or
+the path of a .toml file; OPTIONS are those of `python -m swiftpy.upf --help`. For example:
+
+    python -m swiftpy.sites local upf-12.json dflts.json
+    PROJECT=mine python -m swiftpy.sites aurora upf-770.json dflts.json --dry-run
 """
 
 from __future__ import annotations
@@ -15,21 +19,23 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 
 from swiftpy.errors import UserError
-from swiftpy.sites.settings import Site, load_site, procs, resolve
+from swiftpy.sites.script import launch_command, values
+from swiftpy.sites.settings import resolve
+from swiftpy.sites.site import Site, load_site
 
 _SHARED_MEMORY = Path("/dev/shm")
 _PR_SET_PDEATHSIG = 1
-_STALE, _SETTLED = 60.0, 1.0
+_STALE, _SETTLED, _LOOK = 60.0, 1.0, 0.2  # seconds
 
 
-def command(site: Site, settings_procs: int, arguments: list[str]) -> list[str]:
+def command(site: Site, arguments: list[str]) -> list[str]:
     """The command line that starts the ranks. UserError if the launcher is not installed."""
-    launch = [part.format(PROCS=settings_procs) for part in site.launch]
+    launch = launch_command(site, values(site, resolve(site, os.environ)))
     here = str(Path(sys.executable).parent)  # an MPI from PyPI puts its launcher beside Python
     launcher = shutil.which(launch[0], path=here) or shutil.which(launch[0])
     if launcher is None:
@@ -38,30 +44,48 @@ def command(site: Site, settings_procs: int, arguments: list[str]) -> list[str]:
 
 
 def run(arguments: list[str]) -> int:
-    """Run `ARGUMENTS[0]` (a site) with the rest; return the job's exit code.
-
-    The launcher gets a session of its own, so that Ctrl-C in a terminal reaches it once, through us, and not a
-    second time from the terminal, which would mean: kill everything now.
-    """
+    """Run or submit on `ARGUMENTS[0]`, a site; return the exit code."""
     if not arguments or arguments[0] in ("-h", "--help"):
         print((__doc__ or "").strip())
         return 0 if arguments else 2
     try:
         site = load_site(arguments[0])
-        full = command(site, procs(resolve(site, os.environ)), arguments[1:])
+        if site.scheduler:
+            os.execv(sys.executable, [sys.executable, "-m", "swiftpy.upf.submit", *arguments])
+        full = command(site, [*arguments[1:], *(() if site.name == "local" else ("--site", arguments[0]))])
     except UserError as error:
         print(error, file=sys.stderr)
         return error.exit_code
+    extra = {**site.environment, **({"SWIFTPY_SERVER_SLOT": "1"} if site.server_slot else {})}
+    os.environ.update({name: value for name, value in extra.items() if name not in os.environ})
+    return supervise(full)
+
+
+def supervise(command: list[str], told_to_end: Callable[[], None] = lambda: None) -> int:
+    """Run the launcher, pass signals on to it, and return its exit code; `told_to_end` is called after the first one.
+
+    The launcher gets a session of its own, so that Ctrl-C in a terminal reaches it once, through us, and not a
+    second time from the terminal, which would mean: kill everything now.
+    """
     remove_segments(older_than=_STALE)
-    process = subprocess.Popen(full, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_end_with_us)
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_end_with_us)
+    signals: list[int] = []
 
     def forward(number: int, frame: FrameType | None) -> None:
         process.send_signal(signal.SIGTERM if number == signal.SIGHUP else number)
+        signals.append(number)
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # as nohup sets it
             signal.signal(number, forward)
-    code = process.wait()
+    told = False
+    while True:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            code = process.wait(_LOOK)
+            break
+        if signals and not told:
+            told = True
+            told_to_end()
     if code:
         remove_segments(older_than=_SETTLED)
     return code if code >= 0 else 128 - code

@@ -1,51 +1,21 @@
 """The user's settings: what each is, and where it comes from.
 
 A setting comes from the environment; else from cfg-sys-1.sh or the top of the main script, which export it and list
-it in SWIFTPY_SCRIPT_SETTINGS; else from the site's file.
+it in SWIFTPY_SCRIPT_SETTINGS; else from the site's file; else it is what every site has.
 """
 
 from __future__ import annotations
 
 import math
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
 from swiftpy.errors import UserError
+from swiftpy.sites.site import NAMES, Site
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
-NAMES = (
-    "DATA_SOURCE",
-    "CANDLE_DATA_DIR",
-    "MODEL_NAME",
-    "MODEL_PYTHON_DIR",
-    "MODEL_PYTHON_SCRIPT",
-    "CANDLE_DEFAULT_MODEL_FILE",
-    "MODEL_RETURN",
-    "BENCHMARK_TIMEOUT",
-    "EXPID",
-    "PROCS",
-    "PPN",
-    "QUEUE",
-    "PROJECT",
-    "WALLTIME",
-)
-
-
-@dataclass(frozen=True)
-class Site:
-    """What a site's file says: the command that starts the ranks, and settings that nobody else gave."""
-
-    name: str
-    launch: list[str]
-    settings: dict[str, str]
+_DEFAULTS = {"MODEL_NAME": "unorun", "MODEL_RETURN": "val_loss", "CANDLE_DATA_DIR": "out", "BENCHMARK_TIMEOUT": "-1"}
 
 
 @dataclass(frozen=True)
@@ -57,17 +27,6 @@ class Setting:
     source: str
 
 
-def load_site(name: str) -> Site:
-    """Read swiftpy/sites/NAME.toml. UserError names the sites that there are."""
-    folder = resources.files("swiftpy.sites")
-    file = folder / f"{name}.toml"
-    if not file.is_file():
-        known = sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml"))
-        raise UserError(f"there is no site {name!r}: choose one of {', '.join(known)}")
-    data = tomllib.loads(file.read_text(encoding="utf-8"))
-    return Site(name, data["launch"], data.get("settings", {}))
-
-
 def resolve(site: Site, environ: Mapping[str, str]) -> dict[str, Setting]:
     """Every setting by name, in the order of NAMES."""
     from_script = environ.get("SWIFTPY_SCRIPT_SETTINGS", "").split()
@@ -76,9 +35,10 @@ def resolve(site: Site, environ: Mapping[str, str]) -> dict[str, Setting]:
         if environ.get(name):
             source = "cfg-sys-1.sh or main script" if name in from_script else "environment"
             settings[name] = Setting(name, environ[name], source)
+        elif site.settings.get(name):
+            settings[name] = Setting(name, site.settings[name], f"site {site.name}")
         else:
-            value = site.settings.get(name, "")
-            settings[name] = Setting(name, value, f"site {site.name}" if value else "not set")
+            settings[name] = Setting(name, _DEFAULTS.get(name, ""), "default" if name in _DEFAULTS else "not set")
     return settings
 
 
@@ -87,12 +47,56 @@ def table(settings: Mapping[str, Setting]) -> list[str]:
     return [f"{s.name:<26} {s.value or '-':<40} ({s.source})" for s in settings.values()]
 
 
+@dataclass(frozen=True)
+class Size:
+    """How large a job is: `procs` and `ppn` as the user says, `ranks` of MPI in all and on each of the `nodes`.
+
+    With a server slot every node gets one rank more than `ppn`, which needs no device: on the first node the server, on
+    the others nobody's but the leader's. Without one, the server is one of the `ppn` ranks of its node.
+    """
+
+    procs: int
+    ppn: int
+    nodes: int
+    ranks: int
+    ranks_per_node: int
+
+
+def size(site: Site, settings: Mapping[str, Setting]) -> Size:
+    """The size of a job. UserError if PROCS or PPN is no number, or PROCS leaves no worker."""
+    count, ppn = procs(settings), _positive(settings["PPN"])
+    if site.server_slot:
+        nodes = -(-(count - 1) // ppn)
+        return Size(count, ppn, nodes, count - 1 + nodes, ppn + 1)
+    return Size(count, ppn, -(-count // ppn), count, ppn)
+
+
 def procs(settings: Mapping[str, Setting]) -> int:
     """PROCS as a number. UserError if it is none, or leaves no worker."""
     value, source = settings["PROCS"].value, settings["PROCS"].source
     if not value.isdecimal() or int(value) < 2:
         raise UserError(f"PROCS={value} ({source}): give the number of ranks, one server and at least one worker")
     return int(value)
+
+
+def _positive(setting: Setting) -> int:
+    if not setting.value.isdecimal() or int(setting.value) < 1:
+        raise UserError(f"{setting.name}={setting.value} ({setting.source}): give a number of 1 or more")
+    return int(setting.value)
+
+
+def placement(site: Site, settings: Mapping[str, Setting]) -> str:
+    """Where the server sits, what that saves or costs, and which PROCS would leave no worker's place empty."""
+    job = size(site, settings)
+    what, room = ("device" if site.devices else "place"), job.nodes * job.ppn
+    nodes = "1 node" if job.nodes == 1 else f"{job.nodes} nodes"
+    text = f"{nodes} with {room} {what}s for {job.procs - 1} workers; "
+    if not site.server_slot:
+        text += f"the server takes a worker's {what}"
+        return text if room == job.procs else f"{text}; PROCS={room} would use all"
+    spared = -(-job.procs // job.ppn) - job.nodes
+    text += f"the server has a CPU slot of its own, which saves a {'node' if spared else what}"
+    return text if room == job.procs - 1 else f"{text}; PROCS={room + 1} would use all"
 
 
 def time_limit(settings: Mapping[str, Setting]) -> float:
@@ -104,16 +108,41 @@ def time_limit(settings: Mapping[str, Setting]) -> float:
         raise UserError(f"BENCHMARK_TIMEOUT={setting.value} ({setting.source}): give a number of seconds") from None
 
 
-def walltime(settings: Mapping[str, Setting]) -> float:
-    """WALLTIME, as schedulers write it ([[DAYS-]HOURS:]MINUTES:SECONDS), in seconds; infinite if not set."""
+_DAYS = re.compile(r"(?P<days>\d+)-(?P<hours>\d+)(:(?P<minutes>\d+)(:(?P<seconds>\d+))?)?")
+_CLOCK = re.compile(r"((?P<hours>\d+):)?(?P<minutes>\d+):(?P<seconds>\d+)")
+_UNITS = {"days": 86400, "hours": 3600, "minutes": 60, "seconds": 1}
+
+
+def walltime(settings: Mapping[str, Setting], scheduler: str = "") -> float:
+    """WALLTIME in seconds, as PBS and Slurm write it; infinite if not set.
+
+    [HOURS:]MINUTES:SECONDS, or DAYS-HOURS[:MINUTES[:SECONDS]]. A number alone means seconds to PBS and minutes to
+    Slurm and Flux, so it is understood on a site that has one of these only.
+    """
     setting = settings["WALLTIME"]
-    if not setting.value:
+    text = setting.value
+    if not text:
         return math.inf
-    match = re.fullmatch(r"(?:(?:(\d+)-)?(\d+):)?(\d+):(\d+)", setting.value)
+    limit = seconds(text)
+    if limit is None and text.isdecimal() and scheduler:
+        limit = float(text) * (1 if scheduler == "pbs" else 60)
+    if not limit:
+        raise UserError(f"WALLTIME={text} ({setting.source}): write it as HOURS:MINUTES:SECONDS")
+    return limit
+
+
+def seconds(text: str) -> float | None:
+    """A time of day or days, as schedulers write it, in seconds; None for anything else."""
+    match = _DAYS.fullmatch(text) or _CLOCK.fullmatch(text)
     if match is None:
-        raise UserError(f"WALLTIME={setting.value} ({setting.source}): write it as HOURS:MINUTES:SECONDS")
-    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
-    return float(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
+        return None
+    return float(sum(int(value) * _UNITS[unit] for unit, value in match.groupdict().items() if value))
+
+
+def clock(duration: float) -> str:
+    """Seconds as HOURS:MINUTES:SECONDS, which every scheduler reads."""
+    minutes, second = divmod(round(duration), 60)
+    return f"{minutes // 60:02d}:{minutes % 60:02d}:{second:02d}"
 
 
 def exp_parent(settings: Mapping[str, Setting]) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import pickle
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from swiftpy.experiment import markers, provenance
 from swiftpy.experiment.spec import RunSpec
 from swiftpy.runtime.call import pack, resolve
 from swiftpy.runtime.job import USER_ERROR, JobSpec, Lead
+from swiftpy.sites.schedulers import job_id
 from swiftpy.sites.settings import walltime
 from swiftpy.upf.options import DONE, FAILED_RUNS, STOPPED_EARLY, parse, time_limit
 from swiftpy.upf.prepare import (
@@ -44,6 +46,7 @@ class UpfApplication:
         self._failures: list[tuple[RunSpec, TaskError]] = []
         self._interrupted = 0
         self._epoch_seconds = 0.0  # the longest mean of a RUN so far
+        self._drained = ""  # why the job ends early
         self._began = time.monotonic()
 
     # -- before ------------------------------------------------------------------------------------------------
@@ -55,6 +58,8 @@ class UpfApplication:
         if options.plan:
             explain(self._intent, lead)
             raise SystemExit(0)
+        if options.dry_run or options.chain > 1:
+            raise UserError(f"--dry-run and --chain need a scheduler, which site {options.site} has not")
         workers = len(lead.layout.workers)
         if not workers:
             raise UserError(
@@ -75,8 +80,17 @@ class UpfApplication:
             hooks=tuple(options.hook),
             isolated=not options.inline,
             grace=options.grace,
-            walltime=walltime(self._intent.settings) - (time.monotonic() - self._began),
+            walltime=self._time_left(),
         )
+
+    def _time_left(self) -> float:
+        """Until WALLTIME is over, or the scheduler says that the job's time is, whichever is first."""
+        own = walltime(self._intent.settings, self._intent.site.scheduler) - (time.monotonic() - self._began)
+        if not job_id(os.environ):
+            return own
+        # In a child process: a rank must not fork on top of a fabric.
+        told = self._lead.call_in_child("swiftpy.upf.task:seconds_left")
+        return own if told is None else min(own, told)
 
     def failed(self, reasons: list[str]) -> int:
         """See Application: a hook failed, so no RUN was started."""
@@ -129,6 +143,7 @@ class UpfApplication:
 
     def draining(self, reason: str) -> None:
         """See Client."""
+        self._drained = reason
         self._lead.console.line(
             f"{reason}: no new RUNs; those running have {duration(self._intent.options.grace)} to end"
             " once they are asked to (a second signal kills them)"
@@ -217,7 +232,7 @@ class UpfApplication:
         )
         if code != DONE:
             console.line(f"to go on: --restart {exp.id}")
-        self._close(code, "stopped early" if self._interrupted else "all RUNs were resolved")
+        self._close(code, (self._drained or "stopped early") if self._interrupted else "all RUNs were resolved")
         return code
 
     def _summary(self, name: str) -> str:

@@ -10,6 +10,7 @@ _EPILOG = """\
 example:
   mpiexec -n 4 python -m swiftpy.upf upf-12.json dflts.json
   mpiexec -n 4 python -m swiftpy.upf upf-12.json dflts.json --restart EXP003
+  python -m swiftpy.sites aurora upf-12.json dflts.json --chain 5
 
 exit codes: 0 every RUN is done or skipped; 1 a bug in the engine; 2 bad input, nothing was started;
 3 some RUNs failed; 4 stopped early: restart the EXP by its name
@@ -20,6 +21,25 @@ DONE, FAILED_RUNS, STOPPED_EARLY = 0, 3, 4
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Parse the command line; argparse ends with SystemExit on --help and on usage errors."""
+    return _parser().parse_args(arguments)
+
+
+def command_line(options: argparse.Namespace) -> list[str]:
+    """The command line that `parse` understands as these options."""
+    line = [str(options.upf), *([str(options.dflts)] if options.dflts else [])]
+    for action in _parser()._actions:
+        value = getattr(options, action.dest, action.default)  # --help is no attribute
+        if not action.option_strings or value == action.default:
+            continue
+        name = action.option_strings[-1]
+        if action.nargs == 0:
+            line.append(name)
+        else:  # `--timeout=-1`, because argparse takes `--timeout -1` for two options
+            line += [f"{name}={item}" for item in (value if isinstance(value, list) else [value])]
+    return line
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m swiftpy.upf",
         description="Run one model training for each line of a UPF, merged over the defaults in DFLTS.",
@@ -41,7 +61,24 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     add("--hook", action="append", default=[], metavar="MODULE:NAME", help="run this on each leader first")
     add("--summary", metavar="MODULE:NAME", help="call this with the EXP's path at the end, to print a table")
     add("--task", default="model_runner:run_model", metavar="MODULE:NAME", help="what runs one RUN")
-    return parser.parse_args(arguments)
+    add("--dry-run", action="store_true", help="on a site with a scheduler: print the batch script, submit nothing")
+    add(
+        "--chain",
+        type=_positive,
+        default=1,
+        metavar="N",
+        help="... let up to N jobs follow each other, until all is done",
+    )
+    add("--exp", type=Path, metavar="EXP", help="(batch scripts) run in this EXP, which was made at submission")
+    add("--after", default="", metavar="JOB", help="(batch scripts) this job has ended, even if its EXP looks alive")
+    return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError
+    return value
 
 
 def _count(text: str) -> int:
@@ -58,6 +95,7 @@ def _seconds(text: str) -> float:
     return value
 
 
+_positive.__name__ = "number of 1 or more"
 _count.__name__ = "number of 0 or more"
 _seconds.__name__ = "number of seconds"
 

@@ -26,11 +26,11 @@ from swiftpy.experiment.journal import Journal
 from swiftpy.experiment.restart import Decision
 from swiftpy.experiment.spec import RunSpec, name_problem
 from swiftpy.runtime.job import Lead
-from swiftpy.sites.settings import Setting, exp_parent, load_site, procs, resolve, table, time_limit
+from swiftpy.sites.schedulers import job_id
+from swiftpy.sites.settings import Setting, exp_parent, placement, procs, resolve, table, time_limit
+from swiftpy.sites.site import Site, load_site
 from swiftpy.upf.parse import check_lines, read_job
 from swiftpy.upf.plan import report
-
-_JOB_ID_VARIABLES = ("PBS_JOBID", "SLURM_JOB_ID", "FLUX_JOB_ID", "LSB_JOBID", "COBALT_JOBID")
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class Intent:
     """What the user wants, found good: nothing was created for it yet. `old` is the EXP to go on from."""
 
     options: argparse.Namespace
+    site: Site
     settings: Mapping[str, Setting]
     specs: list[RunSpec]
     decisions: list[Decision]
@@ -56,7 +57,8 @@ class Experiment:
 
 def understand(options: argparse.Namespace, lead: Lead) -> Intent:
     """Read and check everything. UserError with all problems, of all RUNs."""
-    settings = resolve(load_site(options.site), os.environ)
+    site = load_site(options.site)
+    settings = resolve(site, os.environ)
     model = settings["MODEL_NAME"]
     if problem := name_problem(model.value):
         raise UserError(f"MODEL_NAME={model.value} ({model.source}) {problem}: it names a directory")
@@ -72,12 +74,12 @@ def understand(options: argparse.Namespace, lead: Lead) -> Intent:
     parent = exp_parent(settings)
     if options.restart:
         old = exps.find(parent, options.restart)
-        old, remarks = restart.source(old, parent)
+        old, remarks = restart.source(old, parent, options.after)
         for remark in remarks:
             lead.console.line(remark)
     compare = getattr(importlib.import_module(options.task.partition(":")[0]), "compare", _same_or_refuse)
     decisions = restart.plan(specs, old, compare, read_job, options.fresh)
-    return Intent(options, settings, specs, decisions, old)
+    return Intent(options, site, settings, specs, decisions, old)
 
 
 def parameters(spec: RunSpec, options: argparse.Namespace, settings: Mapping[str, Setting]) -> dict[str, Any]:
@@ -96,9 +98,11 @@ def _same_or_refuse(old: Mapping[str, Any], new: Mapping[str, Any], done: Mappin
 
 def explain(intent: Intent, lead: Lead) -> None:
     """Say what would happen: `--plan`."""
-    workers = (lead.layout.size if lead.layout.size > 1 else procs(intent.settings)) - 1
+    workers = len(lead.layout.workers) or procs(intent.settings) - 1
     for line in [*table(intent.settings), "", *report(intent.decisions, workers)]:
         lead.console.line(line)
+    if intent.site.scheduler:
+        lead.console.line(placement(intent.site, intent.settings))
 
 
 def establish(intent: Intent, lead: Lead) -> Experiment:
@@ -114,10 +118,14 @@ def establish(intent: Intent, lead: Lead) -> Experiment:
 
 def _establish(intent: Intent, lead: Lead) -> Experiment:
     options, settings = intent.options, intent.settings
-    exp = exps.create(exp_parent(settings), settings["EXPID"].value or None, intent.old)
-    jobid = next((os.environ[name] for name in _JOB_ID_VARIABLES if os.environ.get(name)), "")
-    held = lock.Lock(exp, jobid)
-    lead.console.keep(exp.root / "output.txt")
+    jobid = job_id(os.environ)
+    if options.exp:
+        exp = exps.adopt(options.exp)
+        held = lock.Lock(exp, jobid)  # output.txt is where the scheduler takes what we say
+    else:
+        exp = exps.create(exp_parent(settings), settings["EXPID"].value or None, intent.old)
+        held = lock.Lock(exp, jobid)
+        lead.console.keep(exp.root / "output.txt")
     lead.console.line(f"EXP {exp.root}")
     for line in table(settings):
         lead.console.line(f"  {line}")
@@ -132,7 +140,7 @@ def _establish(intent: Intent, lead: Lead) -> Experiment:
         _complete_markers(exp, intent)
         if left := restart.left_behind(intent.specs, intent.old):
             lead.console.line(f"{left} RUNs of {intent.old.id} are not in {options.upf.name}: they stay there alone")
-    env = {name: _absolute(setting.value) for name, setting in settings.items() if setting.value}
+    env = {name: absolute(setting.value) for name, setting in settings.items() if setting.value}
     env |= {
         "EXPID": exp.id,
         "TURBINE_OUTPUT": str(exp.root),
@@ -140,13 +148,17 @@ def _establish(intent: Intent, lead: Lead) -> Experiment:
     }
     provenance.write_environment(exp, {**os.environ, **env})
     provenance.write_jobid(exp, jobid or f"{socket.gethostname()}:{os.getpid()}")
-    provenance.log(exp, _turbine_log(intent, lead, exp, jobid))
+    count = 1 + len(lead.layout.workers)
+    if not options.exp:
+        nodes = len(set(lead.layout.workers.values()))
+        provenance.log(exp, submission_record(settings, exp, jobid or "-", count, nodes))
+    provenance.log(exp, {"STARTED": timestamp()})
     journal = Journal(exp.journal)
     journal.write(
         "job_started",
         upf=upf,
         dflts=dflts,
-        procs=lead.layout.size,
+        procs=count,
         restart=intent.old.id if intent.old else None,
         version=__version__,
         host=socket.gethostname(),
@@ -165,28 +177,28 @@ def _complete_markers(exp: exps.Exp, intent: Intent) -> None:
             markers.write(exp, spec.id, spec.params, decision.value or {}, time.time())
 
 
-def _absolute(value: str) -> str:
+def absolute(value: str) -> str:
     """A setting that names a file or folder, from where the user stands: RUNs have another working directory."""
     return str(Path(value).absolute()) if Path(value).exists() else value
 
 
-def _turbine_log(intent: Intent, lead: Lead, exp: exps.Exp, jobid: str) -> dict[str, object]:
-    settings, layout = intent.settings, lead.layout
-    nodes = len(set(layout.workers.values()))
+def submission_record(
+    settings: Mapping[str, Setting], exp: exps.Exp, jobid: str, count: int, nodes: int
+) -> dict[str, object]:
+    """What turbine.log says of a job of `count` processes when it is submitted, or started by hand."""
     return {
-        "SCRIPT": sys.argv[0],
-        "JOB": jobid or "-",
-        "COMMAND": " ".join(sys.argv),
+        "SCRIPT": os.environ.get("SWIFTPY_SCRIPT", "python -m swiftpy.upf"),
+        "JOB": jobid,
+        "COMMAND": os.environ.get("SWIFTPY_COMMAND") or " ".join(["python -m swiftpy.upf", *sys.argv[1:]]),
         "TURBINE_OUTPUT": exp.root,
         "HOSTNAME": socket.gethostname(),
         "SUBMITTED": timestamp(),
-        "PROCS": layout.size,
+        "PROCS": count,
         "NODES": nodes,
         "PPN": settings["PPN"].value,
-        "TURBINE_WORKERS": layout.size - 1,
+        "TURBINE_WORKERS": count - 1,
         "ADLB_SERVERS": 1,
         "WALLTIME": settings["WALLTIME"].value or "-",
-        "STARTED": timestamp(),
     }
 
 

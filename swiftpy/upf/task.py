@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import os
 from pathlib import Path
 from typing import Any
 
 from swiftpy.runtime.call import resolve
+from swiftpy.sites import schedulers
 
 
 def check(function: str, param_sets: list[dict[str, Any]], data_dir: str | None) -> list[tuple[int, str]]:
@@ -20,6 +22,11 @@ def check(function: str, param_sets: list[dict[str, Any]], data_dir: str | None)
         return [(0, f"--task {function}: {error}")]
     offer = getattr(importlib.import_module(function.partition(":")[0]), "check", None)
     return [] if offer is None else list(offer(param_sets, data_dir))
+
+
+def seconds_left() -> float | None:
+    """How long the scheduler will let this job live, see `swiftpy.sites.schedulers`."""
+    return schedulers.seconds_left(os.environ)
 
 
 def run_one(function: str, params: dict[str, Any]) -> dict[str, Any]:

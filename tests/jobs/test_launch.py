@@ -11,7 +11,8 @@ from test_stop import trained, wait_for
 
 from job import journal, processes_in
 from swiftpy.errors import UserError
-from swiftpy.sites.settings import load_site, procs, resolve, time_limit, walltime
+from swiftpy.sites.settings import procs, resolve, time_limit, walltime
+from swiftpy.sites.site import load_site
 
 
 def launch(workplace, *arguments, **env):
@@ -83,7 +84,7 @@ def test_who_wins():
     settings = resolve(site, environ)
     assert (settings["PROCS"].value, settings["PROCS"].source) == ("7", "environment")
     assert (settings["QUEUE"].value, settings["QUEUE"].source) == ("debug", "cfg-sys-1.sh or main script")
-    assert (settings["MODEL_RETURN"].value, settings["MODEL_RETURN"].source) == ("val_loss", "site local")
+    assert (settings["MODEL_RETURN"].value, settings["MODEL_RETURN"].source) == ("val_loss", "default")
     assert settings["WALLTIME"].value == ""
 
 

@@ -1,0 +1,109 @@
+"""PBS, Slurm and Flux: submit a script, let it wait for another job, take it back, ask for the time that is left.
+
+Thin on purpose; docs/sites.md says why this is no library.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from swiftpy.errors import UserError
+from swiftpy.sites.settings import seconds
+
+_PATIENCE = 120.0  # seconds that a scheduler's command may take; a busy server needs many
+
+
+@dataclass(frozen=True)
+class Scheduler:
+    """Commands and syntax of one scheduler. `inside` starts a command that is given from within a job."""
+
+    directive: str
+    submit: tuple[str, ...]
+    after: str
+    delete: tuple[str, ...]
+    jobid: str
+    inside: tuple[str, ...] = ()
+
+
+SCHEDULERS = {
+    "pbs": Scheduler("#PBS", ("qsub",), "-Wdepend=afterany:{}", ("qdel",), "PBS_JOBID"),
+    "slurm": Scheduler("#SBATCH", ("sbatch", "--parsable"), "--dependency=afterany:{}", ("scancel",), "SLURM_JOB_ID"),
+    "flux": Scheduler(
+        "# flux:", ("batch",), "--dependency=afterany:{}", ("cancel",), "FLUX_JOB_ID", inside=("flux", "--parent")
+    ),
+}
+
+
+def submit(name: str, script: Path, after: str = "") -> str:
+    """Submit a script, to start when the job `after` has ended in any way; the full job id. UserError if refused."""
+    scheduler = SCHEDULERS[name]
+    dependency = [scheduler.after.format(after)] if after else []
+    answer = _command(scheduler, bool(after), [*scheduler.submit, *dependency, str(script)])
+    if answer.returncode != 0 or not answer.stdout.strip():
+        said = " ".join((answer.stderr or answer.stdout).split()) or f"exit code {answer.returncode}"
+        raise UserError(f"{name} did not take the job: {said}")
+    return answer.stdout.split()[-1].partition(";")[0]  # sbatch --parsable: ID;CLUSTER
+
+
+def delete(name: str, jobid: str) -> None:
+    """Take a waiting job back, from within another one."""
+    scheduler = SCHEDULERS[name]
+    _command(scheduler, True, [*scheduler.delete, jobid])
+
+
+def _command(scheduler: Scheduler, in_job: bool, command: list[str]) -> subprocess.CompletedProcess[str]:
+    if scheduler.inside:  # a job is an instance of its own there; its siblings are known to the parent alone
+        command = [*scheduler.inside[: 2 if in_job else 1], *command]
+    if shutil.which(command[0]) is None:
+        raise UserError(f"{command[0]} is not installed here: submit on a login node of the site")
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE, stdin=subprocess.DEVNULL)
+    except subprocess.TimeoutExpired as error:
+        raise UserError(f"{command[0]} did not answer within {_PATIENCE:g} s") from error
+
+
+def job_id(environ: Mapping[str, str]) -> str:
+    """The scheduler's id of the job that this process runs in, "" outside of one."""
+    names = [scheduler.jobid for scheduler in SCHEDULERS.values()]
+    return next((environ[name] for name in (*names, "LSB_JOBID", "COBALT_JOBID") if environ.get(name)), "")
+
+
+def seconds_left(environ: Mapping[str, str]) -> float | None:
+    """How long the scheduler will let this job live; None outside of a job, or if the scheduler does not say."""
+    try:
+        if environ.get("SLURM_JOB_ID"):
+            return _slurm(environ)
+        if environ.get("PBS_JOBID"):
+            return _pbs(_ask("qstat", "-f", environ["PBS_JOBID"]))
+        if environ.get("FLUX_URI"):
+            return float(_ask("flux", "job", "timeleft"))
+    except (OSError, subprocess.SubprocessError, ValueError):
+        pass  # no such command on this node, or an answer of another form
+    return None
+
+
+def _ask(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, timeout=20.0, check=True).stdout.strip()
+
+
+def _slurm(environ: Mapping[str, str]) -> float | None:
+    """SLURM_JOB_END_TIME, Unix time, exists since Slurm 22.05; squeue writes [DAYS-][HOURS:]MINUTES:SECONDS."""
+    if environ.get("SLURM_JOB_END_TIME"):
+        return float(environ["SLURM_JOB_END_TIME"]) - time.time()
+    return seconds(_ask("squeue", "--noheader", "--jobs", environ["SLURM_JOB_ID"], "--format", "%L"))
+
+
+def _pbs(answer: str) -> float | None:
+    """From `qstat -f`: the limit less the time since the start; resources_used.walltime is minutes old."""
+    limit = re.search(r"^\s*Resource_List\.walltime = (\S+)", answer, re.MULTILINE)
+    start = re.search(r"^\s*stime = (.+)$", answer, re.MULTILINE)
+    whole = seconds(limit[1]) if limit else None
+    if whole is None or start is None:
+        return None
+    return whole - (time.time() - time.mktime(time.strptime(start[1].strip())))

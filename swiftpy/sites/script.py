@@ -1,0 +1,84 @@
+"""The batch script of a job: directives, set-up, settings, and the command that starts the ranks.
+
+Nothing is hidden in it: what it runs can be read in it, and it can be submitted again by hand.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from swiftpy.errors import UserError
+from swiftpy.sites.schedulers import SCHEDULERS
+from swiftpy.sites.settings import Setting, clock, size, walltime
+from swiftpy.sites.site import PLACEHOLDERS, Site
+
+
+def values(site: Site, settings: Mapping[str, Setting]) -> dict[str, str]:
+    """What stands for each placeholder. UserError: a setting is missing that the site needs, or is no number."""
+    missing = [name for name in site.required if not settings[name].value]
+    if missing:
+        raise UserError(*(f"{name} is not set, and {site.name} needs it: export {name}=..." for name in missing))
+    job = size(site, settings)
+    limit = walltime(settings, site.scheduler)
+    given = {
+        "PROCS": str(job.procs),
+        "PPN": str(job.ppn),
+        "NODES": str(job.nodes),
+        "RANKS": str(job.ranks),
+        "RANKS_PER_NODE": str(job.ranks_per_node),
+        "QUEUE": settings["QUEUE"].value,
+        "PROJECT": settings["PROJECT"].value,
+        "WALLTIME": clock(limit) if settings["WALLTIME"].value else "",
+    }
+    if site.scheduler == "flux" and given["WALLTIME"]:
+        given["WALLTIME"] = f"{limit:g}s"  # a Flux standard duration
+    return given
+
+
+def launch_command(site: Site, given: Mapping[str, str]) -> list[str]:
+    """The launcher and its options."""
+    return [part.format_map(given) for part in site.launch]
+
+
+def render(
+    site: Site,
+    settings: Mapping[str, Setting],
+    output: Path,
+    environment: Mapping[str, str],
+    directory: Path,
+    command: Sequence[Sequence[str]],
+) -> str:
+    """The script. `output` takes stdout and stderr.
+
+    `command` is run in `directory` with `environment` added; each of its parts begins a line, for who reads it.
+    """
+    given = values(site, settings)
+    lines = ["#!/bin/bash -l", *_directives(site, given, output), ""]
+    lines += [f"cd {shlex.quote(str(directory))}", *site.setup, ""]
+    exported = {**site.environment, **environment}
+    if site.server_slot:
+        exported["SWIFTPY_SERVER_SLOT"] = "1"
+    lines += [f"export {name}={shlex.quote(value)}" for name, value in exported.items()]
+    return "\n".join([*lines, "", "exec " + " \\\n    ".join(shlex.join(part) for part in command), ""])
+
+
+def _directives(site: Site, given: Mapping[str, str], output: Path) -> list[str]:
+    name = re.sub(r"[^\w.-]", "-", output.parent.name)
+    path = shlex.quote(str(output))
+    common = {
+        "pbs": (f"-N {name}", "-j oe", f"-o {path}"),
+        "slurm": (f"--job-name={name}", f"--output={path.replace('%', '%%')}", "--open-mode=append"),
+        "flux": (f"--job-name={name}", f"--output={path}"),
+    }[site.scheduler]
+    if site.scheduler == "pbs" and ":" in path:
+        raise UserError(f"{output}: PBS takes what comes before a colon for a host's name: set CANDLE_DATA_DIR")
+    filled = [text.format_map(given) for text in site.directives if not _is_empty(text, given)]
+    return [f"{SCHEDULERS[site.scheduler].directive} {text}" for text in (*common, *filled)]
+
+
+def _is_empty(text: str, given: Mapping[str, str]) -> bool:
+    """Whether a directive is about a setting that nobody gave: then it is left out."""
+    return any(f"{{{name}}}" in text and not given[name] for name in PLACEHOLDERS)

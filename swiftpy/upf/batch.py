@@ -1,0 +1,90 @@
+"""Inside a batch job: start the ranks, pass signals on, and submit the successor before this job is gone.
+
+python -m swiftpy.upf.batch EXP -- LAUNCHER... (as the last line of a batch script)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from pathlib import Path
+
+from swiftpy.errors import UserError
+from swiftpy.experiment import journal
+from swiftpy.experiment.exp import Exp
+from swiftpy.sites.launch import supervise
+from swiftpy.sites.schedulers import seconds_left
+from swiftpy.sites.settings import seconds
+from swiftpy.upf.chain import Ending, decide
+from swiftpy.upf.options import parse
+from swiftpy.upf.submit import Request, read_request, successor, withdraw
+
+
+class Batch:
+    """One batch job and, once it is submitted, its successor."""
+
+    def __init__(self, exp: Exp, request: Request, environ: dict[str, str]) -> None:
+        self._exp, self._request = exp, request
+        self._limit = parse(request.arguments).chain
+        self._signalled = False
+        self._next: tuple[Exp, str] | None = None
+        told = [seconds_left(environ), seconds(environ.get("WALLTIME", ""))]
+        known = [left for left in told if left is not None]
+        self._end = time.monotonic() + min(known) if known else None
+
+    def run(self, command: list[str]) -> int:
+        """Run the launcher to its end, and do what follows from it; its exit code."""
+        code = supervise(command, self._told_to_end)
+        self._follow_up(code)
+        return code
+
+    def _told_to_end(self) -> None:
+        """The scheduler's TERM: what comes next is KILL, within seconds, so the successor has to be submitted now."""
+        self._signalled = True
+        self._follow_up(None)
+
+    def _follow_up(self, code: int | None) -> None:
+        if self._limit == 1:
+            return
+        left = None if self._end is None else self._end - time.monotonic()
+        code, reason = _stop(self._exp) or (code, "")
+        ending = Ending(code, reason, self._signalled, left)
+        verdict = decide(ending, self._request.job, self._limit, self._request.crashes)
+        if self._next is not None:
+            if not verdict.go_on:  # it got everything done in its last seconds
+                withdraw(self._request, *self._next)
+                _say(f"the successor, job {self._next[1]}, was taken back: {verdict.why}")
+            return
+        if not verdict.go_on:
+            if code is not None:
+                _say(f"no successor: {verdict.why}")
+            return
+        try:
+            self._next = successor(self._request, self._exp, verdict.crashes)
+        except UserError as error:
+            _say(f"the successor could not be submitted: {error}")
+            return
+        _say(f"successor: job {self._next[1]} ({self._request.job + 1} of at most {self._limit}), {verdict.why}")
+
+
+def _stop(exp: Exp) -> tuple[int, str] | None:
+    """With which exit code the job ended, and why, as it says itself; None if it died before it could."""
+    stops = [event for event in journal.read(exp.journal) if event["event"] == "job_stopped"]
+    return (stops[-1]["code"], stops[-1]["reason"]) if stops else None
+
+
+def _say(text: str) -> None:
+    with contextlib.suppress(OSError):  # a full disk must not end the chain
+        print(f"swiftpy: {text}", flush=True)
+
+
+def main(arguments: list[str]) -> int:
+    """Run the launcher that the batch script names; its exit code."""
+    exp = Exp(Path(arguments[0]))
+    return Batch(exp, read_request(exp), dict(os.environ)).run(arguments[2:])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,145 @@
+"""Submit a job to a site's scheduler: check everything, make the EXP, write the batch script into it, hand it over.
+
+    python -m swiftpy.upf.submit SITE UPF DFLTS [OPTIONS]
+
+The job runs in this EXP, on the copies of UPF and DFLTS in it. What a successor needs is in its `batch.json`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from swiftpy.errors import UserError
+from swiftpy.experiment import exp as exps
+from swiftpy.experiment import provenance
+from swiftpy.experiment.exp import Exp
+from swiftpy.experiment.files import replace_text
+from swiftpy.experiment.journal import Journal
+from swiftpy.runtime.job import USER_ERROR, Layout, Lead
+from swiftpy.runtime.output import Console
+from swiftpy.runtime.signals import StopRequest
+from swiftpy.runtime.spawner import Spawner
+from swiftpy.sites import schedulers, script
+from swiftpy.sites.settings import Setting, clock, exp_parent, resolve, size, walltime
+from swiftpy.sites.site import Site, load_site
+from swiftpy.upf.options import command_line, parse
+from swiftpy.upf.prepare import absolute, explain, submission_record, understand
+
+#: What a batch job needs of the environment besides the settings.
+_CARRIED = ("PYTHONPATH", "TMP_ORIGINAL", "SWIFTPY_SITES", "SWIFTPY_SCRIPT", "SWIFTPY_COMMAND")
+
+
+@dataclass(frozen=True)
+class Request:
+    """One job of a chain, as `batch.json` keeps it. `crashes` are those of the chain so far; `arguments` are ours."""
+
+    site: str
+    arguments: list[str]
+    directory: str
+    job: int = 1
+    crashes: int = 0
+    after: str = ""
+
+
+def main(arguments: list[str]) -> int:
+    """Submit as the command line says; returns the exit code."""
+    try:
+        site = load_site(arguments[0])
+        options = parse([*arguments[1:], "--site", arguments[0]])
+        settings = resolve(site, os.environ)
+        script.values(site, settings)
+        lead = Lead(Layout([socket.gethostname()], {}), Console(), Spawner(), StopRequest())
+        intent = understand(options, lead)
+        if options.plan:
+            explain(intent, lead)
+            return 0
+        request = Request(arguments[0], command_line(options), str(Path.cwd()))
+        if options.dry_run:
+            parent = exp_parent(settings)
+            exp = Exp(parent / (settings["EXPID"].value or next(exps.free_names(parent))))
+            print(_script(site, settings, request, exp, intent.old), end="")
+            return 0
+        exp, jobid = submit(request, intent.old)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return USER_ERROR
+    print(f"job {jobid}: {exp.root}")
+    return 0
+
+
+def submit(request: Request, old: Exp | None) -> tuple[Exp, str]:
+    """Make an EXP that goes on from `old`, and submit its job: (EXP, job id). UserError leaves nothing behind."""
+    site = load_site(request.site)
+    settings = resolve(site, os.environ)
+    options = parse(request.arguments)
+    job = size(site, settings)
+    name = settings["EXPID"].value if request.job == 1 else ""
+    exp = exps.create(exp_parent(settings), name or None, old)
+    try:
+        upf, dflts = exp.copy_inputs(options.upf, options.dflts)
+        options.upf, options.dflts = exp.root / upf, exp.root / dflts if dflts else None
+        request = replace(request, arguments=command_line(options))
+        file = exp.root / f"turbine-{site.scheduler}.sh"
+        replace_text(file, _script(site, settings, request, exp, old))
+        file.chmod(0o755)
+        replace_text(exp.root / "batch.json", json.dumps(asdict(request), indent=1) + "\n")
+        provenance.write_environment(exp, os.environ)
+        jobid = schedulers.submit(site.scheduler, file, request.after)
+    except (UserError, OSError) as error:
+        shutil.rmtree(exp.root, ignore_errors=True)
+        raise error if isinstance(error, UserError) else UserError(f"{error.filename}: {error.strerror}") from error
+    provenance.write_jobid(exp, jobid)
+    provenance.log(exp, submission_record(settings, exp, jobid, job.procs, job.nodes))
+    with Journal(exp.journal) as journal:
+        journal.write("job_submitted", jobid=jobid, site=site.name, job=request.job, chain=options.chain)
+    return exp, jobid
+
+
+def withdraw(request: Request, exp: Exp, jobid: str) -> None:
+    """Take back a job that was submitted and turned out to have nothing to do."""
+    schedulers.delete(load_site(request.site).scheduler, jobid)
+    shutil.rmtree(exp.root, ignore_errors=True)
+
+
+def read_request(exp: Exp) -> Request:
+    """The request that `submit` left in the EXP."""
+    return Request(**json.loads((exp.root / "batch.json").read_text(encoding="utf-8")))
+
+
+def successor(request: Request, exp: Exp, crashes: int) -> tuple[Exp, str]:
+    """Submit the job that goes on with `exp` when its job, which is this one, has ended."""
+    options = parse(request.arguments)
+    options.fresh = False  # what was to start anew has
+    jobid = schedulers.job_id(os.environ)
+    return submit(
+        replace(request, arguments=command_line(options), job=request.job + 1, crashes=crashes, after=jobid), exp
+    )
+
+
+def _script(site: Site, settings: Mapping[str, Setting], request: Request, exp: Exp, old: Exp | None) -> str:
+    options = parse(request.arguments)
+    options.exp, options.after, options.restart = exp.root, request.after, old and str(old.root)
+    options.chain, options.dry_run, options.progress = 1, False, "lines"
+    environment = {name: absolute(setting.value) for name, setting in settings.items() if setting.value}
+    environment |= {name: os.environ[name] for name in _CARRIED if os.environ.get(name)}
+    if settings["WALLTIME"].value:
+        environment["WALLTIME"] = clock(walltime(settings, site.scheduler))
+    environment.pop("EXPID", None)
+    command = [
+        [sys.executable, "-m", "swiftpy.upf.batch", str(exp.root), "--"],
+        script.launch_command(site, script.values(site, settings)),
+        [sys.executable, "-m", "swiftpy.upf", *command_line(options)],
+    ]
+    directory = Path(request.directory)
+    return script.render(site, settings, exp.root / "output.txt", environment, directory, command)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
