@@ -46,6 +46,25 @@ def check(param_sets: Sequence[Mapping[str, Any]], data_dir: str | None) -> list
     return sorted((i, " ".join(text.split())) for i, text in problems)
 
 
+def find(param_sets: Sequence[Mapping[str, Any]]) -> list[Problem]:
+    """Modules that the sets name and that cannot be imported, and models that are not found, in this process.
+
+    For a look at the environment of a node: nothing but names is looked at, and no module is asked for its own checks.
+    """
+    work_dir = Path.cwd()
+    problems: list[Problem] = []
+    with isolated(resolve.own_directories(work_dir), work_dir):
+        for i, params in enumerate(param_sets):
+            for key in _FUNCTIONS:
+                if params.get(key):
+                    problems += _check_module(key, params[key], {i: {}}, work_dir, None, ask=False)
+            try:
+                resolve.find_model(params["model_name"], params.get("framework") or "keras", work_dir)
+            except RunError as error:
+                problems.append((i, str(error)))
+    return problems
+
+
 def _wrong_values(params: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Values of parameters that every model knows, or that this package uses itself."""
     for key, (fits, expected) in _EXPECTED.items():
@@ -105,7 +124,7 @@ def _users(sets: Mapping[int, Mapping[str, Any]], *keys: str) -> list[tuple[tupl
 
 
 def _check_module(
-    key: str, name: str, users: Mapping[int, dict[str, Any]], work_dir: Path, data_dir: str | None
+    key: str, name: str, users: Mapping[int, dict[str, Any]], work_dir: Path, data_dir: str | None, ask: bool = True
 ) -> list[Problem]:
     try:
         module = resolve.load(resolve.find_module(name, work_dir))
@@ -115,7 +134,7 @@ def _check_module(
         return [(i, f"{key} {name!r} cannot be imported: {error!r}") for i in users]
     if not hasattr(module, _FUNCTIONS[key]):
         return [(i, f"{key} {name!r} ({module.__file__}) has no function {_FUNCTIONS[key]}()") for i in users]
-    if key == "pre_module" and hasattr(module, "check"):
+    if ask and key == "pre_module" and hasattr(module, "check"):
         return _ask(module.check, name, users, data_dir)
     return []
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-for folder in ("", "core", "jobs"):
+for folder in ("", "core", "jobs", "sites"):
     sys.path.insert(0, str(Path(__file__).parent / folder))
 
 

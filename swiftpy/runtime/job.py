@@ -10,7 +10,7 @@ import os
 import pickle
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -21,6 +21,7 @@ from swiftpy.errors import UserError
 from swiftpy.runtime.call import pack, resolve
 from swiftpy.runtime.executors import Executor, InlineExecutor, IsolatedExecutor
 from swiftpy.runtime.output import Console, redirect
+from swiftpy.runtime.preflight import Found, complaints
 from swiftpy.runtime.server import Client, Server
 from swiftpy.runtime.signals import StopRequest
 from swiftpy.runtime.spawner import Spawner
@@ -39,7 +40,8 @@ class JobSpec:
 
     `outputs` are the files of the ranks' stdout and stderr. `env` is added to the environment of the tasks. `hooks`
     are names of callables, called on each leader with (the leaders' communicator, env). `grace` and `walltime` are
-    those of `Server`.
+    those of `Server`. `local_env` is added for the tasks of the n-th rank of a node. `preflight` names a function, with
+    its arguments, that every rank calls, see `preflight`.
     """
 
     outputs: tuple[str, ...]
@@ -48,6 +50,8 @@ class JobSpec:
     isolated: bool = True
     grace: float = 60.0
     walltime: float = math.inf
+    local_env: tuple[Mapping[str, str], ...] = ({},)
+    preflight: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -78,15 +82,22 @@ class Lead:
         Returns its result; a failure is raised as UserError, because the function is user's code or reads user's data.
         """
         executor = IsolatedExecutor(self._spawner, self.layout.hosts[0], SERVER, {}, 2)
-        executor.start(Task(0, function, pack(*args)))
-        while (outcome := executor.poll()) is None:
-            time.sleep(0.005)
-        executor.close()
-        if outcome.error is not None:
-            self.console.line(outcome.error.traceback.rstrip())
-            raise UserError(f"{function} failed: {outcome.error.message}")
-        assert outcome.value is not None
-        return pickle.loads(outcome.value)
+        try:
+            return _call(executor, self.console.line, function, *args)
+        finally:
+            executor.close()
+
+
+def _call(executor: Executor, say: Callable[[str], None], function: str, *args: Any) -> Any:
+    """The result of a call by name; `say` gets the traceback of a failure, which is raised as UserError."""
+    executor.start(Task(0, function, pack(*args)))
+    while (outcome := executor.poll()) is None:
+        time.sleep(0.005)
+    if outcome.error is not None:
+        say(outcome.error.traceback.rstrip())
+        raise UserError(f"{function} failed: {outcome.error.message}")
+    assert outcome.value is not None
+    return pickle.loads(outcome.value)
 
 
 class Application(Client, Protocol):
@@ -118,8 +129,10 @@ def run(application: Application) -> int:
         return USER_ERROR
     mpi.end_job_on_uncaught()
     world = mpi.World()
-    hosts = world.gather((world.host, world.node))
-    layout = Layout([host for host, _ in hosts], {r: hosts[r][1] for r in range(1, world.size)})
+    # With a server slot, the first rank of each node has no device: it is the server, or nothing but a leader.
+    works = world.rank != SERVER and not (world.local_rank == 0 and "SWIFTPY_SERVER_SLOT" in os.environ)
+    hosts = world.gather((world.host, world.node, works))
+    layout = Layout([host for host, _, _ in hosts], {r: node for r, (_, node, works) in enumerate(hosts) if works})
     lead = Lead(layout, console, spawner, stop)
     prepared = world.broadcast(_prepare(application, lead) if world.rank == SERVER else None)
     if isinstance(prepared, int):
@@ -127,10 +140,13 @@ def run(application: Application) -> int:
     spec: JobSpec = prepared
     output = redirect(Path(spec.outputs[world.rank]))
     reasons = _run_hooks(world, spec)
+    executor = _executor(world, spec, spawner, output) if world.rank in layout.workers else None
+    reasons = reasons or _look(world, lead, spec, executor)
     if reasons:
         return application.failed(reasons) if world.rank == SERVER else 0
     if world.rank != SERVER:
-        Worker(world.transport, _executor(world, spec, spawner, output), lambda: stop.reason).run()
+        if executor is not None:
+            Worker(world.transport, executor, lambda: stop.reason).run()
         world.broadcast(None)  # asleep until rank 0 has finished, which inside MPI_Finalize would cost a core
         return 0
     scheduler = Scheduler(layout.workers)
@@ -170,9 +186,25 @@ def _run_hooks(world: World, spec: JobSpec) -> list[str]:
     return []
 
 
+def _look(world: World, lead: Lead, spec: JobSpec, executor: Executor | None) -> list[str]:
+    """Let every rank look at its environment; every rank learns what is wrong anywhere.
+
+    Workers look in the very child that will run their tasks, so that what it imports is imported once.
+    """
+    if not spec.preflight:
+        return []
+    try:
+        look = spec.preflight
+        problems, facts = _call(executor, print, *look) if executor is not None else lead.call_in_child(*look)
+    except UserError as error:
+        problems, facts = error.lines, {}
+    return complaints(world.gather(Found(world.host, world.rank, problems, facts)))
+
+
 def _executor(world: World, spec: JobSpec, spawner: Spawner, output: int) -> Executor:
     env = {
         **spec.env,
+        **spec.local_env[world.local_rank % len(spec.local_env)],
         "ADLB_RANK_SELF": str(world.rank),
         "ADLB_RANK_LEADER": str(world.leader),
         "PALS_LOCAL_RANKID": os.environ.get("PALS_LOCAL_RANKID", str(world.local_rank)),

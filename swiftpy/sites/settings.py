@@ -85,6 +85,16 @@ def _positive(setting: Setting) -> int:
     return int(setting.value)
 
 
+def local_env(site: Site, settings: Mapping[str, Setting]) -> tuple[dict[str, str], ...]:
+    """The variable that gives a worker its device, for the n-th rank of a node; more ranks than devices share them."""
+    job = size(site, settings)
+    if site.devices is None:
+        return ({},)
+    masks, spare = site.devices.masks, job.ranks_per_node - job.ppn
+    workers = ({site.devices.variable: masks[place % len(masks)]} for place in range(job.ppn))
+    return (*({} for _ in range(spare)), *workers)
+
+
 def placement(site: Site, settings: Mapping[str, Setting]) -> str:
     """Where the server sits, what that saves or costs, and which PROCS would leave no worker's place empty."""
     job = size(site, settings)

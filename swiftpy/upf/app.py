@@ -18,7 +18,8 @@ from swiftpy.experiment.spec import RunSpec
 from swiftpy.runtime.call import pack, resolve
 from swiftpy.runtime.job import USER_ERROR, JobSpec, Lead
 from swiftpy.sites.schedulers import job_id
-from swiftpy.sites.settings import walltime
+from swiftpy.sites.settings import local_env, walltime
+from swiftpy.upf import preflight
 from swiftpy.upf.options import DONE, FAILED_RUNS, STOPPED_EARLY, parse, time_limit
 from swiftpy.upf.prepare import (
     Experiment,
@@ -81,6 +82,8 @@ class UpfApplication:
             isolated=not options.inline,
             grace=options.grace,
             walltime=self._time_left(),
+            local_env=local_env(self._intent.site, self._intent.settings),
+            preflight=preflight.request(self._intent),
         )
 
     def _time_left(self) -> float:

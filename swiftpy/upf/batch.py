@@ -30,6 +30,7 @@ class Batch:
         self._limit = parse(request.arguments).chain
         self._signalled = False
         self._next: tuple[Exp, str] | None = None
+        self._said = ""
         told = [seconds_left(environ), seconds(environ.get("WALLTIME", ""))]
         known = [left for left in told if left is not None]
         self._end = time.monotonic() + min(known) if known else None
@@ -58,8 +59,7 @@ class Batch:
                 _say(f"the successor, job {self._next[1]}, was taken back: {verdict.why}")
             return
         if not verdict.go_on:
-            if code is not None:
-                _say(f"no successor: {verdict.why}")
+            self._say_once(f"no successor: {verdict.why}")
             return
         try:
             self._next = successor(self._request, self._exp, verdict.crashes)
@@ -67,6 +67,11 @@ class Batch:
             _say(f"the successor could not be submitted: {error}")
             return
         _say(f"successor: job {self._next[1]} ({self._request.job + 1} of at most {self._limit}), {verdict.why}")
+
+    def _say_once(self, text: str) -> None:
+        if text != self._said:
+            self._said = text
+            _say(text)
 
 
 def _stop(exp: Exp) -> tuple[int, str] | None:

@@ -3,12 +3,14 @@
 `install(folder)` makes `folder/bin` with one link per command, and `folder/jobs` for what they remember. A job runs
 `bash SCRIPT` in a session of its own. At its limit it gets what the real scheduler sends (PBS: TERM to everything;
 Slurm: what --signal asks for), and a second later every process of the job is killed with SIGKILL, whatever session it
-has gone to. FAKE_LIMIT in the environment of the submission is the limit in seconds where the script says none.
+has gone to. FAKE_EPOCHS=N in the environment of the submission makes the deadline independent of how fast this machine
+is: job number K is at its limit when its RUNs have trained K times N epochs in all.
 
 Directives are parsed strictly: an option that the fake does not know is refused, as a typo would be.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import re
@@ -108,6 +110,8 @@ def directives(scheduler, text):
 
 
 def main(jobs, name, arguments):
+    if arguments[0] == "run":
+        return run(jobs, int(arguments[1]), json.loads((jobs / f"{arguments[1]}.json").read_text()))
     if name in ("qsub", "sbatch"):
         return submit(jobs, "pbs" if name == "qsub" else "slurm", arguments)
     job = json.loads((jobs / f"{arguments[-1].partition('.')[0]}.json").read_text()) if name == "qstat" else {}
@@ -131,16 +135,14 @@ def submit(jobs, scheduler, arguments):
         print("no such project: nobody", file=sys.stderr)
         return 1
     number = 1 + len(list(jobs.glob("*.json")))
-    limit = float(found["limit"] or os.environ.get("FAKE_LIMIT") or 300)
+    limit = float(found["limit"] or 300)
     job = {**found, "script": script, "after": [m[1] for m in after if m], "limit": limit, "scheduler": scheduler}
     (jobs / f"{number}.json").write_text(json.dumps(job))
-    if os.fork() == 0:
-        os.setsid()
-        with Path(os.devnull).open("r+b") as null:
-            for fd in (0, 1, 2):
-                os.dup2(null.fileno(), fd)
-        run(jobs, number, job)
-        os._exit(0)
+    # A process of its own, without the mark of the job in which sbatch may have been called: it outlives that job.
+    env = {name: value for name, value in os.environ.items() if name != "FAKE_JOB"}
+    null = subprocess.DEVNULL
+    runner = [sys.executable, sys.argv[0], "run", str(number)]
+    subprocess.Popen(runner, env=env, stdin=null, stdout=null, stderr=null, start_new_session=True)
     print(number if scheduler == "slurm" else f"{number}.fake-pbs")
     return 0
 
@@ -153,7 +155,7 @@ def run(jobs, number, job):
     job["started"] = time.time()
     (jobs / f"{number}.json").write_text(json.dumps(job))
     mark = f"FAKE_JOB={jobs}/{number}"
-    env = {k: os.environ[k] for k in ("HOME", "USER", "LANG", "FAKE_LIMIT") if k in os.environ}
+    env = {k: os.environ[k] for k in ("HOME", "USER", "LANG", "FAKE_EPOCHS") if k in os.environ}
     env |= dict([mark.split("=", 1)])
     if job["scheduler"] == "pbs":
         env |= {"PBS_JOBID": f"{number}.fake-pbs", "PATH": "/usr/bin:/bin"}
@@ -168,7 +170,10 @@ def run(jobs, number, job):
     end = time.monotonic() + job["limit"]
     notice = end - (float(job["signal"].partition("@")[2]) if job.get("signal") else 0)
     told = False
+    epochs = number * int(os.environ.get("FAKE_EPOCHS", 0))
     while process.poll() is None and time.monotonic() < end + NOTICE:
+        if not told and epochs and trained(Path(job["o"]).parent) >= epochs:
+            notice = end = time.monotonic()
         deleted = (jobs / f"{number}.deleted").exists()
         if not told and (time.monotonic() >= notice or deleted):
             told = True
@@ -184,6 +189,10 @@ def run(jobs, number, job):
     (jobs / f"{number}.ended").write_text("killed" if killed else str(process.wait()))
 
 
+def trained(exp):
+    return sum(len(log.read_text().splitlines()) for log in exp.glob("run/*/epochs.log"))
+
+
 def marked(mark):
     found = []
     for environ in Path("/proc").glob("[0-9]*/environ"):
@@ -196,10 +205,8 @@ def marked(mark):
 
 
 def send(pid, number):
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
-    except ProcessLookupError:
-        pass
 
 
 if __name__ == "__main__":
