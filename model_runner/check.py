@@ -43,7 +43,8 @@ def check(param_sets: Sequence[Mapping[str, Any]], data_dir: str | None) -> list
         for (name, framework), indices in _users(sets, "model_name", "framework"):
             users = {i: sets[i] for i in indices}
             problems += _check_model(name, framework or "keras", users, work_dir, data_dir)
-    return sorted((i, " ".join(text.split())) for i, text in problems)
+    # A set, because a model's own check may find what was found here, such as a missing config_file.
+    return sorted({(i, " ".join(text.split())) for i, text in problems})
 
 
 def find(param_sets: Sequence[Mapping[str, Any]]) -> list[Problem]:

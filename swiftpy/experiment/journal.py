@@ -4,15 +4,17 @@ Every line has `event` and `t` (seconds since 1970). The vocabulary, `?` = may b
 
     exp_created      restart?                        the first line; EXP that is to be carried over
     job_submitted    jobid, site, job, chain         by the submitting side: job number `job` of at most `chain`
-    job_started      upf, dflts?, procs, restart?, version, host, pid, jobid?, runs
+    job_started      upf, dflts?, procs, restart?, version, host, pid, jobid?, runs, epoch_seconds
                                                      names of the copies in the EXP; everything was carried
-                                                     over
+                                                     over; the longest epoch that is known from before, or 0
     run_skipped      id, reason                      needs no training: finished before
     run_started      id, attempt, rank, host
-    run_done         id, attempt, rank, host, seconds, value
+    run_done         id, attempt, rank, host, seconds, value, epoch_seconds?
+                                                     mean of an epoch, where all were trained in this attempt
     run_failed       id, attempt, final, kind, message, log, rank, host, seconds
                                                      `final`: no attempt is left
-    run_interrupted  id, attempt, rank, host         ended by the stop of the job, not by its own doing
+    run_interrupted  id, attempt, rank, host, epoch_seconds?
+                                                     ended by the stop of the job, not by its own doing
     job_stopped      code, reason, done, failed, skipped, left
 
 A RUN without `run_done`, `run_skipped` or a final `run_failed` was running or waiting when the job died.

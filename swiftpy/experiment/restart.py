@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from swiftpy.errors import UserError
-from swiftpy.experiment import journal, lock, markers
+from swiftpy.experiment import journal, lock, markers, parameters
 from swiftpy.experiment.exp import Exp, find
 from swiftpy.experiment.spec import RunSpec
 
@@ -81,8 +81,8 @@ def plan(
 
     `compare(old params, new params, value of the finished RUN or None)` answers "skip", "resume" or
     "refuse" and a reason. `read_job(UPF, DFLTS)` reads the copies in the old EXP, for the old parameters of
-    unfinished RUNs. RUNs of the original system's EXPs are not compared: these EXPs do not say which file
-    was the UPF.
+    unfinished RUNs. RUNs of the original system's EXPs, which do not say which file was the UPF, are compared with
+    their parameters.txt, in what the new parameters say: the rest in that file are the model's defaults.
 
     UserError: RUNs whose science changed, all of them, unless `fresh`, which starts those from nothing.
     """
@@ -93,7 +93,7 @@ def plan(
     decisions = []
     refused = []
     for spec in specs:
-        past = _past(old, spec, records.get(spec.id), old_params.get(spec.id))
+        past = _past(old, spec, records.get(spec.id), old_params.get(spec.id) or _written(old, spec))
         verdict, reason = _judge(spec, past, compare)
         if verdict == "fresh":
             refused.append(f"{spec.where}: RUN {spec.id} cannot go on from {old.id}: {reason}")
@@ -104,6 +104,18 @@ def plan(
     if refused and not fresh:
         raise UserError(*refused, "--fresh starts these RUNs from nothing; or change their parameters back")
     return decisions
+
+
+def _written(old: Exp, spec: RunSpec) -> Params | None:
+    """What the RUN itself has written of the parameters that are given now."""
+    written = parameters.read(old.run_dir(spec.id) / "parameters.txt")
+    return written and {key: written[key] for key in spec.params if key in written}
+
+
+def epoch_seconds(old: Exp | None) -> float:
+    """The longest time of an epoch that the journal of `old` tells, 0.0 if it tells none."""
+    events = journal.read(old.journal) if old else []
+    return max((float(event.get("epoch_seconds") or 0.0) for event in events), default=0.0)
 
 
 def left_behind(specs: Iterable[RunSpec], old: Exp) -> int:

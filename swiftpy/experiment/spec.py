@@ -33,6 +33,8 @@ def name_problem(name: str) -> str | None:
         return "is empty"
     if not name.isprintable():
         return "contains a control character or another that cannot be printed"
+    if name != name.strip():
+        return "starts or ends with a blank"
     if "/" in name:
         return "contains '/'"
     if name[0] in ".-":

@@ -14,6 +14,7 @@ from swiftpy.core.events import ReportOutcome, StartTask
 from swiftpy.core.task import Task, TaskState
 from swiftpy.errors import TaskError, UserError
 from swiftpy.experiment import markers, provenance
+from swiftpy.experiment.restart import epoch_seconds
 from swiftpy.experiment.spec import RunSpec
 from swiftpy.runtime.call import pack, resolve
 from swiftpy.runtime.job import USER_ERROR, JobSpec, Lead
@@ -68,6 +69,7 @@ class UpfApplication:
             )
         self._experiment = establish(self._intent, lead)
         self._runs = to_run(self._intent)
+        self._epoch_seconds = epoch_seconds(self._intent.old)
         for decision in self._intent.decisions:
             if decision.verdict == "skip":
                 self._experiment.journal.write("run_skipped", id=decision.id, reason=decision.reason)
@@ -164,11 +166,13 @@ class UpfApplication:
     def _run_done(self, report: ReportOutcome) -> None:
         spec, decision = self._runs[report.task.id]
         value: dict[str, Any] = pickle.loads(report.value or b"")
-        if value["status"] == "interrupted":
-            self._run_interrupted(report)
-            return
+        measured = None
         if decision.verdict in ("new", "fresh") and report.attempt == 1 and value.get("epochs"):
-            self._epoch_seconds = max(self._epoch_seconds, report.seconds / value["epochs"])
+            measured = round(report.seconds / value["epochs"], 3)
+            self._epoch_seconds = max(self._epoch_seconds, measured)
+        if value["status"] == "interrupted":
+            self._run_interrupted(report, measured)
+            return
         try:
             markers.write(self._experiment.exp, spec.id, spec.params, value, time.time())
         except OSError as error:
@@ -185,6 +189,7 @@ class UpfApplication:
                 attempt=report.attempt,
                 seconds=round(report.seconds, 3),
                 value=value,
+                epoch_seconds=measured,
                 **self._place(report.worker),
             )
             text = f"done in {duration(report.seconds)} on rank {report.worker}"
@@ -209,12 +214,13 @@ class UpfApplication:
         text = f"{'FAILED' if final else 'failed, will be tried again'}: {error.summary()}"
         self._progress.ended(spec.id, text, done=False, failed=final)
 
-    def _run_interrupted(self, report: ReportOutcome) -> None:
+    def _run_interrupted(self, report: ReportOutcome, epoch_seconds: float | None = None) -> None:
         self._interrupted += 1
         if report.worker is None:
             return  # it had not started
         label = report.task.label
-        self._write("run_interrupted", id=label, attempt=report.attempt, **self._place(report.worker))
+        place = self._place(report.worker)
+        self._write("run_interrupted", id=label, attempt=report.attempt, epoch_seconds=epoch_seconds, **place)
         why = f" ({report.error.summary()})" if report.error else ""
         self._progress.ended(label, f"interrupted{why}; a restart goes on with it", done=False, failed=False)
 

@@ -165,6 +165,7 @@ def _establish(intent: Intent, lead: Lead) -> Experiment:
         pid=os.getpid(),
         jobid=jobid or None,
         runs=len(intent.specs),
+        epoch_seconds=restart.epoch_seconds(intent.old),
     )
     journal.flush()
     return Experiment(exp, journal, held, env)

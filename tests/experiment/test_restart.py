@@ -10,7 +10,7 @@ from swiftpy.experiment import markers
 from swiftpy.experiment.exp import Exp, create
 from swiftpy.experiment.journal import Journal
 from swiftpy.experiment.lock import Lock
-from swiftpy.experiment.restart import left_behind, plan, source
+from swiftpy.experiment.restart import epoch_seconds, left_behind, plan, source
 from swiftpy.upf.parse import read_job
 
 FINISHED = {"status": "ok", "reason": "", "epochs": 3, "result": "0.1", "stopped_early": False}
@@ -143,22 +143,43 @@ def test_killed_between_the_post_modules_marker_and_the_servers(tmp_path, old):
     assert decisions[0].markers == ("marker-000.txt",)
 
 
-def test_an_exp_of_the_original_system_is_not_compared(tmp_path):
+def test_an_exp_of_the_original_system_is_compared_with_what_its_runs_wrote(tmp_path):
+    """Its journal is not missing: it never had one. The file is read without running what is in it."""
+    run = "result.txt = 0.1"
     root = trees.make(
         tmp_path / "EXP011",
-        """
-        dflts-e20-a6.json = {"epochs": 20}
-        hed-gen-770.json = {"id": "RUN000", "index": 0}
+        f"""
+        dflts-e20-a6.json = {{"epochs": 20}}
         restart.txt = /gone/EXP010
         markers/marker-000.txt = DONE
-        run/RUN000/result.txt = 0.1
+        markers/marker-003.txt = DONE
+        run/RUN000/{run}
         run/RUN001/ckpts/epochs/002/model.h5 = m
+        run/RUN003/{run}
         """,
     )
-    decisions = plan(specs(tmp_path / "in", "RUN000 RUN001 RUN002"), Exp(root), compare, read_job)
-    assert [d.verdict for d in decisions] == ["skip", "resume", "new"]
-    assert "not compared" in decisions[0].reason and "not compared" in decisions[1].reason
-    assert source(Exp(root), tmp_path) == (Exp(root), [])  # its journal is not missing: it never had one
+    text = "[Global Params]\nid='RUN00N'\nindex=N\nepochs=3\nloss='mse'\nodd='it's'\nbad=exit(1)\n[Monitor Params]\n"
+    for n in (1, 3):
+        (root / "run" / f"RUN00{n}" / "parameters.txt").write_text(text.replace("N\n", f"{n}\n").replace("N'", f"{n}'"))
+    ids = "RUN000 RUN001 RUN002 RUN003"
+    decisions = plan(specs(tmp_path / "in", ids), Exp(root), compare, read_job)
+    assert [d.verdict for d in decisions] == ["skip", "resume", "new", "skip"]
+    assert "not compared" in decisions[0].reason and decisions[1].reason == "the same parameters"
+    more = plan(specs(tmp_path / "in", ids, '{"epochs": 5, "loss": "mse"}'), Exp(root), compare, read_job)
+    assert [d.verdict for d in more][1:] == ["resume", "new", "resume"] and more[3].reason == "epochs 3 -> 5"
+    with pytest.raises(UserError, match="RUN RUN003 cannot go on from EXP011: loss changed"):
+        plan(specs(tmp_path / "in", ids, '{"epochs": 3, "loss": "mae", "odd": "it\'s"}'), Exp(root), compare, read_job)
+    assert source(Exp(root), tmp_path) == (Exp(root), [])
+
+
+def test_the_time_of_an_epoch_is_known_from_the_old_journal(tmp_path):
+    exp = create(tmp_path)
+    assert epoch_seconds(None) == epoch_seconds(exp) == 0.0
+    with Journal(exp.journal) as journal:
+        journal.write("job_started", epoch_seconds=2.0)
+        journal.write("run_done", epoch_seconds=None)
+        journal.write("run_interrupted", epoch_seconds=3.5)
+    assert epoch_seconds(exp) == 3.5
 
 
 def test_killed_while_carrying_over_and_over_the_source_is_found(tmp_path, old):

@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from job import journal
+
 
 def refused(result, workplace):
     assert result.returncode == 2, result.stdout + result.stderr
@@ -24,10 +26,11 @@ def test_all_problems_at_once(workplace):
             '{"id": "a\\u0000b"}',
             '{"id": 7}',
             '{"id": "N", "x": NaN}',
+            '{"id": "B "}',
         ]
     )
     lines = refused(workplace.run(), workplace)
-    assert [line.split(":")[1] for line in lines] == ["2", "3", "4", "5", "6", "7", "8", "9"]
+    assert [line.split(":")[1] for line in lines] == ["2", "3", "4", "5", "6", "7", "8", "9", "10"]
     assert all(line.startswith("upf.json:") for line in lines)
     assert "line 1" in lines[1]
 
@@ -99,6 +102,8 @@ def test_restart_that_would_change_the_science_is_refused(workplace):
     assert result.stderr.startswith("upf.json:2: ") and "seed" in result.stderr
     assert workplace.run("--restart", "EXP000", "--fresh").returncode == 0
     assert workplace.epochs(1, "A") == [1, 2, 3, 4, 5]
+    times = [e["epoch_seconds"] for n in (0, 1) for e in journal(workplace.exp(n)) if e["event"] == "job_started"]
+    assert times[0] == 0 < times[1], "how long an epoch takes is known from the job before"
     assert workplace.epochs(1, "B") == [1, 2, 3]
 
 
