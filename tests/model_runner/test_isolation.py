@@ -120,7 +120,7 @@ def test_keras_starts_each_run_with_its_defaults(run, monkeypatch, tmp_path):
         "    model.compile('sgd', 'mse')\n"
         "    history = model.fit(x, x, validation_split=0.5, epochs=2, shuffle=False, verbose=0)\n"
         "    assert model.layers[0].name == 'dense', model.layers[0].name\n"
-        "    assert keras.config.floatx() == 'float32' and model.dtype_policy.name == 'float32'\n"
+        "    assert keras.backend.floatx() == 'float32' and model.dtype_policy.name == 'float32'\n"
         "    assert not tf.config.functions_run_eagerly()\n"
         "    if params['mess']:\n"
         "        keras.config.set_floatx('float64')\n"

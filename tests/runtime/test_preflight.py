@@ -1,0 +1,21 @@
+from swiftpy.runtime.preflight import Found, complaints
+
+
+def test_nothing_to_complain_about():
+    assert complaints([Found("n1", rank, [], {"python": "3.11"}) for rank in range(4)]) == []
+
+
+def test_problems_and_differences_by_node():
+    good = {"python": "3.11", "tensorflow": "2.15.1"}
+    bad = {"python": "3.11", "tensorflow": "2.14.0"}
+    none = {"python": "3.11"}
+    found = [
+        *(Found("n1", rank, [], good) for rank in range(4)),
+        *(Found("n2", rank, ["5 of 6 devices are there"], bad) for rank in (4, 5, 7)),
+        Found("n3", 6, [], none),
+    ]
+    assert complaints(found) == [
+        "n2 (rank 4-5, 7): 5 of 6 devices are there",
+        "n2 (rank 4-5, 7): tensorflow is 2.14.0, but 2.15.1 on most ranks",
+        "n3 (rank 6): tensorflow is nothing, but 2.15.1 on most ranks",
+    ]

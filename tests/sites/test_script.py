@@ -1,0 +1,90 @@
+"""The batch script of every site, as people read it.
+
+UPDATE_GOLDEN=1 writes the files anew, to be reviewed as a diff.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fake_scheduler import directives, install
+from job import Workplace
+
+GOLDEN = Path(__file__).parent / "golden"
+#: 779 workers, which the study of 770 drugs would use: the PPN of each site decides the rest.
+SIZE = {"PROCS": "780", "PROJECT": "mine", "WALLTIME": "06:00:00"}
+SITES = {"aurora": "pbs", "polaris": "pbs", "pbs": "pbs", "frontier": "slurm", "perlmutter": "slurm", "slurm": "slurm"}
+SITES["flux"] = "flux"
+
+
+@pytest.fixture
+def here(tmp_path):
+    (tmp_path / "my jobs").mkdir()
+    workplace = Workplace(tmp_path / "my jobs")
+    workplace.env = {k: v for k, v in workplace.env.items() if k not in ("PROCS", "PPN", "PYTHONPATH")}
+    workplace.write([{"id": "A"}, {"id": "B"}])
+    return workplace
+
+
+def dry_run(here, site, *options, **env):
+    command = [sys.executable, "-m", "swiftpy.sites", site, "upf.json", "dflts.json", "--dry-run", *options]
+    return subprocess.run(
+        command, cwd=here.root, env={**here.env, **SIZE, **env}, capture_output=True, text=True, timeout=60
+    )
+
+
+@pytest.mark.parametrize("site", SITES)
+def test_golden(here, site):
+    result = dry_run(here, site, "--chain", "3", "--timeout=-1")
+    assert result.returncode == 0, result.stderr
+    assert here.exps() == []
+    found = directives(SITES[site], result.stdout)
+    assert str(here.exp(0) / "output.txt") in found.values()
+    assert subprocess.run(["bash", "-n"], input=result.stdout, text=True).returncode == 0
+    text = result.stdout.replace(str(here.root), "/home/me/my jobs").replace(
+        sys.executable, "/home/me/.venv/bin/python"
+    )
+    text = re.sub(r"MODEL_PYTHON_DIR=.*", "MODEL_PYTHON_DIR=/home/me/models", text)
+    golden = GOLDEN / f"{site}.sh"
+    if "UPDATE_GOLDEN" in os.environ:
+        golden.write_text(text)
+    assert text == golden.read_text()
+
+
+def test_what_is_wrong_is_said_before_anything_is_made(here):
+    assert "PROJECT is not set, and aurora needs it" in dry_run(here, "aurora", PROJECT="").stderr
+    assert "PROCS=1 (environment)" in dry_run(here, "slurm", PROCS="1").stderr
+    assert "PPN=0 (environment)" in dry_run(here, "slurm", PPN="0").stderr
+    assert "WALLTIME=soon (environment)" in dry_run(here, "slurm", WALLTIME="soon").stderr
+    assert "colon" in dry_run(here, "pbs", CANDLE_DATA_DIR="out:put").stderr
+    assert "need a scheduler" in dry_run(here, "local", PROCS="2").stderr
+    here.write([{"id": "A", "epochs": "many"}])
+    result = dry_run(here, "slurm")
+    assert result.returncode == 2 and result.stderr.startswith("upf.json:1: epochs must be")
+    assert "Traceback" not in result.stderr and here.exps() == []
+
+
+def test_the_plan_says_what_the_servers_slot_saves(here):
+    slot = "the server has a CPU slot of its own, which saves"
+    ends = {"780": f"for 779 workers; {slot} a device; PROCS=781 would use all", "781": f"{slot} a node"}
+    for procs, end in ends.items():
+        result = dry_run(here, "aurora", "--plan", PROCS=procs)
+        line = result.stdout.splitlines()[-1]
+        assert line.startswith("65 nodes with 780 devices for ") and line.endswith(end), result.stderr
+    last = dry_run(here, "slurm", "--plan", PROCS="10").stdout.splitlines()[-1]
+    assert last == "3 nodes with 12 places for 9 workers; the server takes a worker's place; PROCS=12 would use all"
+
+
+def test_what_the_scheduler_refuses_leaves_nothing_behind(here, tmp_path):
+    path = f"{install(tmp_path / 'fake')}:{os.environ['PATH']}"
+    command = [sys.executable, "-m", "swiftpy.sites", "slurm", "upf.json", "dflts.json"]
+    env = {**here.env, **SIZE, "PATH": path, "PROJECT": "nobody"}
+    result = subprocess.run(command, cwd=here.root, env=env, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 2 and result.stderr == "slurm did not take the job: no such project: nobody\n"
+    assert here.exps() == []
+    result = subprocess.run(command, cwd=here.root, env={**env, "PATH": "/bin"}, capture_output=True, text=True)
+    assert "sbatch is not installed here" in result.stderr and here.exps() == []

@@ -1,0 +1,125 @@
+"""Site files, settings of batch jobs, devices, and what the scheduler says of the time."""
+
+import time
+
+import pytest
+
+from swiftpy.errors import UserError
+from swiftpy.sites import schedulers
+from swiftpy.sites.settings import clock, local_env, resolve, seconds, size, walltime
+from swiftpy.sites.site import load_site
+
+
+def write(folder, text):
+    (folder / "mine.toml").write_text(text)
+    return str(folder / "mine.toml")
+
+
+def test_a_users_own_site_by_path_and_by_name(tmp_path, monkeypatch):
+    file = write(tmp_path, 'launch = ["mpirun", "-np", "{RANKS}"]\n[settings]\nPPN = "6"\n')
+    assert load_site(file).launch == ("mpirun", "-np", "{RANKS}")
+    with pytest.raises(UserError, match=r"no site 'mine': choose one of aurora, .*slurm, or give a .toml file"):
+        load_site("mine")
+    monkeypatch.setenv("SWIFTPY_SITES", f"/nowhere:{tmp_path}")
+    assert load_site("mine").settings == {"PPN": "6"}
+    (tmp_path / "local.toml").write_text('launch = ["mine"]')
+    assert load_site("local").launch == ("mine",), "a user's file wins"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("launch = 5", "launch must be a list of strings, not 5"),
+        ("", "launch is missing"),
+        ('launch = ["x"]\nlanch = 1', "unknown key lanch: the keys are scheduler, launch"),
+        ('launch = ["x"]\nscheduler = "lsf"', "scheduler must be one of pbs, slurm, flux, not 'lsf'"),
+        ('launch = ["x"]\ndirectives = ["-q x"]', "directives without scheduler"),
+        ('launch = ["x", "{NODE}"]', "launch: '{NODE}': there is no {NODE}: use PROCS, PPN, NODES"),
+        ('launch = ["{PROCS"]', "expected '}'"),
+        ('launch = ["x"]\nrequired = ["PROJCT"]', "required must be a list of DATA_SOURCE"),
+        ('launch = ["x"]\n[settings]\nPPN = 12', "settings must be a table of strings"),
+        ('launch = ["x"]\n[settings]\nppn = "12"', "settings must be a table of strings; keys: DATA_SOURCE"),
+        ('launch = ["x"]\n[devices]\nmasks = ["0"]', "devices.variable is missing"),
+        ('launch = ["x"]\n[devices]\nvariable = "V"\nmasks = []', "devices.masks must be a list of strings"),
+        ('launch = ["x"]\n[devices]\nvariable = "V"\nmasks = ["0"]\ncount = 1', "belong together"),
+        ("launch = mpiexec", "line 1"),
+    ],
+)
+def test_what_is_wrong_with_a_site_file(tmp_path, text, problem):
+    file = write(tmp_path, text)
+    with pytest.raises(UserError) as caught:
+        load_site(file)
+    assert all(line.startswith(f"{file}: ") for line in caught.value.lines)
+    assert problem in str(caught.value)
+
+
+def settings(site, **environ):
+    return resolve(site, environ)
+
+
+def test_devices_by_place_on_the_node():
+    aurora = load_site("aurora")
+    env = local_env(aurora, settings(aurora))
+    assert env[0] == {} and [e["ZE_AFFINITY_MASK"] for e in env[1:]] == [str(n) for n in range(12)]
+    assert len(local_env(aurora, settings(aurora, PPN="24"))) == 25
+    assert local_env(load_site("local"), settings(load_site("local"))) == ({},)
+
+
+@pytest.mark.parametrize("procs", [2, 3, 12, 13, 14, 25, 26, 780, 781])
+@pytest.mark.parametrize("site", ["aurora", "slurm"])
+def test_every_rank_has_its_place(site, procs):
+    """Ranks fill the nodes one after another; counted here rank by rank."""
+    site = load_site(site)
+    job = size(site, settings(site, PROCS=str(procs), PPN="12"))
+    nodes = [min(job.ranks_per_node, job.ranks - n * job.ranks_per_node) for n in range(job.nodes)]
+    assert sum(nodes) == job.ranks and all(count > (1 if site.server_slot else 0) for count in nodes)
+    workers = job.ranks - (job.nodes if site.server_slot else 1)
+    assert workers == procs - 1
+
+
+@pytest.mark.parametrize(
+    ("text", "scheduler", "expected"),
+    [
+        ("90:00", "", 5400),
+        ("01:00:05", "", 3605),
+        ("1-00:00:00", "", 86400),
+        ("2-12", "slurm", 60 * 3600),
+        ("1-01:30", "slurm", 25.5 * 3600),
+        ("3600", "pbs", 3600),
+        ("60", "slurm", 3600),
+        ("60", "flux", 3600),
+    ],
+)
+def test_walltimes_of_pbs_and_slurm(text, scheduler, expected):
+    local = load_site("local")
+    assert walltime(settings(local, WALLTIME=text), scheduler) == expected
+    assert seconds(clock(expected)) == expected
+
+
+@pytest.mark.parametrize("text", ["tomorrow", "60", "0:00", "1:2:3:4", "-5"])
+def test_what_is_no_walltime(text):
+    with pytest.raises(UserError, match=f"WALLTIME={text}"):
+        walltime(settings(load_site("local"), WALLTIME=text))
+
+
+def test_the_time_that_is_left(monkeypatch):
+    assert schedulers.seconds_left({}) is None
+    left = schedulers.seconds_left({"SLURM_JOB_ID": "1", "SLURM_JOB_END_TIME": str(int(time.time()) + 100)})
+    assert 98 < left <= 100
+    answers = {
+        "squeue": "1-02:03:04",
+        "qstat": f"Job Id: 1\n    Resource_List.walltime = 01:00:00\n    stime = {time.ctime(time.time() - 600)}\n",
+        "flux": "77.5",
+    }
+    monkeypatch.setattr(schedulers, "_ask", lambda *command: answers[command[0]])
+    assert schedulers.seconds_left({"SLURM_JOB_ID": "1"}) == 93784
+    assert 2998 < schedulers.seconds_left({"PBS_JOBID": "1.pbs"}) <= 3001
+    assert schedulers.seconds_left({"FLUX_URI": "local://"}) == 77.5
+    answers["qstat"] = "Job Id: 1\n    job_state = R\n"
+    assert schedulers.seconds_left({"PBS_JOBID": "1.pbs"}) is None
+
+    def broken(*command):
+        raise FileNotFoundError(command[0])
+
+    monkeypatch.setattr(schedulers, "_ask", broken)
+    assert schedulers.seconds_left({"PBS_JOBID": "1.pbs"}) is None
