@@ -146,7 +146,7 @@ class Store:
             "save_best_metric": self.config.save_best_metric,
             "best_metric_last": best_metric,
             "model_file": MODEL,
-            "checksum": crc32(directory / MODEL) if self.config.checksum else CHECKSUM_OFF,
+            "checksum": str(crc32(directory / MODEL)) if self.config.checksum else CHECKSUM_OFF,  # as CANDLE has it
             "timestamp": datetime.now().strftime("%Y-%m-%d %H:%M:%S"),
             "time_elapsed": elapsed,
             "metadata": self.config.metadata,
