@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from analysis.exp import read_journal, read_runs
+from analysis.exp import read_runs
+from analysis.job import read_journal
 from analysis.runs import main, print_table
 
 SCORES = {"mse": 0.01, "rmse": 0.1, "pcc": None, "scc": 0.5, "r2": 0.75}
