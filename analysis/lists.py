@@ -36,8 +36,11 @@ def key(entry: Sequence[str]) -> str:
 def match(true: Sequence[Sequence[str]], pred: Sequence[Sequence[str]]) -> list[Sequence[str]]:
     """The entries of `pred` that are in `true`, each once."""
     wanted = {key(entry) for entry in true}
-    found = {key(entry): entry for entry in reversed(pred)}
-    return [entry for entry in reversed(found.values()) if key(entry) in wanted]
+    found: dict[str, Sequence[str]] = {}
+    for entry in pred:
+        if key(entry) in wanted:
+            found.setdefault(key(entry), entry)
+    return list(found.values())
 
 
 def hits_text(hits: int, total: int) -> str:
@@ -71,7 +74,7 @@ def list_diff(parser: ArgumentParser, arguments: list[str]) -> None:
         true, pred = _read_table(options.true)
     else:
         true, pred = ([key(entry) for entry in read_list(path)] for path in (options.true, options.pred))
-    places = {name: place for place, name in reversed(list(enumerate(pred)))}
+    places = _places(pred)
     differences = []
     for place, name in enumerate(islice(true, options.count)):
         if name not in places:
@@ -90,7 +93,7 @@ def spearman(parser: ArgumentParser, arguments: list[str]) -> None:
     _two_lists(parser)
     options = parser.parse_args(arguments)
     true, pred = ([key(entry) for entry in read_list(path)] for path in (options.true, options.pred))
-    places = [{name: place for place, name in reversed(list(enumerate(names)))} for names in (true, pred)]
+    places = [_places(names) for names in (true, pred)]
     common = [name for name in places[0] if name in places[1]]
     if len(common) < 2:
         raise AnalysisError(f"the lists have {len(common)} entries in common: a correlation needs two")
@@ -104,6 +107,11 @@ def spearman(parser: ArgumentParser, arguments: list[str]) -> None:
 def _two_lists(parser: ArgumentParser) -> None:
     parser.add_argument("true", metavar="TRUE", type=Path, help="the list that is right")
     parser.add_argument("pred", metavar="PRED", type=Path, help="the other one")
+
+
+def _places(names: Sequence[str]) -> dict[str, int]:
+    """The place of each name, the first of equal ones, counted without repeats."""
+    return {name: place for place, name in enumerate(dict.fromkeys(names))}
 
 
 def _read_table(path: Path) -> tuple[list[str], list[str]]:

@@ -105,8 +105,10 @@ def read_cell(exp: Path, cell: str) -> list[Entry]:
 
 def top_entries(entries: list[Entry], kind: str, count: int) -> list[Entry]:
     """The `count` lowest by `kind` (true or pred), one row per RUN."""
-    ordered = sorted(entries, key=lambda entry: getattr(entry, kind))
-    return list({entry.run: entry for entry in reversed(ordered)}.values())[::-1][:count]
+    best: dict[str, Entry] = {}
+    for entry in sorted(entries, key=lambda entry: getattr(entry, kind)):
+        best.setdefault(entry.run, entry)
+    return list(best.values())[:count]
 
 
 def list_cells(parser: ArgumentParser, arguments: list[str]) -> None:
