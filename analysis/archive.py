@@ -15,8 +15,8 @@ from pathlib import Path
 
 from analysis.command import AnalysisError, Ticker, add_exp, exp_path, notes, replacing, size_text, write_lines
 from analysis.exp import run_directories
+from analysis.extract import read_scores, score_lines
 from analysis.job import inputs
-from analysis.scores import read_scores, score_lines
 
 _JOB_FILES = re.compile(
     r"(jobid|output|restart|turbine-env|epochs|progress)\.txt|turbine\.log|journal\.jsonl|scores\.csv|.*\.sh"

@@ -57,8 +57,7 @@ def old_models(run: Path, keep: int) -> list[Old]:
     epochs = run / "ckpts" / "epochs"
     if any(path.is_symlink() for path in (run, epochs.parent, epochs)):
         return []  # what lies elsewhere is not this EXP's to clean
-    directories = [path for path in _list(epochs) if path.name.isdecimal() and not path.is_symlink()]
-    saved = sorted((int(path.name), path) for path in directories if any(e.name != INFO for e in _list(path)))
+    saved = sorted((int(path.name), path) for path in _list(epochs) if path.name.isdecimal() and _has_model(path))
     kept = linked_epochs(run) | {epoch for epoch, _ in saved[max(0, len(saved) - keep) :]}
     return [_old(path) for epoch, path in saved if epoch not in kept]
 
@@ -76,6 +75,8 @@ def linked_epochs(run: Path) -> set[int]:
         match = re.search(r"(\d+)/*$", str(link.readlink()) if link.is_symlink() else "")
         if match:
             found[name] = int(match[1])
+    if len(found) == 2:
+        return set(found.values())
     infos = checkpoints(run)
     metrics = [info.get("best_metric_last") for info in infos]
     if "best" not in found and metrics and metrics[-1] is not None:
@@ -84,6 +85,10 @@ def linked_epochs(run: Path) -> set[int]:
     if "last" not in found and infos:
         found["last"] = infos[-1]["epoch"]
     return set(found.values())
+
+
+def _has_model(directory: Path) -> bool:
+    return not directory.is_symlink() and any(entry.name != INFO for entry in _list(directory))
 
 
 def _list(directory: Path) -> list[Path]:

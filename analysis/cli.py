@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from analysis.command import AnalysisError
 
@@ -29,7 +29,7 @@ COMMANDS = {
     "export.sh": Command("archive:export", "key logs and results -> D/EXPnnn.tgz", "D"),
     "clean-ckpts.sh": Command("ckpts:clean", "remove older models, never best and last", "--dry-run D 3"),
     # Scores and rankings
-    "extract.py": Command("scores:extract", "a test score of every RUN -> D/scores.csv", "D pcc"),
+    "extract.py": Command("extract:extract", "a test score of every RUN -> D/scores.csv", "D pcc"),
     "scores": Command("scores:scores", "all scores, from the predictions, by RUN, cell or in all", "--by cell D"),
     "collect": Command(
         "scores:collect", "all predictions of an EXP -> predictions.parquet", "D -o predictions.parquet"
@@ -62,12 +62,17 @@ COMMANDS = {
 }
 
 
+class _Parser(argparse.ArgumentParser):
+    """Takes options anywhere: in `clean-ckpts.sh D --dry-run 3` argparse has settled N when it meets the option."""
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        return self.parse_intermixed_args(args, namespace)
+
+
 def run(name: str, arguments: Sequence[str]) -> int:
     """Run the command: 0, or 2 with one line on stderr that says what to do."""
     command = COMMANDS[name]
-    parser = argparse.ArgumentParser(
-        prog=name, description=command.summary, epilog=f"example: {name} {command.example}"
-    )
+    parser = _Parser(prog=name, description=command.summary, epilog=f"example: {name} {command.example}")
     module, function = command.target.split(":")
     try:
         return getattr(importlib.import_module(f"analysis.{module}"), function)(parser, list(arguments)) or 0

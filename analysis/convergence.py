@@ -49,10 +49,13 @@ class Convergence:
     losses: list[float]
 
 
-def read_losses(run: Path) -> tuple[int, list[float]]:
-    """The number of the first epoch and the losses from it on; (1, []) where there are none."""
+def read_losses(run: Path, infos: Sequence[dict[str, Any]]) -> tuple[int, list[float]]:
+    """The number of the first epoch and the losses from it on; (1, []) where there are none.
+
+    `infos` are the records of the RUN's checkpoints.
+    """
     history = read_history(run).get("val_loss", [])
-    saved = [(info["epoch"], info.get("best_metric_last")) for info in checkpoints(run)]
+    saved = [(info["epoch"], info.get("best_metric_last")) for info in infos]
     known = [(epoch, float(loss)) for epoch, loss in saved if isinstance(loss, (int, float))]
     last = max((epoch for epoch, _ in saved), default=0)
     if len(history) >= max(last, 1):
@@ -80,16 +83,18 @@ def pattern_of(losses: Sequence[float]) -> str:
 def read_exp(exp: Path) -> tuple[list[Convergence], list[str]]:
     """The RUNs that have losses, and the names of the others."""
     found, without = [], []
-    runs = [(run, *read_losses(run)) for run in run_directories(exp)]
-    finals = [losses[-1] for _, _, losses in runs if losses]
+    runs = []
+    for run in run_directories(exp):
+        infos = checkpoints(run)
+        runs.append((run, _epoch_minutes(infos), *read_losses(run, infos)))
+    finals = [losses[-1] for _, _, _, losses in runs if losses]
     limits: Any = np.percentile(finals, [10, 25, 75]) if finals else []
-    for run, first, losses in runs:
+    for run, minutes, first, losses in runs:
         if not losses:
             without.append(run.name)
             continue
         tier = list(TIERS)[int(np.searchsorted(limits, losses[-1]))]
         improvement = (losses[0] - losses[-1]) / losses[0] if losses[0] else 0.0
-        minutes = _epoch_minutes(run)
         found.append(
             Convergence(
                 run.name,
@@ -108,9 +113,9 @@ def read_exp(exp: Path) -> tuple[list[Convergence], list[str]]:
     return found, without
 
 
-def _epoch_minutes(run: Path) -> list[float]:
+def _epoch_minutes(infos: Sequence[dict[str, Any]]) -> list[float]:
     times = []
-    for info in checkpoints(run):
+    for info in infos:
         try:
             times.append(datetime.fromisoformat(str(info.get("timestamp"))))
         except ValueError:

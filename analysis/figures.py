@@ -3,13 +3,13 @@
 import io
 from collections.abc import Callable
 from itertools import groupby
+from statistics import NormalDist
 from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
-from scipy import stats
 
 from analysis.convergence import TIERS
 from analysis.summary import DrugScore, Summary
@@ -62,29 +62,27 @@ def error_per_drug(summary: Summary) -> Figure | None:
         return None
     drugs = sorted(summary.drugs, key=lambda drug: -drug.rmse)
     high = set(summary.high_error())
-    colors = [RED if drug in high else BLUE for drug in drugs]
     errors = [drug.rmse for drug in drugs]
     median = float(np.median(errors))
     if len(drugs) <= MOST_BARS:
         figure, axes = _figure(max(2.5, 0.22 * len(drugs) + 1))
-        axes.barh(range(len(drugs)), errors, color=colors)
+        axes.barh(range(len(drugs)), errors, color=[RED if drug in high else BLUE for drug in drugs])
         axes.set_yticks(range(len(drugs)), [_label(drug) for drug in drugs])
         axes.invert_yaxis()
         axes.axvline(median, color=GRAY, linewidth=1, linestyle="--", label=f"median {median:.4f}")
         axes.set(xlabel="RMSE on the held-out drug", ylim=(len(drugs) - 0.4, -0.6))
     else:
         figure, axes = _figure(4.8)
-        axes.bar(range(len(drugs)), errors, width=1.0, color=colors)
+        edges = np.arange(len(drugs) + 1)
+        axes.stairs(errors, edges, fill=True, color=BLUE)
+        axes.stairs(errors[: len(high)], edges[: len(high) + 1], fill=True, color=RED)
         axes.axhline(median, color=GRAY, linewidth=1, linestyle="--", label=f"median {median:.4f}")
-        axes.set(xlabel="drugs, sorted by error", ylabel="RMSE on the held-out drug", xlim=(-1, len(drugs)))
-        for row, drug in enumerate(drugs[:MOST_NAMES]):
-            place = (0.06 + 0.02 * row, 0.97 - 0.052 * row)
-            line = {"arrowstyle": "-", "color": GRAY, "linewidth": 0.5}
-            axes.annotate(
-                _label(drug), (row, drug.rmse), place, textcoords="axes fraction", arrowprops=line, va="center"
-            )
+        axes.set(xlabel="drugs, sorted by error", ylabel="RMSE on the held-out drug", xlim=(0, len(drugs)))
+        names = [f"{drug.rmse:.4f}  {_label(drug)}" for drug in drugs[:MOST_NAMES]]
+        box = {"boxstyle": "round", "facecolor": "white", "edgecolor": GRAY}
+        axes.text(0.98, 0.97, "\n".join(names), transform=axes.transAxes, va="top", ha="right", bbox=box)
     axes.set_title(f"{len(drugs)} drugs, {len(high)} with high error (red)")
-    axes.legend(frameon=False, loc="lower right" if len(drugs) <= MOST_BARS else "upper right")
+    axes.legend(frameon=False, loc="lower right" if len(drugs) <= MOST_BARS else "upper center")
     return figure
 
 
@@ -126,7 +124,7 @@ def residuals(summary: Summary) -> Figure | None:
     axes[0].axvline(0, color=RED, linewidth=1)
     axes[0].set(xlabel="predicted - true AUC", ylabel="rows", title=f"Residuals: mean {mean:+.4f}, std {spread:.4f}")
     shares = (np.arange(QUANTILES) + 0.5) / QUANTILES
-    normal = stats.norm.ppf(shares)
+    normal = np.array([NormalDist().inv_cdf(share) for share in shares])
     axes[1].plot(normal, np.quantile(values, shares), ".", color=BLUE, markersize=3)
     axes[1].plot(normal, mean + spread * normal, color=RED, linewidth=1)
     axes[1].set(xlabel="quantile of the normal distribution", ylabel="quantile of the residuals", title="Q-Q")

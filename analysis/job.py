@@ -14,10 +14,11 @@ DEAD_SECONDS = 60  # our server touches its lock every 10 s
 TAIL_BYTES = 1 << 16
 
 
-def read_text(path: Path) -> str | None:
+def read_text(path: Path | str) -> str | None:
     """The file's text, bytes that are no UTF-8 replaced; None without the file."""
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
+        with open(path, encoding="utf-8", errors="replace") as file:  # noqa: PTH123
+            return file.read()
     except OSError:
         return None
 

@@ -103,6 +103,8 @@ class Reader:
         if not good.all():
             self.problems.append(f"{path}: {np.count_nonzero(~good)} rows without finite values are left out")
             true, pred, codes = true[good], pred[good], codes[good]
+            used, codes = np.unique(codes, return_inverse=True)  # a cell of bad rows only is no cell of the EXP
+            labels = pa.DictionaryArray.from_arrays(pa.array(codes), labels.dictionary.take(pa.array(used)))
         names = labels.dictionary.to_pylist()
         numbers = [self._numbers.setdefault(name, len(self._numbers)) for name in names]
         if len(self._numbers) > len(self.cells):

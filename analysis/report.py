@@ -9,12 +9,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from scipy import stats
 
 from analysis import figures
 from analysis.command import add_exp, exp_path, note, notes, number_text, replacing
 from analysis.convergence import PATTERNS, recommendations
-from analysis.ranking import TOP
 from analysis.summary import DrugScore, Summary, read_drug_info, summarize
 from analysis.tables import drug_names
 
@@ -38,14 +36,14 @@ def report(parser: ArgumentParser, arguments: list[str]) -> None:
     parser.add_argument(
         "--rsp", type=Path, help="response table, for the drugs' ids in EXPs that record the index only"
     )
-    parser.add_argument("--top", type=int, default=TOP, metavar="K", help="recall among the top K drugs (10)")
+    parser.add_argument("--top", type=int, metavar="K", help="recall of the top K drugs (10, or fewer)")
     options = parser.parse_args(arguments)
     exps = list(dict.fromkeys(exp_path(exp) for exp in options.exp))
     names = read_drug_info(options.drug_info) if options.drug_info else {}
     drugs = drug_names(options.rsp) if options.rsp else []
     output = options.output or exps[0] / "report"
     output.mkdir(parents=True, exist_ok=True)
-    summaries = [summarize(exp, names, max(1, options.top), drugs) for exp in exps]
+    summaries = [summarize(exp, names, options.top, drugs) for exp in exps]
     with replacing(output / "report.html") as file:
         file.writelines(f"{line}\n" for line in page(summaries, output))
     for summary in summaries:
@@ -150,6 +148,8 @@ def _drug_row(drug: DrugScore) -> dict[str, str]:
 
 
 def _comparison(summaries: Sequence[Summary], output: Path) -> Iterator[str]:
+    from scipy import stats  # here, because it is slow to import, and one EXP needs none of it
+
     first, rows, pictures = summaries[0], [], []
     for second in summaries[1:]:
         found = pairs(first, second)

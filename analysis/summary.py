@@ -14,7 +14,7 @@ from analysis.convergence import Convergence, read_exp
 from analysis.exp import Run, read_runs
 from analysis.metrics import scores
 from analysis.predictions import Reader
-from analysis.ranking import CellScore, Matrices, all_cell_scores
+from analysis.ranking import TOP, CellScore, Matrices, all_cell_scores
 from analysis.timeline import Timeline, read_timeline
 
 BINS = 100
@@ -83,8 +83,12 @@ class _Sums:
         return found
 
 
-def summarize(exp: Path, names: dict[str, str], top: int, drugs: list[str]) -> Summary:
-    """Read the EXP. `names` maps a drug's id to the name that people know, `drugs` an index to a drug's id."""
+def summarize(exp: Path, names: dict[str, str], top: int | None, drugs: list[str]) -> Summary:
+    """Read the EXP. `names` maps a drug's id to the name that people know, `drugs` an index to a drug's id.
+
+    `top`: length of the cells' rankings; None: 10, or fewer where there are fewer than 40 drugs, since all of 8
+    drugs are among the top 10.
+    """
     reader = Reader(exp, drugs=drugs)
     matrices, sums = Matrices(len(reader.runs)), _Sums()
     density = np.zeros(BINS**2)
@@ -108,7 +112,7 @@ def summarize(exp: Path, names: dict[str, str], top: int, drugs: list[str]) -> S
         exp,
         read_runs(exp),
         found,
-        all_cell_scores(reader, matrices, top),
+        all_cell_scores(reader, matrices, max(1, min(TOP, len(found) // 4) if top is None else top)),
         density.reshape(BINS, BINS),
         np.concatenate(residuals) if residuals else np.empty(0, np.float32),
         sums.scores(),

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from analysis.exp import checkpoints, run_directories
-from analysis.job import is_alive, read_journal, read_text
+from analysis.job import is_alive, read_journal, read_text, settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +74,17 @@ def _from_journal(exp: Path, now: float) -> Timeline | None:
 
 def _from_checkpoints(exp: Path) -> Timeline | None:
     spans = []
+    facts = settings(exp)
+    began = _time(facts.get("STARTED") or facts.get("SUBMITTED")) or 0.0  # a restart has epochs of the job before
     for run in run_directories(exp):
         rank = (read_text(run / "rank.txt") or "").strip()
-        times = [t for info in checkpoints(run) if (t := _time(info.get("timestamp"))) is not None]
+        times = [t for info in checkpoints(run) if (t := _time(info.get("timestamp"))) is not None and t >= began]
         if not rank.isdecimal() or not times:
             continue
         epochs = sorted(after - before for before, after in pairwise(times))
-        first = times[0] - (epochs[len(epochs) // 2] if epochs else 0.0)  # it began an epoch before its first record
+        first = max(
+            began, times[0] - (epochs[len(epochs) // 2] if epochs else 0.0)
+        )  # it began an epoch before its first record
         status = "done" if (run / "result.txt").exists() else "interrupted"
         spans.append(Span(int(rank), run.name, first, times[-1], status))
     return _estimated(spans) if spans else None
