@@ -83,7 +83,7 @@ def run(name: str, arguments: Sequence[str]) -> int:
         return 130
     except ModuleNotFoundError as error:
         if error.name in ("matplotlib", "scipy"):
-            print(f"{name}: needs {error.name}: pip install 'swiftpy[analysis]'", file=sys.stderr)
+            print(f"{name}: {error.name} is missing: pip install matplotlib scipy", file=sys.stderr)
             return 2
         raise
     except (AnalysisError, OSError) as error:
