@@ -4,15 +4,16 @@ Gaps, failed RUNs and torn files are normal in an EXP: they make a field None, n
 """
 
 import ast
-import json
-import time
-from collections.abc import Iterator
+import os
+import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from analysis.job import inputs, is_alive, parse_json, read_dict, read_journal, read_text, upf_lines
+
 FAILED_RESULT = "RUN_EXCEPTION"
-DEAD_SECONDS = 60
 
 
 @dataclass
@@ -40,61 +41,119 @@ class Run:
 
 
 def read_runs(exp: Path) -> list[Run]:
-    """All RUNs of the EXP, in the order of its UPF where that is known, else sorted by id.
+    """All RUNs of the EXP, in the order of its UPF where that is known, else in that of their names.
 
     FileNotFoundError if `exp` is no EXP: it has no directory `run`.
     """
-    directory = exp / "run"
-    if not directory.is_dir():
-        raise FileNotFoundError(f"{exp} is not an EXP: it has no directory run")
+    started = [path.name for path in run_directories(exp)]
+    upf, _ = inputs(exp)
+    wanted = [params["id"] for params in upf_lines(upf)] if upf else []
+    runs = {run_id: _read_run(exp / "run" / run_id) for run_id in dict.fromkeys([*wanted, *started])}
     journal = list(read_journal(exp))
-    started = sorted(path.name for path in directory.iterdir() if path.is_dir() and path.name[0] != ".")
-    ids = dict.fromkeys([*_upf_ids(exp, journal), *started])
-    runs = {run_id: _read_run(directory / run_id) for run_id in ids}
     if journal:
-        _apply_journal(runs, journal, _is_alive(exp))
+        _apply_journal(runs, journal, is_alive(exp))
     return list(runs.values())
 
 
-def read_journal(exp: Path) -> Iterator[dict[str, Any]]:
-    """The events of journal.jsonl in order, torn lines left out; nothing in an EXP of the original system."""
+def run_directories(exp: Path) -> list[Path]:
+    """The RUN directories that there are, numbers in names in numeric order: RUN999 before RUN1000.
+
+    FileNotFoundError if `exp` is no EXP.
+    """
     try:
-        data = (exp / "journal.jsonl").read_bytes()
-    except FileNotFoundError:
-        return
-    for line in data.splitlines():
-        event = _json(line)
-        if isinstance(event, dict) and isinstance(event.get("event"), str):
-            yield event
+        entries = [entry for entry in os.scandir(exp / "run") if entry.name[0] != "." and entry.is_dir()]
+    except (FileNotFoundError, NotADirectoryError):
+        raise FileNotFoundError(f"{exp} is not an EXP: it has no directory run") from None
+    return [Path(entry.path) for entry in sorted(entries, key=lambda entry: natural_order(entry.name))]
 
 
-def read_parameters(run: Path) -> dict[str, Any]:
-    """The `k=v` lines of the RUN's parameters.txt; a value that is no Python literal remains text."""
+def natural_order(name: str) -> list[tuple[int, str]]:
+    """Sort key of a name with numbers in it."""
+    return [(int(digits or -1), text) for digits, text in re.findall(r"([0-9]+)|([^0-9]+)", name)]
+
+
+def read_parameters(run: Path, keys: Collection[str] | None = None) -> dict[str, Any]:
+    """The `k=v` lines of the RUN's parameters.txt, all or those of `keys`.
+
+    A value that is no Python literal remains text.
+    """
+    wanted = "|".join(map(re.escape, keys)) if keys else "[^=\n]+"
     parameters: dict[str, Any] = {}
-    for line in (_text(run / "parameters.txt") or "").splitlines():
-        key, equals, value = line.partition("=")
-        if equals:
-            try:
-                parameters[key] = ast.literal_eval(value)
-            except (ValueError, SyntaxError):
-                parameters[key] = value.strip("'")
+    for key, value in re.findall(rf"^({wanted})=(.*)$", read_text(run / "parameters.txt") or "", re.MULTILINE):
+        try:
+            parameters[key] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            parameters[key] = value.strip("'")
     return parameters
 
 
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """What a RUN's test set is made of: `partition` by_drug, by_cell or random; `name` of the drug or cell."""
+
+    partition: str | None
+    index: int | None
+    name: str | None
+
+
+def read_held_out(run: Path) -> HeldOut:
+    """From the record that hed_setup leaves in the RUN; the original system has only its parameters."""
+    record = read_dict(run / "partition.json") or read_parameters(run, ("partition", "index"))
+    partition, index, name = (record.get(key) for key in ("partition", "index", "name"))
+    return HeldOut(
+        partition if isinstance(partition, str) else None,
+        index if isinstance(index, int) else None,
+        name if isinstance(name, str) else None,
+    )
+
+
+def read_history(run: Path) -> dict[str, list[float]]:
+    """Metrics per epoch from history.txt; lists that hold anything but numbers and gaps (as NaN) are left out."""
+    history = {}
+    for metric, values in read_dict(run / "history.txt").items():
+        if isinstance(values, list) and all(value is None or isinstance(value, (int, float)) for value in values):
+            history[metric] = [float("nan") if value is None else float(value) for value in values]
+    return history
+
+
+def checkpoints(run: Path) -> list[dict[str, Any]]:
+    """The ckpt-info.json of each saved epoch, in order, with the epoch by its directory's name under `epoch`.
+
+    It stays when the epoch's model is cleaned away.
+    """
+    found = []
+    for epoch, info in _checkpoint_infos(run):
+        text = read_text(info)
+        if text is not None:
+            content = parse_json(text)
+            found.append({**(content if isinstance(content, dict) else {}), "epoch": epoch})
+    return found
+
+
+def _checkpoint_infos(run: Path) -> list[tuple[int, str]]:
+    """Epochs in order, and where the record of each is if it has one."""
+    # Strings, not Path: an EXP of 770 RUNs has 15,400 of these, and joining Paths would take most of the time.
+    epochs = f"{run}/ckpts/epochs"
+    try:
+        names = [name for name in os.listdir(epochs) if name.isdecimal()]  # noqa: PTH208
+    except OSError:
+        return []
+    return sorted((int(name), f"{epochs}/{name}/ckpt-info.json") for name in names)
+
+
 def _read_run(path: Path) -> Run:
-    record = _dict(path / "partition.json") or read_parameters(path)
-    result = _text(path / "result.txt")
-    index, name = record.get("index"), record.get("name")
+    held_out = read_held_out(path)
+    result = (read_text(path / "result.txt") or "").strip() or None
     run = Run(
         path.name,
         path,
-        partition=record.get("partition"),
-        index=index if isinstance(index, int) else None,
-        held_out=name if isinstance(name, str) else None,
+        partition=held_out.partition,
+        index=held_out.index,
+        held_out=held_out.name,
         epochs=_epochs(path),
-        result=result.strip() if result else None,
-        val=_dict(path / "val_scores.json"),
-        test=_dict(path / "test_scores.json"),
+        result=result,
+        val=read_dict(path / "val_scores.json"),
+        test=read_dict(path / "test_scores.json"),
     )
     if path.is_dir():
         run.status = {None: "unfinished", FAILED_RESULT: "failed"}.get(run.result, "done")
@@ -104,18 +163,12 @@ def _read_run(path: Path) -> Run:
 def _epochs(run: Path) -> int | None:
     # The history of a RUN that was resumed by the original system begins at the resume; the JSON of each
     # epoch stays when its model is cleaned away, but there may be no checkpoints at all.
-    lengths = [len(values) for values in _dict(run / "history.txt").values() if isinstance(values, list)]
-    names = [info.parent.name for info in run.glob("ckpts/epochs/*/ckpt-info.json")]
-    saved = [int(name) for name in names if name.isdecimal()]
-    return max(lengths + saved, default=None)
-
-
-def _is_alive(exp: Path) -> bool:
-    """Whether a job works on the EXP: it removes its lock at the end, and touches it every 10 s until then."""
-    try:
-        return time.time() - (exp / "lock.json").stat().st_mtime < DEAD_SECONDS
-    except FileNotFoundError:
-        return False
+    history = read_history(run)
+    length = max(map(len, history.values()), default=0)
+    if length == 1 and "loss" not in history:
+        length = 0  # {"val_loss": [0.1]} is what a model leaves that returned a score and has no epochs
+    saved = (epoch for epoch, info in reversed(_checkpoint_infos(run)) if os.path.exists(info))  # noqa: PTH110
+    return max(length, next(saved, 0)) or None
 
 
 def _apply_journal(runs: dict[str, Run], journal: list[dict[str, Any]], alive: bool) -> None:
@@ -149,34 +202,3 @@ def _apply_event(run: Run, event: dict[str, Any]) -> None:
             run.status = "skipped" if value.get("status") == "skip" else "done"
             run.reason = value.get("reason") or None
             run.epochs = value.get("epochs") or run.epochs
-
-
-def _upf_ids(exp: Path, journal: list[dict[str, Any]]) -> Iterator[str]:
-    names = [event["upf"] for event in journal if isinstance(event.get("upf"), str)]
-    text = _text(exp / names[-1]) if names else None
-    for line in (text or "").splitlines():
-        try:
-            params, _ = json.JSONDecoder().raw_decode(line.strip("\ufeff \t"))
-        except ValueError:  # a comment or an empty line
-            continue
-        if isinstance(params, dict) and isinstance(params.get("id"), str):
-            yield params["id"]
-
-
-def _text(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
-
-
-def _json(text: str | bytes | None) -> Any:
-    try:
-        return json.loads(text or "null")
-    except ValueError:
-        return None
-
-
-def _dict(path: Path) -> dict[str, Any]:
-    content = _json(_text(path))
-    return content if isinstance(content, dict) else {}

@@ -1,12 +1,18 @@
-"""The table of an EXP's RUNs: what was held out, how far each came, and its scores."""
+"""Tables: of an EXP's RUNs (what was held out, how far each came, its scores), and of all EXPs in a directory."""
 
-import argparse
+import statistics
 import sys
+from argparse import ArgumentParser
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from analysis.exp import Run, read_runs
+from analysis.command import AnalysisError, add_exp, add_formats, columns, exp_path, number_text, output_directory, show
+from analysis.exp import Run, natural_order, read_runs
+from analysis.job import inputs, read_journal, settings
+from analysis.live import clock
 
 SCORES = ("r2", "mse")
 LONGEST_NOTE = 60
@@ -17,15 +23,9 @@ def table(runs: Sequence[Run]) -> list[str]:
     held_out = "cell" if runs and all(run.partition == "by_cell" for run in runs) else "drug"
     scores = [f"{part} {name}" for part in ("val", "test") for name in SCORES]
     rows = [["RUN", held_out, "status", "epochs", *scores, "time", "note"], *map(_row, runs)]
-    columns = list(zip(*rows, strict=True))
-    if not any(columns[-1][1:]):
-        columns.pop()
-    aligned = []
-    for column in columns:
-        width = max(map(len, column))
-        words = column[0] in ("RUN", held_out, "status", "note")
-        aligned.append([text.ljust(width) if words else text.rjust(width) for text in column])
-    return ["  ".join(row).rstrip() for row in zip(*aligned, strict=True)]
+    if not any(row[-1] for row in rows[1:]):
+        rows = [row[:-1] for row in rows]
+    return columns(rows, right=range(3, 5 + len(scores)))
 
 
 def print_table(exp_path: str | Path) -> None:
@@ -34,11 +34,75 @@ def print_table(exp_path: str | Path) -> None:
     FileNotFoundError if it is not an EXP.
     """
     exp = Path(exp_path)
-    runs = read_runs(exp)
+    print(*_summary(exp, read_runs(exp)), sep="\n")
+
+
+def _summary(exp: Path, runs: list[Run]) -> list[str]:
     counts = Counter(run.status for run in runs)
-    print(*table(runs), sep="\n")
-    print(f"{len(runs)} RUNs: " + ", ".join(f"{count} {status}" for status, count in counts.most_common()))
-    print(exp.absolute())
+    return [
+        *table(runs),
+        f"{len(runs)} RUNs: " + ", ".join(f"{count} {status}" for status, count in counts.most_common()),
+        str(exp.absolute()),
+    ]
+
+
+def runs(parser: ArgumentParser, arguments: list[str]) -> None:
+    """`runs D`."""
+    add_exp(parser)
+    add_formats(parser)
+    options = parser.parse_args(arguments)
+    exp = exp_path(options.exp)
+    found = read_runs(exp)
+    rows = []
+    for run in found:
+        row = {key: value for key, value in asdict(run).items() if key not in ("val", "test")}
+        for part, scores in (("val", run.val), ("test", run.test)):
+            row |= {f"{part}_{name}": scores.get(name) for name in ("mse", "rmse", "pcc", "scc", "r2")}
+        rows.append(row)
+    show(options, rows, _summary(exp, found))
+
+
+def index(parser: ArgumentParser, arguments: list[str]) -> None:
+    """`index [DIRECTORY]`: one line per EXP."""
+    parser.add_argument(
+        "directory", metavar="DIRECTORY", type=Path, nargs="?", help="$CANDLE_DATA_DIR/$MODEL_NAME/Output"
+    )
+    parser.add_argument("--metric", default="mse", help="test score to compare (mse)")
+    add_formats(parser)
+    options = parser.parse_args(arguments)
+    directory = options.directory or output_directory()
+    if not directory.is_dir():
+        raise AnalysisError(f"there is no directory {directory}")
+    exps = [path for path in directory.iterdir() if (path / "run").is_dir() and path.name[0] != "."]
+    if not exps:
+        raise AnalysisError(f"{directory} has no EXPs")
+    rows = [_index_row(exp, options.metric) for exp in sorted(exps, key=lambda exp: natural_order(exp.name))]
+    lines = [list(rows[0])]
+    lines += [
+        [number_text(value, ".6f") if isinstance(value, float) else str(value or "-") for value in row.values()]
+        for row in rows
+    ]
+    show(options, rows, columns(lines, right=range(4, len(rows[0]))))
+
+
+def _index_row(exp: Path, metric: str) -> dict[str, Any]:
+    job = settings(exp)
+    upf, dflts = inputs(exp)
+    found = read_runs(exp)
+    scores = [score for run in found if isinstance(score := run.test.get(metric), (int, float))]
+    high = metric in ("pcc", "scc", "r2")
+    procs = next((event.get("procs") for event in read_journal(exp) if event["event"] == "job_started"), None)
+    return {
+        "EXP": exp.name,
+        "date": job.get("STARTED") or job.get("SUBMITTED"),
+        "UPF": upf.name if upf else None,
+        "DFLTS": dflts.name if dflts else None,
+        "PROCS": job.get("PROCS") or procs,
+        "RUNs": len(found),
+        "done": str(sum(run.status in ("done", "skipped") for run in found)),
+        f"best {metric}": (max if high else min)(scores) if scores else None,
+        f"median {metric}": statistics.median(scores) if scores else None,
+    }
 
 
 def _row(run: Run) -> list[str]:
@@ -51,36 +115,13 @@ def _row(run: Run) -> list[str]:
         held_out,
         run.status,
         "-" if run.epochs is None else str(run.epochs),
-        *(_score(scores.get(name)) for scores in (run.val, run.test) for name in SCORES),
-        _duration(run.seconds),
+        *(number_text(scores.get(name)) for scores in (run.val, run.test) for name in SCORES),
+        "-" if run.seconds is None else clock(run.seconds),
         note,
     ]
 
 
-def _score(value: object) -> str:
-    return f"{value:.4f}" if isinstance(value, (int, float)) else "-"
-
-
-def _duration(seconds: float | None) -> str:
-    if not isinstance(seconds, (int, float)):
-        return "-"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Command line: 0, or 1 with one line on stderr if it is not an EXP."""
-    parser = argparse.ArgumentParser(
-        prog="python -m analysis.runs", description=__doc__, epilog="example: python -m analysis.runs EXP011"
-    )
-    parser.add_argument("exp", type=Path, metavar="EXP", help="path of an EXP directory")
-    try:
-        print_table(parser.parse_args(arguments).exp)
-    except OSError as error:
-        print(f"analysis.runs: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    from analysis.cli import main
+
+    sys.exit(main(["runs", *sys.argv[1:]]))

@@ -2,8 +2,9 @@ import json
 
 import pytest
 
-from analysis.exp import read_journal, read_runs
-from analysis.runs import main, print_table
+from analysis.exp import read_runs
+from analysis.job import read_journal
+from analysis.runs import print_table
 
 SCORES = {"mse": 0.01, "rmse": 0.1, "pcc": None, "scc": 0.5, "r2": 0.75}
 
@@ -113,11 +114,3 @@ def test_table(exp, capsys):
     ]
     assert lines[-2] == "6 RUNs: 2 waiting, 1 done, 1 interrupted, 1 failed, 1 skipped"
     assert lines[-1] == str(exp)
-
-
-def test_command_line(exp, tmp_path, capsys):
-    assert main([str(exp)]) == 0
-    assert capsys.readouterr().out.endswith(f"{exp}\n")
-    for wrong in (tmp_path, tmp_path / "nothing"):
-        assert main([str(wrong)]) == 1
-        assert capsys.readouterr().err == f"analysis.runs: {wrong} is not an EXP: it has no directory run\n"

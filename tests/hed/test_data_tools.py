@@ -1,12 +1,11 @@
 import json
-import os
 from datetime import datetime
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from hed import gen_jsons, list_drugs, synthetic, tables
+from hed import gen_jsons, synthetic, tables
 
 SPEC = synthetic.Spec(drugs=30, cells=60, genes=20, descriptors=15, responses=1500)
 
@@ -103,14 +102,3 @@ def test_gen_jsons(tmp_path, capsys):
     assert capsys.readouterr().out.splitlines()[3:] == (tmp_path / "upf.json").read_text().splitlines()[3:]
     with pytest.raises(SystemExit):
         gen_jsons.main(["0", "-"])
-
-
-def test_list_drugs(data, capsys):
-    names = pd.read_parquet(data / tables.RSP)["improve_chem_id"].unique()
-    rsp = os.fspath(data / tables.RSP)
-    assert list_drugs.main([rsp]) == 0
-    assert capsys.readouterr().out.splitlines() == [f"{index:03} {name}" for index, name in enumerate(names)]
-    assert list_drugs.main(["--index", "29", rsp]) == 0
-    assert capsys.readouterr().out == f"029 {names[29]}\n"
-    assert list_drugs.main(["--index", "30", rsp]) == 1
-    assert capsys.readouterr().err == "list_drugs.py: index 30 out of range: there are 30 drugs, numbered from 0\n"

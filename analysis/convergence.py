@@ -1,0 +1,214 @@
+"""How well the RUNs of an EXP have converged: tiers by final loss, patterns of how training ended, what to do.
+
+The loss is val_loss by epoch: from history.txt, or, where that begins at a resume or is not there yet, from the
+checkpoints, which record the best so far.
+"""
+
+import math
+import statistics
+from argparse import ArgumentParser
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from analysis.command import add_formats, columns, exp_path, number_text, show
+from analysis.exp import checkpoints, natural_order, read_history, run_directories
+
+TIERS = {"EXCELLENT": "best 10 %", "GOOD": "best 25 %", "AVERAGE": "the middle", "POOR": "worst 25 %"}
+PATTERNS = {
+    "TOO_SHORT": "fewer than 3 epochs: nothing can be said",
+    "EARLY_TERMINATION": "fewer than 5 epochs",
+    "NATURAL_CONVERGENCE": "the last third is level, and changes by less than 1 %",
+    "STILL_IMPROVING": "the loss falls by more than 0.1 % an epoch in the last third",
+    "DIVERGING": "the loss rises by more than 0.1 % an epoch in the last third",
+    "PLATEAUED": "level within 0.1 % an epoch, but not steady",
+}
+SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Convergence:
+    """One RUN: its losses by epoch (`first` is the number of the first), tier and pattern; times in minutes, hours."""
+
+    run: str
+    tier: str
+    pattern: str
+    epochs: int
+    final_loss: float
+    best_loss: float
+    improvement: float
+    epoch_minutes: float | None
+    hours: float | None
+    first: int
+    losses: list[float]
+
+
+def read_losses(run: Path, infos: Sequence[dict[str, Any]]) -> tuple[int, list[float]]:
+    """The number of the first epoch and the losses from it on; (1, []) where there are none.
+
+    `infos` are the records of the RUN's checkpoints.
+    """
+    history = read_history(run).get("val_loss", [])
+    saved = [(info["epoch"], info.get("best_metric_last")) for info in infos]
+    known = [(epoch, float(loss)) for epoch, loss in saved if isinstance(loss, (int, float))]
+    last = max((epoch for epoch, _ in saved), default=0)
+    if len(history) >= max(last, 1):
+        known = list(enumerate(history, 1))
+    finite = [(epoch, loss) for epoch, loss in known or enumerate(history, 1) if math.isfinite(loss)]
+    return (finite[0][0], [loss for _, loss in finite]) if finite else (1, [])
+
+
+def pattern_of(losses: Sequence[float]) -> str:
+    """How training ended; see PATTERNS."""
+    if len(losses) < 3:
+        return "TOO_SHORT"
+    if len(losses) < 5:
+        return "EARLY_TERMINATION"
+    recent = np.array(losses[-max(2, len(losses) // 3) :])
+    slope = float(np.polyfit(np.arange(len(recent)), recent, 1)[0])
+    spread, level = float(np.std(recent)), abs(float(recent.mean())) or 1.0
+    if abs(slope) <= 0.1 * spread and spread < 0.01 * level:
+        return "NATURAL_CONVERGENCE"
+    if abs(slope) <= 0.001 * level:
+        return "NATURAL_CONVERGENCE" if spread < 0.001 * level else "PLATEAUED"
+    return "STILL_IMPROVING" if slope < 0 else "DIVERGING"
+
+
+def read_exp(exp: Path) -> tuple[list[Convergence], list[str]]:
+    """The RUNs that have losses, and the names of the others."""
+    found, without = [], []
+    runs = []
+    for run in run_directories(exp):
+        infos = checkpoints(run)
+        runs.append((run, _epoch_minutes(infos), *read_losses(run, infos)))
+    finals = [losses[-1] for _, _, _, losses in runs if losses]
+    limits: Any = np.percentile(finals, [10, 25, 75]) if finals else []
+    for run, minutes, first, losses in runs:
+        if not losses:
+            without.append(run.name)
+            continue
+        tier = list(TIERS)[int(np.searchsorted(limits, losses[-1]))]
+        improvement = (losses[0] - losses[-1]) / losses[0] if losses[0] else 0.0
+        found.append(
+            Convergence(
+                run.name,
+                tier,
+                pattern_of(losses),
+                first + len(losses) - 1,
+                losses[-1],
+                min(losses),
+                improvement,
+                statistics.mean(minutes) if minutes else None,
+                sum(minutes) / 60 if minutes else None,
+                first,
+                losses,
+            )
+        )
+    return found, without
+
+
+def _epoch_minutes(infos: Sequence[dict[str, Any]]) -> list[float]:
+    times = []
+    for info in infos:
+        try:
+            times.append(datetime.fromisoformat(str(info.get("timestamp"))))
+        except ValueError:
+            continue
+    return [(after - before).total_seconds() / 60 for before, after in pairwise(times)]
+
+
+def analyze(parser: ArgumentParser, arguments: list[str]) -> None:
+    """`analyze_convergence EXP...`, or `analyze_convergence NAME DIRECTORY` with the directory that holds EXPs."""
+    parser.add_argument("exps", metavar="EXP", nargs="+", help="EXP directories or names; last: a directory of EXPs")
+    parser.add_argument("--all", action="store_true", help="list all RUNs, not only the first of each kind")
+    add_formats(parser)
+    options = parser.parse_args(arguments)
+    rows: list[dict[str, Any]] = []
+    lines: list[str] = []
+    for exp in _exps(options.exps):
+        found, without = read_exp(exp)
+        rows += [{"exp": exp.name, **{k: v for k, v in asdict(run).items() if k != "losses"}} for run in found]
+        lines += [*_text(exp, found, without, None if options.all else SHOWN), ""]
+    show(options, rows, lines[:-1])
+
+
+def _exps(names: list[str]) -> list[Path]:
+    base = Path(names[-1])
+    if len(names) > 1 and base.is_dir() and not (base / "run").is_dir():
+        return [exp_path(str(base / name)) for name in names[:-1]]
+    return [exp_path(name) for name in names]
+
+
+def _text(exp: Path, found: list[Convergence], without: list[str], most: int | None) -> list[str]:
+    lines = [f"CONVERGENCE OF {exp.name}", f"Path: {exp}", f"RUNs: {len(found)} with losses, {len(without)} without"]
+    if not found:
+        return lines
+    for title, kinds, values in (
+        ("Performance tiers", TIERS, Counter(run.tier for run in found)),
+        ("Training completion patterns", PATTERNS, Counter(run.pattern for run in found)),
+    ):
+        rows = [
+            [f"  {k}", str(values[k]), f"{100 * values[k] / len(found):.1f}%", kinds[k]] for k in kinds if values[k]
+        ]
+        lines += ["", f"{title}:", *columns(rows, right=(1, 2))]
+    finals, epochs = [run.final_loss for run in found], [run.epochs for run in found]
+    lines += [
+        "",
+        f"Final loss: mean {np.mean(finals):.6f}, std {np.std(finals):.6f}, {min(finals):.6f} to {max(finals):.6f}",
+        f"Improvement: mean {100 * np.mean([run.improvement for run in found]):.1f} %",
+        f"Epochs: mean {np.mean(epochs):.1f}, min {min(epochs)}, max {max(epochs)}",
+    ]
+    minutes = [run.epoch_minutes for run in found if run.epoch_minutes is not None]
+    if minutes:
+        lines.append(f"Epoch time: mean {np.mean(minutes):.1f}, std {np.std(minutes):.1f} minutes")
+    order = list(TIERS)
+    by_loss = sorted(found, key=lambda run: (order.index(run.tier), run.final_loss, natural_order(run.run)))
+    table = [["RUN", "tier", "pattern", "epochs", "final loss", "improvement", "hours"]]
+    table += [
+        [
+            r.run,
+            r.tier,
+            r.pattern,
+            str(r.epochs),
+            f"{r.final_loss:.6f}",
+            f"{100 * r.improvement:+.1f}%",
+            number_text(r.hours, ".2f"),
+        ]
+        for r in by_loss[:most]
+    ]
+    lines += ["", *columns(table, right=(3, 4, 5, 6))]
+    if most is not None and len(by_loss) > most:
+        lines.append(f"... and {len(by_loss) - most} more (--all)")
+    return [*lines, "", "Recommendations:", *(f"  {advice}" for advice in recommendations(found, without))]
+
+
+def recommendations(found: list[Convergence], without: list[str]) -> list[str]:
+    """What to do next, each with the RUNs that it is about."""
+
+    def named(runs: Sequence[str]) -> str:
+        return f"{len(runs)} RUNs ({', '.join(runs[:5])}{', ...' if len(runs) > 5 else ''})"
+
+    advice = []
+    improving = [run.run for run in found if run.pattern == "STILL_IMPROVING"]
+    diverging = [run.run for run in found if run.pattern == "DIVERGING"]
+    short = [run.run for run in found if run.pattern in ("TOO_SHORT", "EARLY_TERMINATION")]
+    poor = [run.run for run in found if run.tier == "POOR" and run.pattern in ("NATURAL_CONVERGENCE", "PLATEAUED")]
+    if without:
+        advice.append(f"{named(without)} have no losses: look at their logs, or restart the EXP")
+    if diverging:
+        advice.append(
+            f"{named(diverging)} get worse: a lower learning rate, or the best checkpoint in place of the last"
+        )
+    if improving:
+        advice.append(f"{named(improving)} still improve: restart the EXP with more epochs")
+    if short:
+        advice.append(f"{named(short)} have fewer than 5 epochs: too few to judge")
+    if poor:
+        advice.append(f"{named(poor)} are level at a high loss: more epochs will not help them")
+    return advice or ["nothing to do: all RUNs have converged"]

@@ -1,0 +1,62 @@
+"""`extract.py`: a test score of every RUN, as the RUN's own file says."""
+
+import re
+from argparse import ArgumentParser
+from collections.abc import Iterator
+from pathlib import Path
+
+from analysis.command import AnalysisError, add_exp, add_formats, exp_path, notes, show, write_lines
+from analysis.exp import read_held_out, run_directories
+from analysis.job import parse_json, read_text
+
+
+def extract(parser: ArgumentParser, arguments: list[str]) -> None:
+    """`extract.py D [METRIC]`: lines `%03i,%.9f`, the RUN's number and its test score, to D/scores.csv."""
+    add_exp(parser)
+    parser.add_argument("metric", metavar="METRIC", nargs="?", default="mse", help="mse (default), rmse, pcc, scc, r2")
+    add_formats(parser)
+    options = parser.parse_args(arguments)
+    exp = exp_path(options.exp)
+    found, problems, known = read_scores(exp, options.metric)
+    if known and options.metric not in known:
+        raise AnalysisError(f"there is no metric {options.metric}: there are {', '.join(sorted(known))}")
+    notes(problems)
+    rows = [{"run": run, "number": number, options.metric: score} for run, number, score in found]
+    path = exp / "scores.csv"
+    write_lines(path, score_lines(found))
+    done = f"{len(found)} scores of {len(found) + len(problems)} RUNs -> {path}"
+    if options.json or options.csv:
+        show(options, rows, ())
+    else:
+        print(done)
+
+
+def read_scores(exp: Path, metric: str) -> tuple[list[tuple[str, int | None, float]], list[str], set[str]]:
+    """A (RUN, number, score) for each RUN that has one, a message for each that has none, all metrics' names."""
+    found, problems = [], []
+    known: set[str] = set()
+    for run in run_directories(exp):
+        path = run / "test_scores.json"
+        scores = parse_json(text := read_text(path))
+        if not isinstance(scores, dict):
+            problems.append(f"{path}: " + ("no such file" if text is None else "not whole JSON"))
+            continue
+        known |= {name for name, value in scores.items() if name != "reason"}
+        score = scores.get(metric)
+        if isinstance(score, (int, float)) and score == score:
+            found.append((run.name, run_number(run), float(score)))
+        else:
+            problems.append(f"{path}: {metric} is {'undefined' if metric in scores else 'not there'}")
+    return found, problems, known
+
+
+def score_lines(found: list[tuple[str, int | None, float]]) -> Iterator[str]:
+    """The lines of scores.csv."""
+    for run, number, score in found:
+        yield f"{run if number is None else format(number, '03')},{score:.9f}"
+
+
+def run_number(run: Path) -> int | None:
+    """The number in the name RUNnnn; else the RUN's index; None: the name itself has to do."""
+    match = re.fullmatch(r"RUN(\d+)", run.name)
+    return int(match[1]) if match else read_held_out(run).index

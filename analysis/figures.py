@@ -1,0 +1,247 @@
+"""The pictures of a report, each from what `summary` gathered. None where there is nothing to show."""
+
+import io
+from collections.abc import Callable
+from itertools import groupby
+from statistics import NormalDist
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+
+from analysis.convergence import TIERS
+from analysis.summary import DrugScore, Summary
+
+WIDTH = 10.0
+DPI = 110
+MOST_BARS = 60  # more drugs are drawn as a curve
+MOST_NAMES = 15
+QUANTILES = 400
+BLUE, ORANGE, GREEN, RED, GRAY = "#2f6db3", "#e08214", "#2c9c69", "#c23b3b", "#8c8c8c"
+TIER_COLORS = dict(zip(TIERS, (GREEN, BLUE, ORANGE, RED), strict=True))
+STATUS_COLORS = {"done": GREEN, "failed": RED, "interrupted": ORANGE, "running": BLUE}
+
+matplotlib.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "x"})
+
+
+def png(figure: Figure) -> bytes:
+    """The picture's file."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _figure(height: float, columns: int = 1, rows: int = 1, **options: Any) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    return figure, figure.subplots(rows, columns, **options)
+
+
+def true_vs_predicted(summary: Summary) -> Figure | None:
+    """Density of all test rows."""
+    if not summary.density.any():
+        return None
+    figure, axes = _figure(5.2, 2)
+    density = np.ma.masked_equal(summary.density.T, 0)
+    image = axes[0].imshow(density, origin="lower", extent=(0, 1, 0, 1), norm="log", cmap="viridis", aspect="equal")
+    axes[0].plot([0, 1], [0, 1], color=RED, linewidth=1)
+    axes[0].set(xlabel="true AUC", ylabel="predicted AUC", title=f"{int(summary.overall['rows']):,} test rows")
+    figure.colorbar(image, ax=axes[0], label="rows", shrink=0.7)
+    centers = (np.arange(len(summary.density)) + 0.5) / len(summary.density)
+    for axis, label, color in ((1, "true", BLUE), (0, "predicted", ORANGE)):
+        axes[1].step(centers, summary.density.sum(axis=axis), where="mid", color=color, label=label)
+    axes[1].set(xlabel="AUC", ylabel="rows", title="Distributions", ylim=(0, None))
+    axes[1].legend(frameon=False)
+    return figure
+
+
+def error_per_drug(summary: Summary) -> Figure | None:
+    """RMSE of every drug, sorted, the outlying ones in color and by name."""
+    if not summary.drugs:
+        return None
+    drugs = sorted(summary.drugs, key=lambda drug: -drug.rmse)
+    high = set(summary.high_error())
+    errors = [drug.rmse for drug in drugs]
+    median = float(np.median(errors))
+    if len(drugs) <= MOST_BARS:
+        figure, axes = _figure(max(2.5, 0.22 * len(drugs) + 1))
+        axes.barh(range(len(drugs)), errors, color=[RED if drug in high else BLUE for drug in drugs])
+        axes.set_yticks(range(len(drugs)), [_label(drug) for drug in drugs])
+        axes.invert_yaxis()
+        axes.axvline(median, color=GRAY, linewidth=1, linestyle="--", label=f"median {median:.4f}")
+        axes.set(xlabel="RMSE on the held-out drug", ylim=(len(drugs) - 0.4, -0.6))
+    else:
+        figure, axes = _figure(4.8)
+        edges = np.arange(len(drugs) + 1)
+        axes.stairs(errors, edges, fill=True, color=BLUE)
+        axes.stairs(errors[: len(high)], edges[: len(high) + 1], fill=True, color=RED)
+        axes.axhline(median, color=GRAY, linewidth=1, linestyle="--", label=f"median {median:.4f}")
+        axes.set(xlabel="drugs, sorted by error", ylabel="RMSE on the held-out drug", xlim=(0, len(drugs)))
+        names = [f"{drug.rmse:.4f}  {_label(drug)}" for drug in drugs[:MOST_NAMES]]
+        box = {"boxstyle": "round", "facecolor": "white", "edgecolor": GRAY}
+        axes.text(0.98, 0.97, "\n".join(names), transform=axes.transAxes, va="top", ha="right", bbox=box)
+    axes.set_title(f"{len(drugs)} drugs, {len(high)} with high error (red)")
+    axes.legend(frameon=False, loc="lower right" if len(drugs) <= MOST_BARS else "upper center")
+    return figure
+
+
+def _label(drug: DrugScore) -> str:
+    return drug.label if drug.label == drug.run else f"{drug.label} ({drug.run})"
+
+
+def cells(summary: Summary) -> Figure | None:
+    """Rank correlation and recall of the top drugs, over the cells."""
+    if not summary.cells:
+        return None
+    figure, axes = _figure(3.6, 2)
+    correlations = [cell.scc for cell in summary.cells if cell.scc is not None]
+    axes[0].hist(correlations, bins=np.linspace(-1, 1, 41), color=BLUE)
+    if correlations:
+        median = float(np.median(correlations))
+        axes[0].axvline(median, color=RED, linewidth=1, label=f"median {median:.3f}")
+        axes[0].legend(frameon=False)
+    axes[0].set(xlabel="rank correlation of true and predicted AUC", ylabel="cells", title="Ranking of drugs per cell")
+    top = max(cell.top for cell in summary.cells)
+    recalls = [cell.recall for cell in summary.cells]
+    axes[1].hist(recalls, bins=np.linspace(-0.5 / top, 1 + 0.5 / top, top + 2), color=GREEN, rwidth=0.9)
+    mean, chance = float(np.mean(recalls)), float(np.mean([cell.top / cell.drugs for cell in summary.cells]))
+    axes[1].axvline(mean, color=RED, linewidth=1, label=f"mean {mean:.3f}")
+    axes[1].axvline(chance, color=GRAY, linewidth=1, linestyle="--", label=f"by chance {chance:.3f}")
+    axes[1].legend(frameon=False)
+    axes[1].set(xlabel=f"recall of the top {top} drugs", ylabel="cells", title=f"Top {top} drugs per cell")
+    return figure
+
+
+def residuals(summary: Summary) -> Figure | None:
+    """Histogram of predicted - true, its quantiles against a normal distribution, and mean residual by true AUC."""
+    values = summary.residuals
+    if not len(values):
+        return None
+    figure, axes = _figure(3.6, 3)
+    mean, spread = float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64))
+    axes[0].hist(values, bins=100, color=BLUE)
+    axes[0].axvline(0, color=RED, linewidth=1)
+    axes[0].set(xlabel="predicted - true AUC", ylabel="rows", title=f"Residuals: mean {mean:+.4f}, std {spread:.4f}")
+    shares = (np.arange(QUANTILES) + 0.5) / QUANTILES
+    normal = np.array([NormalDist().inv_cdf(share) for share in shares])
+    axes[1].plot(normal, np.quantile(values, shares), ".", color=BLUE, markersize=3)
+    axes[1].plot(normal, mean + spread * normal, color=RED, linewidth=1)
+    axes[1].set(xlabel="quantile of the normal distribution", ylabel="quantile of the residuals", title="Q-Q")
+    centers = (np.arange(len(summary.density)) + 0.5) / len(summary.density)
+    rows = summary.density.sum(axis=1)
+    used = rows > 0
+    by_true = (summary.density @ centers)[used] / rows[used] - centers[used]
+    axes[2].axhline(0, color=RED, linewidth=1)
+    axes[2].plot(centers[used], by_true, ".-", color=BLUE, markersize=3, linewidth=0.8)
+    axes[2].set(xlabel="true AUC", ylabel="mean of predicted - true", title="Bias by true AUC")
+    return figure
+
+
+def learning_curves(summary: Summary) -> Figure | None:
+    """val_loss by epoch of all RUNs, colored by tier."""
+    if not summary.convergence:
+        return None
+    figure, axes = _figure(4.0)
+    for tier, color in TIER_COLORS.items():
+        runs = [run for run in summary.convergence if run.tier == tier]
+        curves = [np.column_stack([np.arange(run.first, run.first + len(run.losses)), run.losses]) for run in runs]
+        share = 0.9 if len(summary.convergence) < 30 else 0.35
+        axes.add_collection(LineCollection(curves, colors=color, linewidths=0.9, alpha=share))
+        axes.plot([], [], color=color, label=f"{tier}: {TIERS[tier]} ({len(runs)} RUNs)")
+        for run in runs:
+            if len(run.losses) == 1:
+                axes.plot(run.first, run.losses[0], ".", color=color)
+    axes.autoscale_view()
+    losses = [loss for run in summary.convergence for loss in run.losses]
+    axes.set(xlabel="epoch", ylabel="validation loss", title="Learning curves by tier of the final loss")
+    if min(losses) > 0 and max(losses) > 5 * min(losses):
+        axes.set_yscale("log")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.legend(frameon=False)
+    return figure
+
+
+def timeline(summary: Summary) -> Figure | None:
+    """RUNs by rank over time, and how many were at work."""
+    line = summary.timeline
+    if line is None:
+        return None
+    ranks = sorted({span.rank for span in line.spans})
+    figure, axes = _figure(min(7.0, 2.6 + 0.2 * len(ranks)), rows=2, sharex=True, height_ratios=[3, 1])
+    places = {rank: place for place, rank in enumerate(ranks)}
+    unit, seconds = next(((u, s) for u, s in (("h", 3600), ("min", 60)) if line.end - line.start > 3 * s), ("s", 1))
+    gap = (line.end - line.start) / 1000
+    for status, color in STATUS_COLORS.items():
+        spans = sorted((s for s in line.spans if s.status == status), key=lambda span: span.rank)
+        for rank, mine in groupby(spans, key=lambda span: span.rank):
+            bars = [((s.start - line.start) / seconds, max(0.0, s.end - s.start - gap) / seconds) for s in mine]
+            axes[0].broken_barh(bars, (places[rank] - 0.4, 0.8), facecolors=color)
+        if spans:
+            axes[0].broken_barh([], (0, 0), facecolors=color, label=f"{status} ({len(spans)})")
+    if len(line.spans) <= 60:
+        for span in line.spans:
+            middle = ((span.start + span.end) / 2 - line.start) / seconds
+            axes[0].text(
+                middle, places[span.rank], span.run, ha="center", va="center", color="white", fontsize=7, clip_on=True
+            )
+    shown = ranks if len(ranks) <= 24 else ranks[:: len(ranks) // 12]
+    axes[0].set_yticks([places[rank] for rank in shown], [str(rank) for rank in shown])
+    axes[0].set(ylabel="rank", ylim=(len(ranks) - 0.4, -0.6))
+    axes[0].set_title(
+        f"{len(line.spans)} attempts on {line.workers} workers, busy {100 * line.utilization():.0f} % of the time"
+    )
+    axes[0].legend(frameon=False, ncols=4, loc="lower right", bbox_to_anchor=(1, 1))
+    times, working = line.at_work()
+    axes[1].fill_between((times - line.start) / seconds, working, step="post", color=BLUE, alpha=0.6)
+    axes[1].set(xlabel=f"time since the start [{unit}]", ylabel="at work", ylim=(0, line.workers * 1.05))
+    axes[1].yaxis.get_major_locator().set_params(integer=True)
+    return figure
+
+
+def comparison(first: Summary, second: Summary, pairs: list[tuple[DrugScore, DrugScore]]) -> Figure | None:
+    """RMSE of the same RUNs in two EXPs."""
+    if not pairs:
+        return None
+    figure, axes = _figure(4.4, 2)
+    x, y = (np.array([pair[side].rmse for pair in pairs]) for side in (0, 1))
+    limit = float(max(x.max(), y.max())) * 1.05
+    axes[0].plot([0, limit], [0, limit], color=GRAY, linewidth=1)
+    axes[0].scatter(x, y, s=14, color=np.where(y < x, GREEN, RED))
+    axes[0].set(xlim=(0, limit), ylim=(0, limit), aspect="equal", title=f"RMSE of {len(pairs)} drugs")
+    axes[0].set(xlabel=first.exp.name, ylabel=second.exp.name)
+    for place in np.argsort(-np.abs(y - x), kind="stable")[:5]:
+        axes[0].annotate(pairs[place][0].label, (x[place], y[place]), (4, 4), textcoords="offset points", fontsize=7)
+    axes[1].hist(y - x, bins=min(50, max(5, len(pairs) // 3)), color=BLUE)
+    axes[1].axvline(0, color=RED, linewidth=1)
+    better = f"{second.exp.name} better for {np.count_nonzero(y < x)}, worse for {np.count_nonzero(y > x)}"
+    axes[1].set(xlabel=f"RMSE, {second.exp.name} - {first.exp.name}", ylabel="drugs", title=better)
+    return figure
+
+
+# Picture, its title, what it shows.
+PICTURES: list[tuple[Callable[[Summary], Figure | None], str, str]] = [
+    (
+        true_vs_predicted,
+        "True against predicted",
+        "All rows of all test sets. On the red line the prediction is right.",
+    ),
+    (
+        error_per_drug,
+        "Error per drug",
+        "Each drug was held out by one RUN, so the model had never seen it. High error: RMSE more than 1.5 times the"
+        " interquartile range above the upper quartile.",
+    ),
+    (
+        cells,
+        "Cells",
+        "For each cell the drugs are ranked by AUC, lowest first, once by the true and once by the predicted values.",
+    ),
+    (residuals, "Residuals", "Where the points of the Q-Q plot leave the line, errors are larger than normal ones."),
+    (
+        learning_curves,
+        "Learning curves",
+        "Tiers compare the RUNs of this EXP by their final validation loss.",
+    ),
+    (timeline, "Timeline of the ranks", "Gaps are ranks that waited."),
+]

@@ -1,0 +1,131 @@
+"""Two ranked lists, best first, one entry a line: recall, differences of rank, rank correlation."""
+
+import csv
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from analysis.command import AnalysisError, note
+from analysis.metrics import correlation, ranks
+
+HEADINGS = 2  # of the spreadsheet that list_diff reads: rank,true,...,rank,pred,...
+TRUE_COLUMN, PRED_COLUMN = 1, 4
+
+
+def read_list(path: Path) -> list[list[str]]:
+    """The entries as their words. AnalysisError: empty."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        entries = [words for line in file if (words := line.split())]
+    if not entries:
+        raise AnalysisError(f"{path} has no lines")
+    return entries
+
+
+def key(entry: Sequence[str]) -> str:
+    """What tells an entry from others: the RUN in lines of top_drugs.sh, the whole line in other lists.
+
+    The rest of a line of top_drugs.sh may differ between two rankings: a drug with two measurements in a cell
+    stands in each with another row.
+    """
+    return entry[0] if len(entry) == 4 and _is_number(entry[1]) and _is_number(entry[2]) else " ".join(entry)
+
+
+def match(true: Sequence[Sequence[str]], pred: Sequence[Sequence[str]]) -> list[Sequence[str]]:
+    """The entries of `pred` that are in `true`, each once."""
+    wanted = {key(entry) for entry in true}
+    found: dict[str, Sequence[str]] = {}
+    for entry in pred:
+        if key(entry) in wanted:
+            found.setdefault(key(entry), entry)
+    return list(found.values())
+
+
+def hits_text(hits: int, total: int) -> str:
+    """The last line of list_match.py."""
+    return f"hits: {100 * hits / total:4.1f}%"
+
+
+def list_match(parser: ArgumentParser, arguments: list[str]) -> None:
+    """`list_match.py TRUE PRED`."""
+    _two_lists(parser)
+    options = parser.parse_args(arguments)
+    true, pred = read_list(options.true), read_list(options.pred)
+    hits = match(true, pred)
+    for entry in hits:
+        print("hit: " + "  ".join(entry))
+    print(hits_text(len(hits), len({key(entry) for entry in true})))
+
+
+def list_diff(parser: ArgumentParser, arguments: list[str]) -> None:
+    """`list_diff.py N CSV`, or `list_diff.py N TRUE PRED`: how far the first N of TRUE have moved in PRED."""
+    parser.add_argument("count", metavar="N", type=int, help="compare the first N of the true list")
+    parser.add_argument(
+        "true",
+        metavar="CSV|TRUE",
+        type=Path,
+        help="a table with two headings and the lists in columns 2 and 5; or a list",
+    )
+    parser.add_argument("pred", metavar="PRED", type=Path, nargs="?", help="the other list")
+    options = parser.parse_args(arguments)
+    if options.pred is None:
+        true, pred = _read_table(options.true)
+    else:
+        true, pred = ([key(entry) for entry in read_list(path)] for path in (options.true, options.pred))
+    places = _places(pred)
+    differences = []
+    for place, name in enumerate(islice(true, options.count)):
+        if name not in places:
+            raise AnalysisError(f"{name} is in the true list only: the two lists must hold the same entries")
+        differences.append(places[name] - place)
+        beside = pred[place] if place < len(pred) else "-"
+        print(f"{place:4} {name} {beside} {differences[-1]:4}")
+    if len(true) < options.count:
+        note(f"the list has {len(true)} entries only")
+    print(f"\ndiff_sum:  {sum(differences):8,}")
+    print(f"diff_sum2: {sum(difference**2 for difference in differences):8,}")
+
+
+def spearman(parser: ArgumentParser, arguments: list[str]) -> None:
+    """`spearman.py TRUE PRED`: correlation of the places of what is in both lists."""
+    _two_lists(parser)
+    options = parser.parse_args(arguments)
+    true, pred = ([key(entry) for entry in read_list(path)] for path in (options.true, options.pred))
+    places = [_places(names) for names in (true, pred)]
+    common = [name for name in places[0] if name in places[1]]
+    if len(common) < 2:
+        raise AnalysisError(f"the lists have {len(common)} entries in common: a correlation needs two")
+    left_out = len(places[0]) + len(places[1]) - 2 * len(common)
+    if left_out:
+        note(f"{left_out} entries are in one list only, and are left out")
+    x, y = (ranks(np.array([place[name] for name in common])) for place in places)
+    print(correlation(x, y))
+
+
+def _two_lists(parser: ArgumentParser) -> None:
+    parser.add_argument("true", metavar="TRUE", type=Path, help="the list that is right")
+    parser.add_argument("pred", metavar="PRED", type=Path, help="the other one")
+
+
+def _places(names: Sequence[str]) -> dict[str, int]:
+    """The place of each name, the first of equal ones, counted without repeats."""
+    return {name: place for place, name in enumerate(dict.fromkeys(names))}
+
+
+def _read_table(path: Path) -> tuple[list[str], list[str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = [row for row in islice(csv.reader(file), HEADINGS, None) if any(row)]
+    short = next((number for number, row in enumerate(rows, HEADINGS + 1) if len(row) <= PRED_COLUMN), None)
+    if short is not None or not rows:
+        raise AnalysisError(f"{path}:{short or HEADINGS + 1}: no row of {PRED_COLUMN + 1} columns")
+    return [row[TRUE_COLUMN] for row in rows], [row[PRED_COLUMN] for row in rows]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,237 @@
+"""The live view of a job, from the EXP's journal and logs only: it needs no connection, and disturbs nobody."""
+
+import os
+import re
+import shutil
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from analysis import job
+from analysis.exp import FAILED_RESULT, run_directories
+
+LAST_ERRORS = 5
+QUIET_SECONDS = 900  # an EXP without a lock counts as alive while its logs grow
+_EPOCH = re.compile(r"Epoch (\d+)/(\d+)")
+_TRAINING = re.compile(r"run_tensorflow\(\): pkg\.run\(\) \.\.\.")
+
+
+@dataclass
+class Work:
+    """What one worker does: `run` since `start` (Unix time, None if not known), in epoch `epoch` of `epochs`."""
+
+    run: str
+    rank: int | None
+    host: str | None = None
+    start: float | None = None
+    epoch: int | None = None
+    epochs: int | None = None
+
+
+@dataclass
+class View:
+    """A job at one moment. `states`: RUN id to done, skipped, failed, interrupted or running; the rest waits.
+
+    `seconds` are the durations of the RUNs done, `errors` the last ones as text.
+    """
+
+    total: int
+    workers: int
+    started: float | None = None
+    ended: str | None = None
+    states: dict[str, str] = field(default_factory=dict)
+    seconds: list[float] = field(default_factory=list)
+    works: list[Work] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+    def waiting(self) -> int:
+        """RUNs of which nothing has been heard."""
+        return max(0, self.total - len(self.states))
+
+    def eta(self, now: float) -> float | None:
+        """Seconds until the last RUN ends, if the rest takes as long as the mean so far.
+
+        Before the first RUN is done its epochs tell; None before the first epoch.
+        """
+        known = self.seconds or [
+            (now - work.start) / (work.epoch - 1) * work.epochs
+            for work in self.works
+            if work.start is not None and work.epoch and work.epochs and work.epoch > 1
+        ]
+        if not known:
+            return None
+        mean = sum(known) / len(known)
+        running = [max(0.0, mean - (now - work.start)) for work in self.works if work.start is not None]
+        busy = max(1, min(self.workers, len(self.works) + self.waiting()))
+        return max([(sum(running) + self.waiting() * mean) / busy, *running])
+
+
+def look(exp: Path, now: float) -> View:
+    """The job of the EXP as of `now` (Unix time). FileNotFoundError: not an EXP."""
+    journal = list(job.read_journal(exp))
+    view = _from_journal(exp, journal) if journal else _from_directories(exp, now)
+    logs = {job.log_rank(log): log for log in job.logs(exp / "out")}
+    for work in view.works:
+        if work.rank in logs:
+            work.epoch, work.epochs = _epoch(logs[work.rank])
+    return view
+
+
+def _from_journal(exp: Path, journal: list[dict[str, Any]]) -> View:
+    view = View(0, 0)
+    works: dict[str, Work] = {}
+    for event in journal:
+        kind, run_id = event["event"], str(event.get("id"))
+        if kind == "job_started":
+            view = View(int(event.get("runs") or 0), max(1, int(event.get("procs") or 2) - 1), event.get("t"))
+        elif kind == "job_stopped":
+            view.ended = f"ended with exit code {event.get('code')}: {event.get('reason')}"
+        elif kind == "run_started":
+            view.states[run_id] = "running"
+            works[run_id] = Work(run_id, event.get("rank"), event.get("host"), event.get("t"))
+        elif kind.startswith("run_"):
+            works.pop(run_id, None)
+            if kind == "run_failed" and not event.get("final", True):
+                view.states.pop(run_id, None)
+            else:
+                view.states[run_id] = kind.removeprefix("run_")
+            if kind == "run_done" and isinstance(event.get("seconds"), (int, float)):
+                view.seconds.append(event["seconds"])
+            if kind == "run_failed":
+                message = str(event.get("message")).split("\n")[0]
+                view.errors.append(f"{run_id}: {message}  ({event.get('log')})")
+    view.works = sorted(works.values(), key=lambda work: work.rank or 0)
+    if not view.ended and not job.is_alive(exp):
+        view.ended = f"no sign of life for {job.DEAD_SECONDS} s: the job was killed; restart {exp.name} by its name"
+    return view
+
+
+def _from_directories(exp: Path, now: float) -> View:
+    """An EXP of the original system: a RUN's rank.txt says who works on it, its result.txt that it is over."""
+    facts = job.settings(exp)
+    upf, _ = job.inputs(exp)
+    wanted = {params["id"] for params in job.upf_lines(upf)} if upf else set()
+    procs = facts.get("PROCS", "")
+    view = View(len(wanted), max(1, int(procs) - 1) if procs.isdecimal() else 1, _timestamp(facts.get("STARTED")))
+    for run in run_directories(exp):
+        result = (job.read_text(run / "result.txt") or "").strip()
+        rank = (job.read_text(run / "rank.txt") or "").strip()
+        if result:
+            view.states[run.name] = "failed" if result == FAILED_RESULT else "done"
+            if result == FAILED_RESULT:
+                view.errors.append(f"{run.name}: {result}")
+        elif rank.isdecimal():
+            view.states[run.name] = "running"
+            view.works.append(Work(run.name, int(rank), None, (run / "rank.txt").stat().st_mtime))
+    view.total = max(view.total, len(view.states))
+    ages = [now - log.stat().st_mtime for log in job.logs(exp / "out")]
+    if walltime := job.walltime_message(exp):
+        view.ended = walltime
+    elif "EXIT CODE" in facts:
+        view.ended = f"ended with exit code {facts['EXIT CODE']}"
+    elif min(ages, default=QUIET_SECONDS) >= QUIET_SECONDS:
+        view.ended = f"no log has grown for {QUIET_SECONDS // 60} minutes"
+    return view
+
+
+def _epoch(log: Path) -> tuple[int | None, int | None]:
+    """The epoch at the end of a rank's log, and of how many; None before the first of its present RUN."""
+    tail = job.read_tail(log)
+    starts = [match.end() for match in _TRAINING.finditer(tail)]
+    found = list(_EPOCH.finditer(tail, starts[-1] if starts else 0))
+    return (int(found[-1][1]), int(found[-1][2])) if found else (None, None)
+
+
+def frame(exp: Path, view: View, now: float, height: int = 40) -> list[str]:
+    """The view as lines of text, `height` at most (the busy workers are cut first)."""
+    counts = Counter(view.states.values())
+    states = [f"{counts[state]} {state}" for state in ("done", "skipped", "failed", "interrupted") if counts[state]]
+    states += [f"{len(view.works)} running", f"{view.waiting()} waiting"]
+    over = sum(counts.values()) - counts["running"]
+    filled = 40 * over // max(1, view.total)
+    lines = [
+        f"{exp.name}  {exp}",
+        f"[{'#' * filled}{'.' * (40 - filled)}] {over}/{view.total} RUNs: {', '.join(states)}",
+    ]
+    lines += _times(exp, view, now)
+    errors = [f"  {error}" for error in view.errors[-LAST_ERRORS:]]
+    errors = ["", f"last errors of {len(view.errors)}:", *errors] if errors else []
+    if view.works and not view.ended:
+        lines += ["", f"{len(view.works)} of {view.workers} workers busy:"]
+        room = max(1, height - len(lines) - len(errors) - 1)
+        shown = view.works if len(view.works) <= room else view.works[: room - 1]
+        lines += map(_work_text, shown, [now] * len(shown))
+        if len(shown) < len(view.works):
+            lines.append(f"  ... and {len(view.works) - len(shown)} more")
+    return lines + errors
+
+
+def _work_text(work: Work, now: float) -> str:
+    rank = "?" if work.rank is None else work.rank
+    epoch = f"epoch {work.epoch}/{work.epochs}" if work.epoch else "before its first epoch"
+    since = f" for {clock(now - work.start)}" if work.start is not None else ""
+    return f"  rank {rank:<5} {work.host or '':<12} {work.run:<16} {epoch}{since}"
+
+
+def _times(exp: Path, view: View, now: float) -> Iterable[str]:
+    if view.ended:
+        yield view.ended
+        return
+    elapsed = now - view.started if view.started else None
+    eta = view.eta(now)
+    parts = [] if elapsed is None else [f"at work for {clock(elapsed)}"]
+    if view.seconds and elapsed:
+        parts.append(f"{len(view.seconds) / elapsed * 3600:.1f} RUNs/h")
+    parts.append("no estimate before the first epoch" if eta is None else f"about {clock(eta)} left")
+    yield ", ".join(parts)
+    limit = _walltime(job.settings(exp).get("WALLTIME"))
+    if limit is not None and elapsed is not None:
+        left = limit - elapsed
+        verdict = "" if eta is None else ": enough" if eta < left else ": NOT enough, restart the EXP afterwards"
+        yield f"walltime: {clock(max(0.0, left))} left{verdict}"
+
+
+def _walltime(text: str | None) -> float | None:
+    """Seconds of [[HH:]MM:]SS."""
+    parts = (text or "").split(":")
+    if not all(part.isdecimal() for part in parts):
+        return None
+    return float(sum(int(part) * 60**power for power, part in enumerate(reversed(parts))))
+
+
+def _timestamp(text: str | None) -> float | None:
+    try:
+        return datetime.fromisoformat(text or "").timestamp()
+    except ValueError:
+        return None
+
+
+def clock(seconds: float) -> str:
+    """H:MM:SS."""
+    minutes, rest = divmod(max(0, round(seconds)), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
+
+
+def watch(exp: Path, interval: float, once: bool) -> int:
+    """Show the view every `interval` seconds until the job has ended, or Ctrl-C."""
+    terminal = sys.stdout.isatty()
+    try:
+        while True:
+            now = time.time()
+            view = look(exp, now)
+            size = shutil.get_terminal_size((10_000, 10_000)) if terminal else os.terminal_size((10_000, 60))
+            lines = [line[: size.columns] for line in frame(exp, view, now, size.lines - 1)]
+            if terminal:  # overwrite line by line and clear the rest: clearing first makes it flicker
+                print("\x1b[H" + "".join(f"{line}\x1b[K\n" for line in lines) + "\x1b[J", end="", flush=True)
+            else:
+                print("\n".join(lines), end="\n\n", flush=True)
+            if once or view.ended:
+                return 0
+            time.sleep(interval)
+    except KeyboardInterrupt:
+        return 0

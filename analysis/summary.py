@@ -1,0 +1,133 @@
+"""What a report needs of an EXP, gathered in one pass over its predictions: never all rows at once."""
+
+import csv
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from analysis.command import AnalysisError, Ticker
+from analysis.convergence import Convergence, read_exp
+from analysis.exp import Run, read_runs
+from analysis.metrics import scores
+from analysis.predictions import Reader
+from analysis.ranking import TOP, CellScore, Matrices, all_cell_scores
+from analysis.timeline import Timeline, read_timeline
+
+BINS = 100
+OUTLIER = 1.5  # times the interquartile range above the upper quartile, as in a box plot
+
+
+@dataclass(frozen=True, slots=True)
+class DrugScore:
+    """Scores of the predictions for the drug that a RUN held out. `label`: its name, else its id, else the RUN."""
+
+    run: str
+    drug: str | None
+    label: str
+    rows: int
+    mse: float
+    rmse: float
+    pcc: float | None
+    scc: float | None
+    r2: float | None
+
+
+@dataclass(slots=True)
+class Summary:
+    """An EXP for a report; `density`: counts [true, pred] of AUC in BINS bins from 0 to 1."""
+
+    exp: Path
+    runs: list[Run]
+    drugs: list[DrugScore]
+    cells: list[CellScore]
+    density: np.ndarray
+    residuals: np.ndarray
+    overall: dict[str, float]
+    convergence: list[Convergence]
+    timeline: Timeline | None
+    problems: list[str]
+
+    def high_error(self) -> list[DrugScore]:
+        """The drugs with outlying rmse, worst first."""
+        if not self.drugs:
+            return []
+        low, high = np.percentile([drug.rmse for drug in self.drugs], [25, 75])
+        limit = high + OUTLIER * (high - low)
+        return sorted((drug for drug in self.drugs if drug.rmse > limit), key=lambda drug: -drug.rmse)
+
+
+class _Sums:
+    """Sums of all rows, for the scores over an EXP."""
+
+    def __init__(self) -> None:
+        self._sums = np.zeros(6)
+
+    def add(self, t: np.ndarray, p: np.ndarray) -> None:
+        self._sums += [len(t), t.sum(), p.sum(), t @ t, p @ p, t @ p]
+
+    def scores(self) -> dict[str, float]:
+        n, t, p, tt, pp, tp = self._sums.tolist()
+        if not n:
+            return {}
+        mse = (tt - 2 * tp + pp) / n
+        spread_t, spread_p = tt - t * t / n, pp - p * p / n
+        found = {"rows": n, "mse": mse, "rmse": math.sqrt(max(0.0, mse))}
+        if spread_t > 0:
+            found["r2"] = 1 - mse * n / spread_t
+            if spread_p > 0:
+                found["pcc"] = (tp - t * p / n) / math.sqrt(spread_t * spread_p)
+        return found
+
+
+def summarize(exp: Path, names: dict[str, str], top: int | None, drugs: list[str]) -> Summary:
+    """Read the EXP. `names` maps a drug's id to the name that people know, `drugs` an index to a drug's id.
+
+    `top`: length of the cells' rankings; None: 10, or fewer where there are fewer than 40 drugs, since all of 8
+    drugs are among the top 10.
+    """
+    reader = Reader(exp, drugs=drugs)
+    matrices, sums = Matrices(len(reader.runs)), _Sums()
+    density = np.zeros(BINS**2)
+    found, residuals = [], []
+    ticker = Ticker(f"reading {exp.name}", len(reader.runs))
+    for number, rows in enumerate(reader):
+        ticker(number)
+        matrices.add(rows)
+        if not len(rows.true):
+            continue
+        sums.add(rows.true, rows.pred)
+        x, y = (np.clip(values * BINS, 0, BINS - 1).astype(np.int64) for values in (rows.true, rows.pred))
+        density += np.bincount(x * BINS + y, minlength=BINS**2)
+        residuals.append((rows.pred - rows.true).astype(np.float32))
+        values: dict[str, Any] = scores(rows.true, rows.pred)
+        values.pop("reason", None)
+        label = names.get(rows.drug or "", rows.drug or rows.run)
+        found.append(DrugScore(rows.run, rows.drug, label, len(rows.true), **values))
+    ticker.close()
+    return Summary(
+        exp,
+        read_runs(exp),
+        found,
+        all_cell_scores(reader, matrices, max(1, min(TOP, len(found) // 4) if top is None else top)),
+        density.reshape(BINS, BINS),
+        np.concatenate(residuals) if residuals else np.empty(0, np.float32),
+        sums.scores(),
+        read_exp(exp)[0],
+        read_timeline(exp, time.time()),
+        [*reader.problems, *([f"{len(reader.missing)} RUNs have no test predictions"] if reader.missing else [])],
+    )
+
+
+def read_drug_info(path: Path) -> dict[str, str]:
+    """Names by id from a table (TSV, else CSV) with columns improve_chem_id and name."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        head = file.readline()
+        file.seek(0)
+        rows = csv.DictReader(file, delimiter="\t" if "\t" in head else ",")
+        if not rows.fieldnames or not {"improve_chem_id", "name"} <= set(rows.fieldnames):
+            raise AnalysisError(f"{path} has no columns improve_chem_id and name")
+        return {row["improve_chem_id"]: row["name"] for row in rows if row["name"]}

@@ -1,0 +1,102 @@
+"""Which rank worked on which RUN when, and how busy the workers were."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from analysis.exp import checkpoints, run_directories
+from analysis.job import is_alive, read_journal, read_text, settings
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """An attempt of a RUN on a rank; `start` and `end` in Unix time; `status`: done, failed, interrupted, running."""
+
+    rank: int
+    run: str
+    start: float
+    end: float
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """All spans of a job. `estimated`: from checkpoints' times, since the original system keeps no journal."""
+
+    spans: list[Span]
+    start: float
+    end: float
+    workers: int
+    estimated: bool
+
+    def utilization(self) -> float:
+        """Share of the workers' time in the job that was spent on RUNs, 0 to 1."""
+        busy = sum(span.end - span.start for span in self.spans)
+        return busy / (self.workers * (self.end - self.start)) if self.end > self.start else 0.0
+
+    def at_work(self) -> tuple[np.ndarray, np.ndarray]:
+        """Times (Unix), and the number of RUNs at work from each on."""
+        changes = sorted([(span.start, 1) for span in self.spans] + [(span.end, -1) for span in self.spans])
+        return np.array([time for time, _ in changes]), np.cumsum([change for _, change in changes])
+
+
+def read_timeline(exp: Path, now: float) -> Timeline | None:
+    """The job's timeline as far as it has come; None where nothing tells."""
+    return _from_journal(exp, now) or _from_checkpoints(exp)
+
+
+def _from_journal(exp: Path, now: float) -> Timeline | None:
+    spans: list[Span] = []
+    open_: dict[str, tuple[int, float]] = {}
+    times, workers = [], 1
+    for event in read_journal(exp):
+        time, run, rank = event.get("t"), str(event.get("id")), event.get("rank")
+        if not isinstance(time, (int, float)):
+            continue
+        times.append(float(time))
+        kind = event["event"]
+        if kind == "job_started":
+            workers = max(1, int(event.get("procs") or 2) - 1)
+        elif kind == "run_started" and isinstance(rank, int):
+            open_[run] = rank, time
+        elif kind in ("run_done", "run_failed", "run_interrupted") and run in open_:
+            spans.append(Span(open_[run][0], run, open_[run][1], time, kind.removeprefix("run_")))
+            del open_[run]
+    end = now if is_alive(exp) else max(times, default=0.0)
+    status = "running" if is_alive(exp) else "interrupted"
+    spans += [Span(rank, run, start, end, status) for run, (rank, start) in open_.items()]
+    return Timeline(spans, min(times), end, workers, False) if spans else None
+
+
+def _from_checkpoints(exp: Path) -> Timeline | None:
+    spans = []
+    facts = settings(exp)
+    began = _time(facts.get("STARTED") or facts.get("SUBMITTED")) or 0.0  # a restart has epochs of the job before
+    for run in run_directories(exp):
+        rank = (read_text(run / "rank.txt") or "").strip()
+        times = [t for info in checkpoints(run) if (t := _time(info.get("timestamp"))) is not None and t >= began]
+        if not rank.isdecimal() or not times:
+            continue
+        epochs = sorted(after - before for before, after in pairwise(times))
+        first = max(
+            began, times[0] - (epochs[len(epochs) // 2] if epochs else 0.0)
+        )  # it began an epoch before its first record
+        status = "done" if (run / "result.txt").exists() else "interrupted"
+        spans.append(Span(int(rank), run.name, first, times[-1], status))
+    return _estimated(spans) if spans else None
+
+
+def _estimated(spans: Sequence[Span]) -> Timeline:
+    ranks = {span.rank for span in spans}
+    return Timeline(list(spans), min(s.start for s in spans), max(s.end for s in spans), len(ranks), True)
+
+
+def _time(text: object) -> float | None:
+    try:
+        return datetime.fromisoformat(str(text)).timestamp()
+    except ValueError:
+        return None

@@ -1,0 +1,314 @@
+"""What only EXPs of ours show: the journal's job, live and afterwards; the report; the smaller tools."""
+
+import base64
+import json
+import re
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import original_exp
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+from test_original import command
+
+from analysis import convergence, live, logs, metrics
+from analysis.cli import main
+from analysis.exp import read_runs
+from analysis.timeline import read_timeline
+
+T = 1_795_244_000.0
+
+
+def write_journal(exp, *events):
+    exp.mkdir(exist_ok=True)
+    (exp / "run").mkdir(exist_ok=True)
+    (exp / "out").mkdir(exist_ok=True)
+    lines = [json.dumps({"t": T + t, "event": event, **fields}) for t, event, fields in events]
+    (exp / "journal.jsonl").write_text("\n".join(lines) + '\n{"t": 17952')
+
+
+def started(run_id, rank, **more):
+    return {"id": run_id, "attempt": 1, "rank": rank, "host": "node7", **more}
+
+
+@pytest.fixture
+def job(tmp_path):
+    """A job at work: one RUN done, one failed, one to be tried again, two running, one waiting, one skipped."""
+    exp = tmp_path / "EXP 7"
+    events = [
+        (0, "job_started", {"upf": "upf.json", "dflts": None, "procs": 3, "runs": 7}),
+        (0, "run_skipped", {"id": "A", "reason": "done in EXP000"}),
+        (1, "run_started", started("B", 1)),
+        (1, "run_started", started("C", 2)),
+        (101, "run_done", started("B", 1, seconds=100.0, value={"status": "ok", "epochs": 2})),
+        (101, "run_started", started("D", 1)),
+        (
+            111,
+            "run_failed",
+            started("C", 2, final=True, message="OOM: killed\nby 9", log="out/out-002.txt", seconds=110),
+        ),
+        (111, "run_started", started("E", 2)),
+        (121, "run_failed", started("E", 2, final=False, message="flaky", log="out/out-002.txt")),
+        (121, "run_started", started("F", 2)),
+    ]
+    write_journal(exp, *events)
+    (exp / "turbine.log").write_text("STARTED:           2026-11-21 07:04:51\nWALLTIME:          00:08:00\n")
+    begin = "RUNNER INFO  run_tensorflow(): pkg.run() ...\n"
+    before = begin + "Epoch 9/9\nrun_tensorflow(): pkg.run() done.\n"
+    (exp / "out" / "out-001.txt").write_text(before + begin + "Epoch 1/4\nEpoch 2/4\n")
+    (exp / "out" / "out-002.txt").write_text(before + begin)
+    (exp / "lock.json").write_text("{}")
+    return exp
+
+
+def test_live_view(job, capsys):
+    now = T + 151
+    view = live.look(job, now)
+    assert live.frame(job, view, now) == [
+        f"EXP 7  {job}",
+        "[#################.......................] 3/7 RUNs: 1 done, 1 skipped, 1 failed, 2 running, 2 waiting",
+        "at work for 0:02:31, 23.8 RUNs/h, about 0:02:40 left",
+        "walltime: 0:05:29 left: enough",
+        "",
+        "2 of 2 workers busy:",
+        "  rank 1     node7        D                epoch 2/4 for 0:00:50",
+        "  rank 2     node7        F                before its first epoch for 0:00:30",
+        "",
+        "last errors of 2:",
+        "  C: OOM: killed  (out/out-002.txt)",
+        "  E: flaky  (out/out-002.txt)",
+    ]
+    (job / "turbine.log").write_text("WALLTIME:          00:04:00\n")
+    assert "walltime: 0:01:29 left: NOT enough, restart the EXP afterwards" in live.frame(job, view, now)
+    assert command("progress.sh", job, "--watch", "--once")[0] == f"EXP 7  {job}"
+    (job / "lock.json").unlink()
+    assert any("was killed; restart EXP 7 by its name" in line for line in command("progress", "--watch", job))
+    assert command("progress.sh", job)[-1].startswith("STOP: no exit code")
+
+
+def test_before_the_first_run_is_done_its_epochs_tell():
+    states = {"A": "running", "B": "running"}
+    view = live.View(
+        4, 2, T, states=states, works=[live.Work("A", 1, None, T, 3, 10), live.Work("B", 2, None, T, 1, 10)]
+    )
+    assert view.eta(T + 60) == pytest.approx((2 * (300 - 60) + 2 * 300) / 2), "3/10: two epochs of 30 s are over"
+    view.works[0].epoch = 1
+    assert view.eta(T + 60) is None
+
+
+def test_timeline(job):
+    timeline = read_timeline(job, T + 151)
+    assert [(s.rank, s.run, s.start - T, s.end - T, s.status) for s in timeline.spans] == [
+        (1, "B", 1, 101, "done"),
+        (2, "C", 1, 111, "failed"),
+        (2, "E", 111, 121, "failed"),
+        (1, "D", 101, 151, "running"),
+        (2, "F", 121, 151, "running"),
+    ]
+    assert timeline.utilization() == pytest.approx((150 + 150) / (2 * 151))
+    _, at_work = timeline.at_work()
+    assert at_work.max() == 2 and at_work[-1] == 0
+    (job / "lock.json").unlink()
+    assert read_timeline(job, T + 9999).end == T + 121, "a killed job ends with its last event"
+
+
+def test_a_single_score_is_no_epoch(tmp_path):
+    """An IMPROVE-style model returns {"val_loss": 0.1}: history.txt holds one value, but there was no epoch."""
+    run = tmp_path / "EXP000" / "run" / "A"
+    run.mkdir(parents=True)
+    (run / "result.txt").write_text("0.1\n")
+    for history, epochs in (({"val_loss": [0.1]}, None), ({"loss": [0.2], "val_loss": [0.1]}, 1), ({"mse": [1, 2]}, 2)):
+        (run / "history.txt").write_text(json.dumps(history))
+        assert read_runs(tmp_path / "EXP000")[0].epochs == epochs
+
+
+numbers = st.lists(st.tuples(*[st.integers(0, 20).map(lambda n: n / 20)] * 2), min_size=2, max_size=40)
+
+
+@given(numbers)
+def test_metrics_agree_with_scipy(pairs):
+    true, pred = (np.array(values) for values in zip(*pairs))
+    found = metrics.scores(true, pred)
+    constant = np.ptp(true) == 0 or np.ptp(pred) == 0
+    assert (found["pcc"] is None) == (found["scc"] is None) == constant == ("reason" in found)
+    assert (found["r2"] is None) == (np.ptp(true) == 0)
+    assert found["mse"] == pytest.approx(np.mean(np.subtract(true, pred) ** 2), abs=1e-12)
+    np.testing.assert_array_equal(metrics.ranks(true), stats.rankdata(true))
+    if not constant:
+        assert found["pcc"] == pytest.approx(stats.pearsonr(true, pred)[0], abs=1e-6)
+        assert found["scc"] == pytest.approx(stats.spearmanr(true, pred)[0], abs=1e-6)
+    hits, beta = np.sum((true < 0.5) & (pred < 0.5)), 2.0
+    if hits:
+        precision, recall = hits / np.sum(pred < 0.5), hits / np.sum(true < 0.5)
+        expected = (1 + beta**2) * precision * recall / (beta**2 * precision + recall)
+        assert metrics.fbeta(true, pred, 0.5, beta) == pytest.approx(expected)
+
+
+def test_metrics_that_are_not_defined_say_why():
+    none, one = np.empty(0), np.array([0.5])
+    assert metrics.scores(none, none) == {**dict.fromkeys(metrics.IMPROVE), "reason": "no rows"}
+    assert metrics.scores(one, one) == {**dict.fromkeys(metrics.IMPROVE), "mse": 0.0, "rmse": 0.0, "reason": "one row"}
+    assert metrics.fbeta(one, one) is None and metrics.mae_poly(none, none, 6) is None
+    found = metrics.scores(np.array([0.1, 0.2]), np.array([0.3, 0.3]))
+    assert found["pcc"] is None and found["r2"] == pytest.approx(-9) and found["reason"] == "pred of 2 rows constant"
+
+
+@given(
+    st.lists(st.sampled_from([b"Epoch", b"warning", *(b"%d/9 [=>" % n for n in range(9))]), max_size=60),
+    st.integers(2, 9),
+)
+def test_shrink_keeps_the_ends_of_each_series(lines, one_in):
+    """Against the rule, applied to each series as a whole."""
+    expected, series, previous = [], [], None
+    for line in [*lines, b"end"]:
+        if b"/" in line:
+            series.append(line)
+            continue
+        inner = range(3, max(3, len(series) - 3))
+        kept = {*range(3), *range(len(series) - 3, len(series)), *(n for n in inner if (n + 1) % one_in == 0)}
+        expected += [text for place, text in enumerate(series) if place in kept]
+        series = []
+        if line != previous:
+            expected.append(line)
+            previous = line
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(logs, "ONE_IN", one_in)
+        assert list(logs.shrink([*lines, b"end"])) == expected
+
+
+def test_a_log_that_grew_is_shrunk_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(logs, "BLOCK", 7)  # lines that span blocks
+    log = tmp_path / "out-0.txt"
+    log.write_bytes(b"\x1b[31mred\x1b[0m line\r\n\n  1/9 [=>\b\b\b\rlast, unfinished")
+    assert command("shrink-logs", tmp_path)[0].startswith("1 of 1 logs")
+    assert (tmp_path / "summary-0.txt").read_bytes() == b"red line\n  1/9 [=>\nlast, unfinished\n"
+    assert command("shrink-logs", tmp_path)[1] == "1 had not changed"
+    with log.open("ab") as file:
+        file.write(b" no more\n")
+    command("shrink-logs", tmp_path)
+    assert (tmp_path / "summary-0.txt").read_bytes().endswith(b"last, unfinished no more\n")
+
+
+@pytest.mark.parametrize(
+    ("losses", "pattern"),
+    [
+        ([3, 2], "TOO_SHORT"),
+        ([4, 3, 2, 1], "EARLY_TERMINATION"),
+        ([9, 8, 7, 6, 5, 4, 3, 2, 1], "STILL_IMPROVING"),
+        ([9, 5, 3, 2, 1, 2, 3, 4, 5], "DIVERGING"),
+        ([9, 5, 3, 2, 1, 1, 1, 1, 1], "NATURAL_CONVERGENCE"),
+        ([9, 8, 7, 6, 5, 4, 3, 2, 1.2, 1, 1.2, 1, 1.2, 1, 1.2, 1], "PLATEAUED"),
+    ],
+)
+def test_patterns_of_convergence(losses, pattern):
+    assert convergence.pattern_of(losses) == pattern
+
+
+def test_report(tmp_path, capsys):
+    exps = [tmp_path / name for name in ("EXP <1>", "EXP002")]
+    for seed, exp in enumerate(exps):
+        original_exp.make(exp, 12, 20, 20, epochs=6, seed=seed)
+    (exps[0] / "run/RUN001/result.txt").write_text("RUN_EXCEPTION\n")
+    drugs = [f"GDSC:{number}" for number in range(12)]
+    pd.DataFrame({"improve_chem_id": drugs}).to_parquet(tmp_path / "rsp.parquet")
+    (tmp_path / "drug_info.tsv").write_text("improve_chem_id\tname\nGDSC:3\tElesclomol\n")
+    options = ["--rsp", tmp_path / "rsp.parquet", "--drug-info", tmp_path / "drug_info.tsv"]
+    assert command("report", *exps, *options) == [str(exps[0] / "report" / "report.html")]
+    page = (exps[0] / "report" / "report.html").read_text()
+    ET.fromstring(re.sub("<!DOCTYPE html>|<(meta|img) [^>]*>", "", page))  # every tag is closed
+    assert "EXP &lt;1&gt;" in page and "<EXP" not in page and "1 failed RUNs" in page
+    assert not re.search(r'(src|href)="(?!data:image/png;base64,|#)', page), "it needs nothing else"
+    assert "Elesclomol" in page, "the drug with the noise of index 3 has a high error"
+    pictures = [base64.b64decode(data) for data in re.findall(r"base64,([^\"]*)", page)]
+    files = {path.read_bytes() for path in (exps[0] / "report").glob("*.png")}
+    assert len(pictures) == 13 and set(pictures) == files and all(data.startswith(b"\x89PNG") for data in pictures)
+    first, second = (json.loads("\n".join(command("scores", "--json", exp))) for exp in exps)
+    pairs = [(x["rmse"], y["rmse"]) for x, y in zip(first, second, strict=True)]
+    assert f"<td>{stats.wilcoxon(*zip(*pairs)).pvalue:.2g}</td>" in page
+    empty = tmp_path / "EXP009"
+    (empty / "run" / "A").mkdir(parents=True)
+    assert main(["report", str(empty)]) == 0
+    assert "has no test predictions (yet)" in capsys.readouterr().err
+
+
+def test_index_of_exps(tmp_path):
+    for number in (2, 10):
+        original_exp.make(tmp_path / f"EXP{number}", 3, 5, 5, epochs=1)
+    (tmp_path / "other").mkdir()
+    rows = json.loads("\n".join(command("index", tmp_path, "--json")))
+    assert [(row["EXP"], row["DFLTS"], row["PROCS"], row["done"]) for row in rows] == [
+        ("EXP2", "dflts-e20-a6.json", "65", "3"),
+        ("EXP10", "dflts-e20-a6.json", "65", "3"),
+    ]
+    scores = [json.loads(path.read_text())["mse"] for path in tmp_path.glob("EXP2/run/*/test_scores.json")]
+    assert rows[0]["best mse"] == min(scores) and rows[0]["median mse"] == sorted(scores)[1]
+
+
+def test_tables(tmp_path, capsys):
+    names = ["b", "a", "c"]
+    frame = pd.DataFrame(
+        {"improve_chem_id": pd.Categorical(["b", "a", "b", "c"], categories=["a", "b", "c", "unused"])}
+    )
+    frame.to_parquet(tmp_path / "rsp.parquet")
+    assert command("list_drugs.py", tmp_path / "rsp.parquet") == [f"{n:03} {name}" for n, name in enumerate(names)]
+    assert command("list_drugs.py", "--index", 2, tmp_path / "rsp.parquet") == ["002 c"]
+    assert main(["list_drugs", "--index", "3", str(tmp_path / "rsp.parquet")]) == 2
+    assert capsys.readouterr().err == "list_drugs.py: index 3 out of range: there are 3 drugs, numbered from 0\n"
+
+    command("mk_pq.py", 5, "JW", tmp_path / "made.parquet", "--seed", 1)
+    made = pd.read_parquet(tmp_path / "made.parquet")
+    assert made.columns.tolist() == ["improve_sample_id", "improve_chem_id", "auc", "study"] and len(made) == 5
+    assert command("show_pq.py", tmp_path / "made.parquet") == str(made).splitlines()
+    command("cat_pq.py", tmp_path / "all.parquet", *[tmp_path / "made.parquet"] * 3)
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "all.parquet"), pd.concat([made] * 3, ignore_index=True))
+    size = (tmp_path / "all.parquet").stat().st_size
+    lines = command("stat_pq.py", tmp_path / "all.parquet")
+    assert lines[0].startswith(str(tmp_path)) and lines[2:] == [f"\tbytes: {size:12,}", f"\trows:  {15:12,}"]
+    for arguments in (["cat_pq", "all", "made"], ["cat_pq", "new", "made", "rsp"], ["mk_pq", "1", "x", "all"]):
+        assert main([arguments[0], *(str(tmp_path / f"{a}.parquet") if len(a) > 2 else a for a in arguments[1:])]) == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert sum("exists: refusing to overwrite" in line for line in errors) == 2
+    assert "other columns or types" in errors[-2] and not (tmp_path / "new.parquet").exists()
+    (tmp_path / "no.parquet").write_text("x")
+    assert main(["show_pq", str(tmp_path / "no.parquet")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+CELLOSAURUS = """<Cellosaurus><header/><cell-line-list>
+<cell-line sex="Female" age="31Y3M"><accession-list><accession type="secondary">CVCL_X</accession>
+<accession type="primary">CVCL_0030</accession></accession-list>
+<name-list><name type="identifier">HeLa</name><name type="synonym">He,La [old]</name></name-list>
+<comment-list><comment category="Population"> African
+ American </comment></comment-list><xref-list><xref accession="ACH-001086"/></xref-list></cell-line>
+<cell-line sex="Sex unspecified" age="Age unspecified"><accession-list><accession type="primary">CVCL_1</accession>
+</accession-list><name-list><name>MC</name><name>HeLa</name></name-list></cell-line>
+</cell-line-list></Cellosaurus>"""
+
+
+def test_cell_grep(tmp_path, capsys):
+    (tmp_path / "c.xml").write_text(CELLOSAURUS)
+    table, data = tmp_path / "table.tsv", tmp_path / "gdsc.csv"
+    assert command("cell-grep", "extract", tmp_path / "c.xml", table) == ["count: 2"]
+    assert table.read_text() == (
+        "CVCL_0030\tFemale\t31\tAfrican American\tHeLa,He La,ACH-001086\nCVCL_1\tNone\tNone\tNone\tMC,HeLa\n"
+    )
+    rows = ['1,"x,\n y",HeLa\n', "2,z,MC\n", "3,z,nobody\n", "4,z,HeLa\n"]
+    data.write_text("DATASET,NOTE,CELL_LINE_NAME\n" + "".join(rows))
+    out = tmp_path / "out.csv"
+    for arguments, chosen in (
+        (["Female", out], [0, 3]),
+        (["--negate", "Female", out], [1]),
+        (["", out, "--sex", "Female", "--age", "30-40", "--population", "African"], [0, 3]),
+        (["", out, "--alias", "MC"], [1]),
+        (["", out, "--age", "60"], []),
+    ):
+        command("cell-grep", data, table, *arguments)
+        assert out.read_text() == "DATASET,NOTE,CELL_LINE_NAME\n" + "".join(rows[n] for n in chosen)
+    assert command("cell-grep", "-c", data, table, "Female") == ["cell lines: found=3 , not found=1 , selected=2"]
+    capsys.readouterr()
+    data.write_text("A,B\n")
+    assert main(["cell-grep", str(data), str(table), "x"]) == 2
+    assert capsys.readouterr().err == f"cell-grep: {data} has no column CELL_LINE_NAME: it has A, B\n"
