@@ -56,12 +56,12 @@ def assert_same(a, b):
 
 def test_what_a_run_leaves(tmp_path, input_dir, capsys):
     run = tmp_path / "run"
-    history = unorun.run(make(run, input_dir, epochs=25, learning_rate=1e-2))
+    history = unorun.run(make(run, input_dir, epochs=25))
     assert history.epoch == list(range(25))
     assert set(history.history) == {"loss", "r2", "val_loss", "val_r2", "learning_rate"}
     assert history.history["val_r2"][-1] > 0.5  # the planted signal is found
     rates = history.history["learning_rate"]
-    assert rates[:3] == pytest.approx([1e-3, 0.0505, 0.1])
+    assert rates[:3] == pytest.approx([2e-4, 0.0101, 0.02])
     printed = capsys.readouterr().out
     assert "Epoch 1/25\n15/15 - " in printed
     assert "val_loss: " in printed
