@@ -115,7 +115,7 @@ def _open(source: Path, names: Columns, directory: Path, versions: tuple[tuple[i
         return _load(target)
     except FileNotFoundError:
         pass
-    except (OSError, ValueError, KeyError) as error:  # the node went down before the files were on its disk
+    except (OSError, EOFError, ValueError, KeyError) as error:  # the node went down before the files were on its disk
         log.warning("%s is damaged, and made again: %s", target, error)
         shutil.rmtree(target, ignore_errors=True)
     made = _make(source, names)

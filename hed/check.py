@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from hed import tables
-from hed.arrays import Columns, columns
+from hed import arrays, tables
 from hed.partition_uno_pq import DEFAULT_SEED, check_index, id_column
 
 log = logging.getLogger("RUNNER.hed_setup")
@@ -54,7 +53,7 @@ def check(param_sets: Sequence[Mapping[str, Any]], data_dir: str | None) -> list
 
 def _check_set(params: Mapping[str, Any], data: _Data | None) -> None:
     if data is not None:
-        _require_columns(columns(params), data.columns)
+        _require_columns(arrays.columns(params), data.columns)
     files = params.get("partition_files")
     if not isinstance(files, (bool, type(None))):
         raise ValueError(f"partition_files must be true or false, not {files!r}")
@@ -74,7 +73,7 @@ def _check_set(params: Mapping[str, Any], data: _Data | None) -> None:
         )
 
 
-def _require_columns(names: Columns, there: dict[str, list[str]]) -> None:
+def _require_columns(names: arrays.Columns, there: dict[str, list[str]]) -> None:
     # Such a name is the user's, so it is looked for in the tables' own columns; features are thousands.
     for table, wanted in ((tables.RSP, names), (tables.GE, (names.cell,)), (tables.MD, (names.drug,))):
         for name in wanted:

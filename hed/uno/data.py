@@ -1,8 +1,8 @@
 """The data of one RUN: feature tables as matrices, responses as indices into them.
 
 Source: a preprocessed IMPROVE data set. Either `input_dir` holds its three merged tables, of which the RUN's share is
-chosen here, or the responses split into train, val and test by somebody else. Knows no TensorFlow and no hyperparameters
-but those that name tables, columns and the partition.
+chosen here, or the responses split into train, val and test by somebody else. Knows no TensorFlow, and of the
+hyperparameters those that name tables, columns and the partition.
 """
 
 import logging

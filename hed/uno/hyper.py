@@ -6,6 +6,7 @@ working.
 
 import importlib
 import importlib.util
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -91,7 +92,7 @@ class Hyper:
         ends: list[int] = []
         for layers, inputs in ((self.canc, genes), (self.drug, descriptors), (self.interaction, None)):
             sizes = [sum(ends) if inputs is None else inputs, *(layer.size for layer in layers)]
-            count += sum((above + 1) * below for above, below in zip(sizes, sizes[1:], strict=False))
+            count += sum((above + 1) * below for above, below in itertools.pairwise(sizes))
             ends.append(sizes[-1])
         return count + ends[-1] + 1
 

@@ -21,8 +21,8 @@ from hed.uno.schedule import EarlyStopping, Execution, LearningRate, Progress
 from model_runner.ckpt.keras import KerasCheckpoint
 from model_runner.ckpt.state import Stateful
 
-# Seconds that a call of the graph should last: between calls Python sees requests to end, and a loss that is no longer a
-# number. It begins with few batches, doubles them below and halves them above.
+# Seconds that a call of the graph should last: between calls Python sees requests to end, and a loss that is no
+# number any more. It begins with few batches, doubles them below and halves them above.
 CALL_SECONDS = (0.2, 0.5)
 
 log = logging.getLogger("RUNNER.unorun")
