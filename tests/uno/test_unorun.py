@@ -140,6 +140,23 @@ def test_more_epochs_go_on_where_the_run_ended(tmp_path, input_dir):
     assert outputs(longer) == outputs(straight)
 
 
+def test_other_threads_at_a_resume_are_said(tmp_path, input_dir, caplog, monkeypatch):
+    params = make(tmp_path / "run", input_dir, epochs=1)
+    unorun.run(params)
+    monkeypatch.setattr("hed.uno.training.threads_in_use", lambda: 77)
+    unorun.run({**params, "epochs": 2})
+    [said] = [record.getMessage() for record in caplog.records if "the RUN began with" in record.getMessage()]
+    assert "it goes on with threads: 77, xla: False" in said
+
+
+def test_the_number_of_batches_in_a_call_changes_nothing(tmp_path, input_dir):
+    left = []
+    for steps in (0, 1, 4):
+        unorun.run(make(tmp_path / str(steps), input_dir, epochs=2, steps_per_execution=steps))
+        left.append(outputs(tmp_path / str(steps)))
+    assert left[0] == left[1] == left[2]
+
+
 def test_the_same_numbers_whatever_ran_before(tmp_path, input_dir):
     first, other, second = tmp_path / "first", tmp_path / "other", tmp_path / "second"
     unorun.run(make(first, input_dir, epochs=2))
