@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from hed import tables
+from hed import arrays, tables
 from hed.partition_uno_pq import DEFAULT_SEED, check_index, id_column
 
 log = logging.getLogger("RUNNER.hed_setup")
@@ -18,9 +18,9 @@ log = logging.getLogger("RUNNER.hed_setup")
 
 @dataclass(frozen=True)
 class _Data:
-    """Columns of the responses; by column of identifiers: names, and how many usable responses each has."""
+    """Columns of each table; by column of identifiers: names, and how many usable responses each has."""
 
-    columns: list[str]
+    columns: dict[str, list[str]]
     names: dict[str, list[str]]
     usable: dict[str, np.ndarray]
 
@@ -52,9 +52,11 @@ def check(param_sets: Sequence[Mapping[str, Any]], data_dir: str | None) -> list
 
 
 def _check_set(params: Mapping[str, Any], data: _Data | None) -> None:
-    response = params.get("y_col_name", tables.RESPONSE)
-    if data is not None and response not in data.columns:
-        raise ValueError(f"{tables.RSP} has no column {response}; it has {', '.join(data.columns)}")
+    if data is not None:
+        _require_columns(arrays.columns(params), data.columns)
+    files = params.get("partition_files")
+    if not isinstance(files, (bool, type(None))):
+        raise ValueError(f"partition_files must be true or false, not {files!r}")
     partition = str(params.get("partition", "by_drug"))
     column = id_column(partition)
     seed = params.get("partition_seed", DEFAULT_SEED)
@@ -69,6 +71,15 @@ def _check_set(params: Mapping[str, Any], data: _Data | None) -> None:
             f"index {index} is {data.names[column][index]}, which has no response with features in both "
             f"{tables.GE} and {tables.MD}: there would be nothing to test"
         )
+
+
+def _require_columns(names: arrays.Columns, there: dict[str, list[str]]) -> None:
+    # Such a name is the user's, so it is looked for in the tables' own columns; features are thousands.
+    for table, wanted in ((tables.RSP, names), (tables.GE, (names.cell,)), (tables.MD, (names.drug,))):
+        for name in wanted:
+            if name not in there[table]:
+                some = ", ".join(there[table][:8]) + (", ..." if len(there[table]) > 8 else "")
+                raise ValueError(f"{table} has no column {name}; it has {some}")
 
 
 def _read(source: Path) -> _Data:
@@ -90,7 +101,7 @@ def _read(source: Path) -> _Data:
     if not usable.any():
         raise ValueError(f"{source}: no response has features in both {tables.GE} and {tables.MD}")
     return _Data(
-        tables.column_names(source / tables.RSP),
+        {table: tables.column_names(source / table) for table in (tables.RSP, tables.GE, tables.MD)},
         {tables.DRUG: drugs.names, tables.CELL: cells.names},
         {
             tables.DRUG: np.bincount(drugs.codes[usable], minlength=len(drugs.names)),

@@ -1,4 +1,4 @@
-"""One GPU or XPU tile per rank, with memory growth, so that the ranks of a node share its devices.
+"""A rank's share of its node: one GPU or XPU tile, with memory growth, and its part of the cores.
 
 No device means no action: a laptop and the CPU nodes of a cluster need no setting.
 """
@@ -15,6 +15,10 @@ LOCAL_RANK_VARIABLES = (
     "PMIX_LOCAL_RANK",
     "SLURM_LOCALID",
 )
+
+# Cores for one worker, as the engine counts them; the user's own choice, which TensorFlow reads, wins.
+CORES_VARIABLE = "SWIFTPY_CORES"
+USERS_THREADS = "TF_NUM_INTRAOP_THREADS"
 
 
 def local_rank(environment: Mapping[str, str]) -> int:
@@ -55,3 +59,40 @@ def cfg_xpu() -> str | None:
             pass
         return str(devices[number].name)
     return None
+
+
+def cfg_threads() -> int:
+    """Give this process as many threads as it has cores; the number in use.
+
+    Several workers of one node that each use all of its cores are slower than one thread each: for a small network on
+    two cores, two RUNs at once are then no faster than one after the other. The second RUN of a process finds the
+    threads as they are.
+    """
+    import tensorflow as tf
+
+    if USERS_THREADS not in os.environ:
+        try:
+            tf.config.threading.set_intra_op_parallelism_threads(cores(os.environ))
+            tf.config.threading.set_inter_op_parallelism_threads(cores(os.environ))
+        except RuntimeError:  # TensorFlow has begun to compute
+            pass
+    return threads_in_use()
+
+
+def threads_in_use() -> int:
+    """The threads that one of TensorFlow's operations uses."""
+    import tensorflow as tf
+
+    users = os.environ.get(USERS_THREADS, "")
+    return tf.config.threading.get_intra_op_parallelism_threads() or int(users if users.isdecimal() else 0) or _all()
+
+
+def cores(environment: Mapping[str, str]) -> int:
+    """This worker's part of the cores that it may run on; all of them where no engine says more."""
+    value = environment.get(CORES_VARIABLE, "")
+    return max(int(value), 1) if value.isdecimal() else _all()
+
+
+def _all() -> int:
+    # Not os.cpu_count(): a batch system gives a job some of a node's cores.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

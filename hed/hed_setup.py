@@ -1,21 +1,22 @@
 """Pre and post module of a HED RUN: hold out one drug, put the tables where the model reads them, clean up.
 
-`pre_run` finds the original tables in `input_dir` (or DATA_SOURCE) and leaves `input_dir` at a directory of
-this RUN on the node's local disk. Hyperparameters: `index` (which drug), `partition` (by_drug),
-`partition_seed` (1), `input_dir`.
+`pre_run` finds the original tables in `input_dir` (or DATA_SOURCE). For our own Uno they stay where they are, and the
+partition is a matter of indices. For any other model, or where `partition_files` is true, it leaves `input_dir` at a
+directory of this RUN on the node's local disk, with the partition's files. Hyperparameters: `index` (which drug),
+`partition` (by_drug), `partition_seed` (1), `input_dir`, `partition_files`.
 """
 
-import getpass
+import importlib.util
 import json
 import logging
 import os
 import shutil
-import tempfile
 import zlib
 from pathlib import Path
 from typing import Any
 
-from hed import tables
+from hed import arrays, tables
+from hed.arrays import local_directory
 from hed.check import check
 from hed.devices import cfg_xpu
 from hed.partition_uno_pq import DEFAULT_SEED, Split, split_rows, write_split
@@ -29,7 +30,7 @@ RECORD = "partition.json"  # in the RUN directory: what was held out, for people
 
 
 def pre_run(params: dict[str, Any]) -> ModelResult:
-    """Partition the responses; set `input_dir`, `output_dir`, `partition` and `partition_seed` in `params`.
+    """Partition the responses; set `input_dir`, `output_dir` and the keys of the partition in `params`.
 
     SKIP if this RUN has finished. Raises ValueError, IndexError or OSError saying what is wrong with the
     data or the index.
@@ -40,10 +41,33 @@ def pre_run(params: dict[str, Any]) -> ModelResult:
     params.setdefault("partition", "by_drug")
     params.setdefault("partition_seed", DEFAULT_SEED)
     source = tables.source_directory(params.get("input_dir"), os.environ.get("DATA_SOURCE"))
+    staged = bool(params.get("input_dir")) and Path(params["input_dir"]) == source
+    node_dir = local_directory(source, staged)
+    if params.setdefault("partition_files", not _takes_arrays(params)):
+        split = _write_files(params, run, source, node_dir)
+    else:
+        split = arrays.split(arrays.open_arrays(source, arrays.columns(params), node_dir), source, params)
+        _record(run, params, split)
+        params["input_dir"], params["node_dir"] = str(source), str(node_dir)
+    params["output_dir"] = str(run)
+    if params.get("framework", "keras") == "keras":
+        log.info("device: %s", cfg_xpu() or "CPU")
+    log.info("%s %s, rows: %s", params["partition"], split.name or "", split.sizes())
+    return ModelResult.SUCCESS
+
+
+def _takes_arrays(params: dict[str, Any]) -> bool:
+    """Whether the model is Uno of this project, which needs no files: users may have another one of that name."""
+    ours = importlib.util.find_spec("hed.uno.unorun")
+    return ours is not None and ours.origin is not None and params.get("model_file") == ours.origin
+
+
+def _write_files(params: dict[str, Any], run: Path, source: Path, node_dir: Path) -> Split:
+    """Partition into files in a directory of this RUN, which becomes `input_dir`."""
     responses = source / tables.RSP
     split = split_rows(responses, params["partition"], params.get("index"), params["partition_seed"])
     _record(run, params, split)
-    local = _local_parent(params, source) / _local_name(params)
+    local = node_dir / _local_name(params)
     shutil.rmtree(local, ignore_errors=True)  # an attempt that crashed on this node has left it
     local.mkdir(parents=True)
     try:
@@ -53,11 +77,7 @@ def pre_run(params: dict[str, Any]) -> ModelResult:
         shutil.rmtree(local, ignore_errors=True)
         raise
     params["input_dir"] = str(local)
-    params["output_dir"] = str(run)
-    if params.get("framework", "keras") == "keras":
-        log.info("device: %s", cfg_xpu() or "CPU")
-    log.info("%s %s, rows: %s", params["partition"], split.name or "", split.sizes())
-    return ModelResult.SUCCESS
+    return split
 
 
 def post_run(params: dict[str, Any], output_map: dict[str, Any]) -> ModelResult:
@@ -103,19 +123,6 @@ def _record(run: Path, params: dict[str, Any], split: Split) -> None:
                 "start it anew with --fresh, or bring the data back"
             )
     write_file(path, json.dumps(record) + "\n")
-
-
-def _local_parent(params: dict[str, Any], source: Path) -> Path:
-    # Beside a staged copy, as users know it from /tmp/$USER/original. Data that is read in place is on a
-    # shared file system or nobody's to write to.
-    staged = params.get("input_dir") and Path(params["input_dir"]) == source
-    if staged and os.access(source.parent, os.W_OK):
-        return source.parent
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a container started with a number that is not in its passwd
-        user = f"uid{os.getuid()}"
-    return Path(tempfile.gettempdir()) / user
 
 
 def _local_name(params: dict[str, Any]) -> str:

@@ -46,14 +46,19 @@ def split_rows(infile: Path, partition: str, index: int | None = None, seed: int
     partition, no such column).
     """
     column = id_column(partition)
-    if column is None:
-        order = _row_order(pq.read_metadata(infile).num_rows, seed)
-        ends = len(order) * 8 // 10, len(order) * 9 // 10
+    ids = tables.read_ids(infile, column) if column else None
+    rows = pq.read_metadata(infile).num_rows if ids is None else len(ids.codes)
+    return split_ids(ids, rows, partition, index, seed)
+
+
+def split_ids(ids: tables.Ids | None, rows: int, partition: str, index: int | None, seed: int) -> Split:
+    """As `split_rows`, for a table of so many rows with the identifiers `ids` (random: None)."""
+    order = _row_order(rows, seed)
+    if ids is None:
+        ends = rows * 8 // 10, rows * 9 // 10
         return Split(None, *np.split(order, ends))
-    ids = tables.read_ids(infile, column)
     number = check_index(partition, index, len(ids.names))
     held_out = ids.codes == number
-    order = _row_order(len(held_out), seed)
     rest = order[~held_out[order]]
     train, val = np.split(rest, [len(rest) * 8 // 10])
     return Split(ids.names[number], train, val, np.flatnonzero(held_out))

@@ -10,6 +10,7 @@ _INDIFFERENT = frozenset(
     (
         *("timeout", "solr_root", "experiment_id", "run_id"),
         *("input_dir", "output_dir", "instance_directory", "save", "post_module"),
+        *("partition_files", "steps_per_execution"),
         *("verbose", "verbosity", "logfile", "log_level", "profiling", "show_progress"),
     )
 )

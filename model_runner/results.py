@@ -6,6 +6,7 @@ written to a temporary name and renamed, so that a RUN killed at any moment leav
 """
 
 import json
+import logging
 import math
 import os
 import re
@@ -15,6 +16,12 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
+from model_runner.errors import RunError
+
+log = logging.getLogger("RUNNER")
+
+DEFAULT_METRIC = "val_loss"
+STANDING_FOR_DEFAULT = ("val_mse", "mse", "loss")
 COMPLETED_ALREADY = "EPOCHS_COMPLETED_ALREADY"
 RUN_EXCEPTION = "RUN_EXCEPTION"
 # CANDLE's readers expect these two under a heading of their own, at the end of parameters.txt.
@@ -54,7 +61,7 @@ def read_outcome(returned: Any, metric: str, expected: int | None) -> Outcome:
 
     A History (`.history`, `.epoch`), a dict of metrics or of scores, a pair that holds one of those, a single
     number, or the word EPOCHS_COMPLETED_ALREADY. `metric` is the user's MODEL_RETURN, `expected` the epochs
-    asked for.
+    asked for. RunError where there is no number in it, or not the one that MODEL_RETURN names.
     """
     if isinstance(returned, str):
         return Outcome(returned, None, expected if returned == COMPLETED_ALREADY else None, expected)
@@ -73,8 +80,24 @@ def read_outcome(returned: Any, metric: str, expected: int | None) -> Outcome:
         for name, value in metrics.items()
         if name != "epochs_completed" and (values := _per_epoch(value)) is not None
     }
-    last = history[metric][-1] if history.get(metric) else math.nan
-    return Outcome(str(last), history or None, epochs, expected)
+    return Outcome(str(history[_result(history, metric)][-1]), history, epochs, expected)
+
+
+def _result(history: Mapping[str, list[float | None]], metric: str) -> str:
+    """The metric for result.txt: `metric`, or, where the default one is not there, what stands for it.
+
+    IMPROVE's models return the scores of the validation set under their own names, and call its mse `val_loss`.
+    """
+    named = [name for name, values in history.items() if values]
+    if metric in named:
+        return metric
+    if not named:
+        raise RunError("the model returned no number: run() must return a History, or metrics by name, as a dict")
+    if metric != DEFAULT_METRIC:
+        raise RunError(f"the model returned no {metric}: set MODEL_RETURN to one of {', '.join(named)}")
+    standing = next((name for name in STANDING_FOR_DEFAULT if name in named), named[0])
+    log.info("the model returned no %s: the result is its %s", metric, standing)
+    return standing
 
 
 def _from_pair(pair: tuple[Any, ...], metric: str) -> Any:

@@ -19,6 +19,7 @@ from model_runner.isolation import isolated, seed_random
 from model_runner.monitors import monitored
 from model_runner.params import apply_rules, complete, model_defaults
 from model_runner.results import (
+    DEFAULT_METRIC,
     RUN_EXCEPTION,
     ModelResult,
     Outcome,
@@ -79,6 +80,8 @@ def _run(params: dict[str, Any], work_dir: Path) -> dict[str, Any]:
     if (directory / "stop.marker").exists():
         return _skipped("STOP_MARKER", directory)
     _forget_failure(directory)
+    # A pre module may do for one model what others do not need.
+    params["model_file"] = resolve.find_model(params["model_name"], params["framework"], work_dir).file
     if _pre_run(params, work_dir) is ModelResult.SKIP:
         return _skipped(f"pre_run() of {params['pre_module']} returned SKIP", directory)
     os.chdir(directory)  # a pre module may have gone elsewhere
@@ -187,7 +190,7 @@ def _run_model(params: Mapping[str, Any], directory: Path, work_dir: Path) -> Ou
     log.info("%s(): pkg.run() done.", caller)
     os.chdir(directory)
     epochs = full.get("epochs")
-    outcome = read_outcome(returned, os.environ.get("MODEL_RETURN", "val_loss"), epochs and int(epochs))
+    outcome = read_outcome(returned, os.environ.get("MODEL_RETURN", DEFAULT_METRIC), epochs and int(epochs))
     if outcome.result == "nan":
-        log.warning("the model gave no number for MODEL_RETURN; its metrics: %s", list(outcome.history or ()))
+        log.warning("the model's result is not a number; its metrics: %s", list(outcome.history or ()))
     return outcome

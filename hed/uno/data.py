@@ -1,7 +1,8 @@
-"""The data of one RUN, read once: feature tables as matrices, responses as indices into them.
+"""The data of one RUN: feature tables as matrices, responses as indices into them.
 
-Source: the three Parquet tables of a preprocessed IMPROVE data set, of which `input_dir` holds the responses
-split into train, val and test. Knows no TensorFlow and no hyperparameters but the names of columns.
+Source: a preprocessed IMPROVE data set. Either `input_dir` holds its three merged tables, of which the RUN's share is
+chosen here, or the responses split into train, val and test by somebody else. Knows no TensorFlow, and of the
+hyperparameters those that name tables, columns and the partition.
 """
 
 import logging
@@ -12,10 +13,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from hed import tables
+from hed import arrays, tables
+from hed.arrays import Features, feature_rows, read_features, strings
 
 STAGES = ("train", "val", "test")
 
@@ -23,16 +24,11 @@ log = logging.getLogger("RUNNER.unorun")
 
 
 @dataclass(frozen=True)
-class Features:
-    """One row of features per cell line or drug: `ids` (strings), `matrix` (float32, rows x features)."""
-
-    ids: pa.Array
-    matrix: np.ndarray
-
-
-@dataclass(frozen=True)
 class Responses:
-    """Measured responses as columns: feature rows of cell and drug (int32), `y` (float32), cell ids."""
+    """Measured responses as columns: feature rows of cell and drug (int32), `y` (float32), cell ids.
+
+    `labels` are strings or a dictionary of them.
+    """
 
     cell: np.ndarray
     drug: np.ndarray
@@ -57,76 +53,72 @@ class Data:
 def load(params: Mapping[str, Any]) -> Data:
     """Read the tables in `input_dir`.
 
-    Raises FileNotFoundError for a missing table and ValueError, naming the file, where a table is empty,
-    lacks a column, or holds features that are not finite.
+    Where hed_setup has set `partition_files` to false, these are the merged ones, and `node_dir` is where the processes
+    of this node share their arrays. Raises FileNotFoundError for a missing table and ValueError, naming the file, where
+    a table is empty, lacks a column, or holds features that are not finite.
     """
-    folder = Path(params["input_dir"])
-    cell_id = params.get("canc_col_name", tables.CELL)
-    drug_id = params.get("drug_col_name", tables.DRUG)
-    cells = _features(folder, tables.GE, cell_id, "ge.")
-    drugs = _features(folder, tables.MD, drug_id, "mordred.")
-    y_name = params.get("y_col_name", tables.RESPONSE)
-    split = {
-        stage: _responses(folder / f"rsp_{stage}_data.parquet", (cell_id, drug_id, y_name), cells, drugs)
-        for stage in STAGES
-    }
+    folder, names = Path(params["input_dir"]), arrays.columns(params)
+    if params.get("partition_files", True) is False:
+        return _from_arrays(params, folder, names)
+    cells = read_features(_feature_tables(folder, tables.GE), names.cell, "ge.")
+    drugs = read_features(_feature_tables(folder, tables.MD), names.drug, "mordred.")
+    split = {stage: _responses(folder / f"rsp_{stage}_data.parquet", names, cells, drugs) for stage in STAGES}
     return Data(cells, drugs, **split)
 
 
-def _features(folder: Path, merged: str, id_name: str, prefix: str) -> Features:
-    """The merged table, or the union of the three tables that IMPROVE's preprocessing writes instead."""
-    paths = [folder / merged]
-    if not paths[0].exists():
-        paths = [folder / merged.replace("merged", stage) for stage in STAGES]
-        paths = [path for path in paths if path.exists()]
+def _from_arrays(params: Mapping[str, Any], folder: Path, names: arrays.Columns) -> Data:
+    table = arrays.open_arrays(folder, names, Path(params["node_dir"]))
+    rows = arrays.split(table, folder, params)
+    labels = pa.array(table.cell.names, pa.string())
+    split = {}
+    for stage in STAGES:
+        mine = getattr(rows, stage)
+        code = table.cell.codes[mine]
+        cell, drug = table.cell_rows[code], table.drug_rows[table.drug.codes[mine]]
+        known = pa.DictionaryArray.from_arrays(pa.array(code, mask=code < 0), labels)
+        split[stage] = _usable(stage, folder / tables.RSP, cell, drug, table.y[mine], known)
+    return Data(table.cells, table.drugs, **split)
+
+
+def _feature_tables(folder: Path, merged: str) -> list[Path]:
+    """The merged table, or the three tables that IMPROVE's preprocessing writes instead, to be united."""
+    if (folder / merged).exists():
+        return [folder / merged]
+    paths = [path for stage in STAGES if (path := folder / merged.replace("merged", stage)).exists()]
     if not paths:
         raise FileNotFoundError(f"no {merged} (nor {merged.replace('merged', 'train')}) in {folder}")
-    for path in paths:
-        tables.require_columns(path, id_name, prefix=prefix)
-    columns = [name for name in pq.read_schema(paths[0]).names if name.startswith(prefix)]
-    parts = [pq.read_table(path, columns=[id_name, *columns]) for path in paths]
-    table = pa.concat_tables(parts, promote_options="permissive")
-    ids = _strings(table[id_name])
-    # The same cell or drug is in more than one of the three tables: its first row counts.
-    first = np.unique(np.asarray(pc.index_in(ids, value_set=ids)))
-    matrix = np.column_stack([table[name].to_numpy() for name in columns]).astype(np.float32)[first]
-    if not np.isfinite(matrix).all():
-        bad = np.count_nonzero(~np.isfinite(matrix))
-        raise ValueError(f"{paths[0]}: {bad} values are missing or not finite: every prediction would be NaN")
-    return Features(ids.take(pa.array(first)), matrix)
+    return paths
 
 
-def _responses(path: Path, names: tuple[str, str, str], cells: Features, drugs: Features) -> Responses:
+def _responses(path: Path, names: arrays.Columns, cells: Features, drugs: Features) -> Responses:
     if not path.exists():
         raise FileNotFoundError(
             f"no {path.name} in {path.parent}: partition the responses first (pre_module hed_setup)"
         )
     tables.require_columns(path, *names)
     table = pq.read_table(path, columns=list(names))
-    if not len(table):
-        raise ValueError(f"{path}: the {path.name.split('_')[1]} set is empty")
-    labels, drug_ids = _strings(table[names[0]]), _strings(table[names[1]])
-    cell, drug = _rows(labels, cells), _rows(drug_ids, drugs)
-    y = table[names[2]].to_numpy().astype(np.float32)
+    labels, drug_ids = strings(table[names.cell]), strings(table[names.drug])
+    cell, drug = feature_rows(labels, cells), feature_rows(drug_ids, drugs)
+    return _usable(path.name.split("_")[1], path, cell, drug, table[names.y].to_numpy().astype(np.float32), labels)
+
+
+def _usable(stage: str, path: Path, cell: np.ndarray, drug: np.ndarray, y: np.ndarray, labels: pa.Array) -> Responses:
+    """The responses with features and a value; the others are counted and left out."""
+    if not len(y):
+        raise ValueError(f"{path}: the {stage} set is empty")
     keep = (cell >= 0) & (drug >= 0) & np.isfinite(y)
-    if not keep.all():
-        log.warning(
-            "%s: %d of %d responses are left out: %d without features of the cell, %d of the drug, %d without a value",
-            path.name,
-            *(np.count_nonzero(~keep), len(y)),
-            *(np.count_nonzero(cell < 0), np.count_nonzero(drug < 0), np.count_nonzero(~np.isfinite(y))),
-        )
+    if keep.all():
+        return Responses(cell, drug, y, labels)
+    log.warning(
+        "%s: %d of %d %s responses are left out: %d without features of the cell, %d of the drug, %d without a value",
+        path.name,
+        np.count_nonzero(~keep),
+        len(y),
+        stage,
+        *(np.count_nonzero(cell < 0), np.count_nonzero(drug < 0), np.count_nonzero(~np.isfinite(y))),
+    )
     if not keep.any():
-        raise ValueError(f"{path}: none of the {len(y)} responses has a value, and features of its cell and drug")
+        raise ValueError(
+            f"{path}: none of the {len(y)} {stage} responses has a value, and features of its cell and drug"
+        )
     return Responses(cell[keep], drug[keep], y[keep], labels.filter(pa.array(keep)))
-
-
-def _strings(column: pa.ChunkedArray) -> pa.Array:
-    # Ids may be plain, large or dictionary strings, or numbers, and differently so in tables to be matched.
-    return pa.concat_arrays([chunk.cast(pa.string()) for chunk in column.chunks] or [pa.array([], pa.string())])
-
-
-def _rows(ids: pa.Array, features: Features) -> np.ndarray:
-    """Each id's row of `features` (int32), -1 where it has none."""
-    found = pc.index_in(ids, value_set=features.ids, skip_nulls=True)
-    return np.asarray(found.fill_null(-1), np.int32)

@@ -1,14 +1,22 @@
-"""From responses to batches: the order of an epoch, and the gathering of features inside the graph.
+"""From responses to batches: the order of an epoch, and the vectors that name each batch's rows.
 
-The feature matrices go to the device once; a batch is a vector of row numbers. Imports TensorFlow.
+What goes to the graph for a batch are three short vectors: rows of the cells' and the drugs' features, and responses.
+The features themselves are on the device, once per process. Knows no TensorFlow.
 """
 
-from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
-from hed.uno.data import Data, Responses
+from hed.uno.data import Responses
+
+
+class Batches(NamedTuple):
+    """Rows of features (int32) of cells and drugs, and responses (float32), each (batches, samples of a batch)."""
+
+    cell: np.ndarray
+    drug: np.ndarray
+    y: np.ndarray
 
 
 def order(rows: int, seed: int, epoch: int) -> np.ndarray:
@@ -16,31 +24,16 @@ def order(rows: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(rows).astype(np.int32)
 
 
-def chunks(rows: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    """Cut `rows` into pieces of `size`; the last one may be smaller."""
-    return (rows[start : start + size] for start in range(0, len(rows), size))
+def batches(responses: Responses, rows: np.ndarray, size: int, capacity: int | None = None) -> Batches:
+    """The responses numbered by `rows`, in batches of `size`, which divides their number.
 
-
-class Tables:
-    """The features of all cells and drugs as constants on the device."""
-
-    def __init__(self, data: Data) -> None:
-        self.cells = tf.constant(data.cells.matrix)
-        self.drugs = tf.constant(data.drugs.matrix)
-
-
-class Feed:
-    """Batches of one set of responses."""
-
-    def __init__(self, tables: Tables, responses: Responses) -> None:
-        self.size = len(responses)
-        self._tables = tables
-        self._cell = tf.constant(responses.cell)
-        self._drug = tf.constant(responses.drug)
-        self._y = tf.constant(responses.y[:, None])
-
-    def gather(self, rows: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
-        """The network's inputs and the responses (batch, 1) for row numbers `rows` (int32), within a graph."""
-        cells = tf.gather(self._tables.cells, tf.gather(self._cell, rows))
-        drugs = tf.gather(self._tables.drugs, tf.gather(self._drug, rows))
-        return [cells, drugs], tf.gather(self._y, rows)
+    With a `capacity`, that many batches: those after the last are rows 0, and only there for the shape, since a graph
+    that XLA compiles is compiled for one.
+    """
+    count = len(rows) // size
+    columns = []
+    for values in (responses.cell, responses.drug, responses.y):
+        column = np.zeros((count if capacity is None else capacity, size), values.dtype)
+        column[:count] = values[rows].reshape(count, size)
+        columns.append(column)
+    return Batches(*columns)

@@ -6,6 +6,7 @@ working.
 
 import importlib
 import importlib.util
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -49,7 +50,10 @@ class Layer(NamedTuple):
 
 @dataclass(frozen=True)
 class Hyper:
-    """What decides a training, besides the data. Rates are fractions; `learning_rate` is per sample."""
+    """What decides a training, besides the data. Rates are fractions; `learning_rate` is per sample.
+
+    `jit_compile` is None where the size of the network decides, `steps_per_execution` 0 where time does.
+    """
 
     epochs: int
     batch_size: int
@@ -64,6 +68,10 @@ class Hyper:
     loss: str
     regression_activation: str
     seed: int
+    jit_compile: bool | None
+    mixed_precision: bool
+    fused_optimizer: bool
+    steps_per_execution: int
     canc: tuple[Layer, ...]
     drug: tuple[Layer, ...]
     interaction: tuple[Layer, ...]
@@ -72,6 +80,21 @@ class Hyper:
     def max_rate(self) -> float:
         """The full learning rate: warm-up starts at 1/100 of it, plateaus end at 1/10,000."""
         return self.learning_rate * self.batch_size
+
+    @property
+    def policy(self) -> str:
+        """Keras' name for the types of the layers' numbers."""
+        return "mixed_bfloat16" if self.mixed_precision else "float32"
+
+    def parameters(self, genes: int, descriptors: int) -> int:
+        """The number of the network's weights with inputs of these sizes."""
+        count = 0
+        ends: list[int] = []
+        for layers, inputs in ((self.canc, genes), (self.drug, descriptors), (self.interaction, None)):
+            sizes = [sum(ends) if inputs is None else inputs, *(layer.size for layer in layers)]
+            count += sum((above + 1) * below for above, below in itertools.pairwise(sizes))
+            ends.append(sizes[-1])
+        return count + ends[-1] + 1
 
 
 class HyperError(ValueError):
@@ -101,6 +124,10 @@ def read_hyper(params: Mapping[str, Any]) -> Hyper:
         loss=reader.choice("loss", LOSSES),
         regression_activation=reader.choice("regression_activation", ACTIVATIONS),
         seed=reader.integer("seed", 0),
+        jit_compile=reader.boolean_or("jit_compile", "auto"),
+        mixed_precision=bool(reader.boolean_or("mixed_precision")),
+        fused_optimizer=bool(reader.boolean_or("fused_optimizer")),
+        steps_per_execution=reader.integer("steps_per_execution", 0),
         **{part: tuple(reader.layers(part, space)) for part in PARTS},
     )
     reader.loss_module("custom_loss_module")
@@ -164,6 +191,15 @@ class _Reader:
                 return option
         self.problems.append(f"{key} must be one of {', '.join(options)}, not {value!r}")
         return options[0]
+
+    def boolean_or(self, key: str, word: str | None = None) -> bool | None:
+        """True or false, or None for `word`, if there is one."""
+        value = self.params.get(key)
+        if isinstance(value, bool):
+            return value
+        if word is None or value != word:
+            self.problems.append(f"{key} must be true or false{f' or {word!r}' if word else ''}, not {value!r}")
+        return None
 
     def loss_module(self, key: str) -> None:
         given = self.params.get(key)

@@ -6,6 +6,9 @@ Use: `"custom_loss_module": "hed.uno.mae_poly", "alpha": 6`.
 from collections.abc import Callable, Mapping
 from typing import Any
 
+# All that `construct` looks at: RUNs that agree on it share one compiled network.
+HYPERPARAMETERS = ("alpha",)
+
 
 def construct(params: Mapping[str, Any]) -> Callable[[Any, Any], Any]:
     """The loss as a function of (y_true, y_pred); ValueError without a hyperparameter `alpha` >= 0."""

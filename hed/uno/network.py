@@ -3,13 +3,16 @@
 Works with Keras 2 and 3. Imports TensorFlow.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
 from hed.uno.hyper import Hyper, Layer
+
+# Keras 2 does not expose the states of Dropout's generators: there, a network serves one RUN only.
+REUSABLE = keras.__version__.startswith("3")
 
 
 def build(hyper: Hyper, genes: int, descriptors: int) -> keras.Model:
@@ -19,30 +22,44 @@ def build(hyper: Hyper, genes: int, descriptors: int) -> keras.Model:
     a global `tf.random.set_seed` in each RUN makes every later operation of the process slower. Layers have
     names of their own, because Keras' automatic ones count on from one RUN to the next.
     """
-    seeds = _seeds(hyper.seed)
     canc_input = keras.Input((genes,), name="canc_input")
     drug_input = keras.Input((descriptors,), name="drug_input")
-    canc = _stack(canc_input, hyper.canc, "canc", seeds)
-    drug = _stack(drug_input, hyper.drug, "drug", seeds)
+    canc = _stack(canc_input, hyper.canc, "canc", hyper)
+    drug = _stack(drug_input, hyper.drug, "drug", hyper)
     joint = keras.layers.Concatenate(name="concatenate")([canc, drug])
-    joint = _stack(joint, hyper.interaction, "interaction", seeds)
-    output = _dense(1, hyper.regression_activation, "output", seeds)(joint)
+    joint = _stack(joint, hyper.interaction, "interaction", hyper)
+    output = _dense(1, hyper.regression_activation, "output", hyper.seed, "float32")(joint)
     return keras.Model([canc_input, drug_input], output, name="uno")
 
 
-def _seeds(seed: int) -> Iterator[int]:
-    generator = np.random.default_rng(seed)
-    while True:
-        yield int(generator.integers(2**31 - 1))
+def reset(model: keras.Model, seed: int) -> None:
+    """Give `model` the weights and generators that `build` would give it with this seed (Keras 3)."""
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Dense):
+            layer.kernel.assign(_initializer(seed, layer.name)(layer.kernel.shape, layer.kernel.dtype))
+            layer.bias.assign(np.zeros(layer.bias.shape, layer.bias.dtype))
+        elif isinstance(layer, keras.layers.Dropout) and layer.rate > 0:  # without a rate it has no generator
+            layer.seed_generator.state.assign(keras.random.SeedGenerator(_seed(seed, layer.name)).state)
 
 
-def _stack(x: Any, layers: Sequence[Layer], name: str, seeds: Iterator[int]) -> Any:
+def _seed(seed: int, name: str) -> int:
+    """A layer's seed: what SeedSequence generates is the same in every release of NumPy."""
+    return int(np.random.SeedSequence([seed, *name.encode()]).generate_state(1)[0] >> 1)
+
+
+def _initializer(seed: int, name: str) -> Any:
+    return keras.initializers.GlorotUniform(seed=_seed(seed, name))
+
+
+def _stack(x: Any, layers: Sequence[Layer], name: str, hyper: Hyper) -> Any:
     for number, layer in enumerate(layers, 1):
-        x = _dense(layer.size, layer.activation, f"{name}_dense_{number}", seeds)(x)
-        x = keras.layers.Dropout(layer.dropout, seed=next(seeds), name=f"{name}_dropout_{number}")(x)
+        dropout = f"{name}_dropout_{number}"
+        x = _dense(layer.size, layer.activation, f"{name}_dense_{number}", hyper.seed, hyper.policy)(x)
+        x = keras.layers.Dropout(layer.dropout, seed=_seed(hyper.seed, dropout), name=dropout, dtype=hyper.policy)(x)
     return x
 
 
-def _dense(size: int, activation: str, name: str, seeds: Iterator[int]) -> keras.layers.Dense:
-    initializer = keras.initializers.GlorotUniform(seed=next(seeds))
-    return keras.layers.Dense(size, activation=activation, kernel_initializer=initializer, name=name)
+def _dense(size: int, activation: str, name: str, seed: int, policy: str) -> keras.layers.Dense:
+    return keras.layers.Dense(
+        size, activation=activation, kernel_initializer=_initializer(seed, name), name=name, dtype=policy
+    )

@@ -5,6 +5,7 @@ interrupted. The rules are those of Keras' LearningRateScheduler, ReduceLROnPlat
 combines them.
 """
 
+import logging
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -16,6 +17,8 @@ from hed.uno.hyper import Hyper
 
 # ReduceLROnPlateau's default: an improvement by less than this counts as none.
 PLATEAU_MIN_DELTA = 1e-4
+
+log = logging.getLogger("RUNNER.unorun")
 
 
 class LearningRate:
@@ -69,17 +72,18 @@ class EarlyStopping:
         self._best = math.inf
         self._wait = 0
         self.stopped = False
-        self._improved = False
+        #: Whether the last epoch was the best so far.
+        self.improved = False
         self.best_weights: list[np.ndarray] | None = None
 
     def begin_epoch(self) -> None:
         """From now on the network's weights are not those of an epoch's end."""
-        self._improved = False
+        self.improved = False
 
     def end_epoch(self, epoch: int, val_loss: float) -> None:
         """Take note of the result of `epoch` (0-based)."""
-        self._improved = val_loss < self._best
-        if self._improved:
+        self.improved = val_loss < self._best
+        if self.improved:
             self._best, self._wait = val_loss, 0
             self.best_weights = self._get_weights()
             return
@@ -92,15 +96,15 @@ class EarlyStopping:
             "best": self._best,
             "wait": self._wait,
             "stopped": self.stopped,
-            "improved": self._improved,
-            "best_weights": None if self._improved else self.best_weights,
+            "improved": self.improved,
+            "best_weights": None if self.improved else self.best_weights,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up the state of an earlier `state_dict()`, after the network's weights have been restored."""
         self._best, self._wait, self.stopped = state["best"], state["wait"], state["stopped"]
-        self._improved = state["improved"]
-        self.best_weights = self._get_weights() if self._improved else state["best_weights"]
+        self.improved = state["improved"]
+        self.best_weights = self._get_weights() if self.improved else state["best_weights"]
 
 
 @dataclass
@@ -111,6 +115,16 @@ class Progress:
     loss: float = 0.0
     squares: float = 0.0
 
+    def add(self, results: np.ndarray, size: int, samples: int) -> None:
+        """Count batches of `size` samples, with loss and sum of squared errors each; of the last, what is left.
+
+        One after another, so that the sums do not depend on how an epoch is cut into calls.
+        """
+        for number, (loss, squares) in enumerate(results.astype(np.float64).tolist()):
+            self.loss += loss * min(size, samples - number * size)
+            self.squares += squares
+        self.batch += len(results)
+
     def state_dict(self) -> dict[str, Any]:
         """All that the rest of the epoch depends on."""
         return asdict(self)
@@ -118,3 +132,26 @@ class Progress:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up the state of an earlier `state_dict()`."""
         self.batch, self.loss, self.squares = state["batch"], state["loss"], state["squares"]
+
+
+@dataclass(frozen=True)
+class Execution:
+    """What changes the last digits of the numbers, and nothing else: a resumed RUN says so if it is not as before."""
+
+    threads: int
+    xla: bool
+    fused_optimizer: bool
+    policy: str
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name}: {value}" for name, value in self.state_dict().items())
+
+    def state_dict(self) -> dict[str, Any]:
+        """All of it."""
+        return asdict(self)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Compare with what the RUN had before it was resumed."""
+        before = Execution(**state)
+        if before != self:
+            log.warning("the RUN began with %s; it goes on with %s: not the same to the last digit", before, self)

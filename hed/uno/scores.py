@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as csv
@@ -28,12 +27,18 @@ def compute(true: np.ndarray, predicted: np.ndarray) -> dict[str, Any]:
     constant = [name for name, x in (("true values", true), ("predictions", predicted)) if np.ptp(x) == 0]
     if not constant:
         scores["pcc"] = _correlation(true, predicted)
-        scores["scc"] = _correlation(pd.Series(true).rank().to_numpy(), pd.Series(predicted).rank().to_numpy())
+        scores["scc"] = _correlation(_ranks(true), _ranks(predicted))
     if "true values" not in constant:
         scores["r2"] = float(1 - mse / np.var(true))
     if constant:
         scores["reason"] = f"{' and '.join(constant)} of the {len(true)} responses are constant"
     return scores
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    _, group, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks: np.ndarray = (np.cumsum(counts) - (counts - 1) / 2)[group]  # equal values share the mean of their places
+    return ranks
 
 
 def _correlation(x: np.ndarray, y: np.ndarray) -> float:
@@ -60,6 +65,8 @@ def write(directory: Path, stage: str, y_name: str, true: np.ndarray, predicted:
 
 
 def _write_rows(file: Any, rows: pa.Table) -> None:
+    if pa.types.is_dictionary(rows["labels"].type):
+        rows = rows.set_column(2, "labels", rows["labels"].cast(pa.string()))
     # Without quotes, as the scripts read it, unless an id holds a comma, a quote or a line end.
     special = pc.any(pc.match_substring_regex(rows["labels"], '[,"\r\n]')).as_py()
     options = csv.WriteOptions(include_header=False, quoting_style="needed" if special else "none")

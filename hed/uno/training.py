@@ -1,33 +1,31 @@
-"""The training loop of Uno: steps in one graph, epochs in Python. Imports TensorFlow.
+"""The training loop of Uno: many batches in one call of a graph, epochs in Python. Imports TensorFlow.
 
-An own loop rather than `fit`: on two cores, small networks train twice as fast when the batches of many steps
-are gathered and learned inside one graph.
+An own loop rather than `fit`: the batches of many steps are gathered and learned inside one graph (see `compiled`).
 """
 
-import importlib
+import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
-from hed.uno import network
+from hed.devices import threads_in_use
+from hed.uno.compiled import compiled_for, make_loss, on_device
 from hed.uno.data import Data
-from hed.uno.feed import Feed, Tables, chunks, order
-from hed.uno.hyper import Hyper, loss_module_name
-from hed.uno.schedule import EarlyStopping, LearningRate, Progress
+from hed.uno.feed import order
+from hed.uno.hyper import Hyper
+from hed.uno.schedule import EarlyStopping, Execution, LearningRate, Progress
 from model_runner.ckpt.keras import KerasCheckpoint
 from model_runner.ckpt.state import Stateful
 
-# Batches per call of the graph: between calls Python sees requests to end, and a loss that is no longer a number.
-MOST_PER_CALL = 1024
-# Seconds that a call should last: it begins with few batches, doubles them below and halves them above.
+# Seconds that a call of the graph should last: between calls Python sees requests to end, and a loss that is no
+# number any more. It begins with few batches, doubles them below and halves them above.
 CALL_SECONDS = (0.2, 0.5)
 
-Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+log = logging.getLogger("RUNNER.unorun")
 
 
 class Trainer:
@@ -37,25 +35,25 @@ class Trainer:
     """
 
     def __init__(self, params: Mapping[str, Any], hyper: Hyper, data: Data) -> None:
-        self._hyper = hyper
-        self._loss = make_loss(params, hyper)
-        tables = Tables(data)
-        self.feeds = {stage: Feed(tables, getattr(data, stage)) for stage in ("train", "val", "test")}
-        self._y = {"train": data.train.y, "val": data.val.y}
-        self.model = network.build(hyper, data.cells.matrix.shape[1], data.drugs.matrix.shape[1])
-        self.model.compile(optimizer=getattr(keras.optimizers, hyper.optimizer)(learning_rate=hyper.max_rate))
+        self._hyper, self._data = hyper, data
+        self._loss = make_loss(params, hyper)[0]
+        self._tables = on_device(data.cells), on_device(data.drugs)
+        self._compiled = compiled_for(params, hyper, data.cells.matrix.shape[1], data.drugs.matrix.shape[1])
+        self.model = self._compiled.model
+        self._best_val: np.ndarray | None = None  # predictions with the best weights, where this process made them
         self._rate = LearningRate(hyper)
         self._stopping = EarlyStopping(hyper, self.model.get_weights)
         self._progress = Progress()
-        self._per_call = 16
+        self._per_call = hyper.steps_per_execution or min(16, self._compiled.capacity)
+        execution = Execution(threads_in_use(), self._compiled.xla, hyper.fused_optimizer, hyper.policy)
+        log.info("%s", execution)
         states: dict[str, Stateful] = {
             "learning_rate": self._rate,
             "early_stopping": self._stopping,
             "progress": self._progress,
+            "execution": execution,
         }
         self._checkpoint = KerasCheckpoint({**params, "epochs": hyper.epochs}, states)
-        self._steps = train_steps(self.model, self._loss, self.feeds["train"], hyper.batch_size)
-        self._predict = predict_step(self.model)
 
     @property
     def history(self) -> dict[str, list[float]]:
@@ -74,6 +72,8 @@ class Trainer:
             logs = self._epoch(epoch)
             self._rate.end_epoch(logs["val_loss"])
             self._stopping.end_epoch(epoch, logs["val_loss"])
+            if self._stopping.improved:
+                self._best_val = self._predicted
             self.model.stop_training = self._stopping.stopped
             self._checkpoint.on_epoch_end(epoch, logs)
             epoch += 1
@@ -86,23 +86,25 @@ class Trainer:
 
     def predict(self, stage: str) -> np.ndarray:
         """Predictions (float32) for all responses of a set, in their order."""
-        feed, rows = self.feeds[stage], np.arange(self.feeds[stage].size, dtype=np.int32)
-        parts = [self._predict(*feed.gather(part)[0]) for part in chunks(rows, self._hyper.generator_batch_size)]
-        return np.concatenate([part.numpy()[:, 0] for part in parts])
+        return self._compiled.predict(*self._tables, getattr(self._data, stage))
+
+    def predict_best(self, stage: str) -> np.ndarray:
+        """The same after `train`, with the best weights: the val set's are known from their epoch."""
+        return self._best_val if stage == "val" and self._best_val is not None else self.predict(stage)
 
     def _epoch(self, epoch: int) -> dict[str, float]:
         start = time.perf_counter()
         self.model.optimizer.learning_rate = self._rate.begin_epoch(epoch)
         self._stopping.begin_epoch()
-        samples = self.feeds["train"].size
+        samples = len(self._data.train)
         steps = self._learn(epoch)
         loss, squares = self._progress.loss, self._progress.squares
         self._progress.load_state_dict(Progress().state_dict())
-        predicted = self.predict("val")
-        y = self._y["val"]
+        self._predicted = predicted = self.predict("val")
+        y = self._data.val.y
         logs = {
             "loss": loss / samples,
-            "r2": _r2(squares, self._y["train"]),
+            "r2": _r2(squares, self._data.train.y),
             "val_loss": float(tf.reduce_mean(self._loss(tf.constant(y[:, None]), tf.constant(predicted[:, None])))),
             "val_r2": _r2(float(np.sum((y - predicted).astype(np.float64) ** 2)), y),
             "learning_rate": self._rate.value,
@@ -114,70 +116,25 @@ class Trainer:
     def _learn(self, epoch: int) -> int:
         """Learn what is left of the epoch, in calls of the graph; returns the number of batches learned."""
         size, progress, first = self._hyper.batch_size, self._progress, self._progress.batch
-        rows = order(self.feeds["train"].size, self._hyper.seed, epoch)
+        rows = order(len(self._data.train), self._hyper.seed, epoch)
         while progress.batch * size < len(rows):
             self._checkpoint.within_epoch(epoch, progress.batch)
             count = min(self._per_call, self._checkpoint.batches_to_save(progress.batch) or self._per_call)
             start = time.perf_counter()
             part = rows[progress.batch * size : (progress.batch + count) * size]
-            progress.loss, progress.squares = (float(x) for x in self._steps(part, progress.loss, progress.squares))
-            progress.batch += math.ceil(len(part) / size)
+            results = self._compiled.learn(*self._tables, self._data.train, part)
+            progress.add(results, size, len(part))
             self._set_pace(count, time.perf_counter() - start)
             _require_number("loss", progress.loss, epoch)
         return progress.batch - first
 
     def _set_pace(self, count: int, seconds: float) -> None:
+        if self._hyper.steps_per_execution:
+            return
         if seconds < CALL_SECONDS[0] and count == self._per_call:
-            self._per_call = min(2 * self._per_call, MOST_PER_CALL)
+            self._per_call = min(2 * self._per_call, self._compiled.capacity)
         elif seconds > CALL_SECONDS[1]:
             self._per_call = max(self._per_call // 2, 1)
-
-
-def make_loss(params: Mapping[str, Any], hyper: Hyper) -> Loss:
-    """The loss named by `loss`, or what `construct(params)` of `custom_loss_module` returns."""
-    name = params.get("custom_loss_module")
-    if name is None:
-        return keras.losses.get(hyper.loss)
-    return importlib.import_module(loss_module_name(name) or name).construct(params)
-
-
-Steps = Callable[[np.ndarray, float, float], list[tf.Tensor]]
-
-
-def train_steps(model: keras.Model, loss: Loss, feed: Feed, batch_size: int) -> Steps:
-    """One graph that learns rows batch by batch; answers given sums of loss and of squared error plus those over rows.
-
-    The sums are float64 and grow batch by batch, so that they do not depend on how an epoch is cut into calls.
-    """
-    variables = model.trainable_variables
-    optimizer = model.optimizer
-    optimizer.build(variables)
-    scalar = tf.TensorSpec([], tf.float64)
-
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.int32), scalar, scalar])
-    def steps(rows: tf.Tensor, loss_sum: tf.Tensor, squares: tf.Tensor) -> list[tf.Tensor]:
-        for start in tf.range(0, tf.size(rows), batch_size):
-            inputs, y = feed.gather(rows[start : start + batch_size])
-            with tf.GradientTape() as tape:
-                predicted = model(inputs, training=True)
-                value = tf.reduce_mean(loss(y, predicted))
-            optimizer.apply_gradients(zip(tape.gradient(value, variables), variables, strict=True))
-            loss_sum += tf.cast(value, tf.float64) * tf.cast(tf.size(y), tf.float64)
-            squares += tf.cast(tf.reduce_sum(tf.square(y - predicted)), tf.float64)
-        return [loss_sum, squares]
-
-    return steps
-
-
-def predict_step(model: keras.Model) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-    """The network as one graph for batches of any size."""
-    shapes = [tf.TensorSpec([None, *x.shape[1:]], tf.float32) for x in model.inputs]
-
-    @tf.function(input_signature=shapes)
-    def step(cells: tf.Tensor, drugs: tf.Tensor) -> tf.Tensor:
-        return model([cells, drugs], training=False)
-
-    return step
 
 
 def _r2(squared_error: float, y: np.ndarray) -> float:

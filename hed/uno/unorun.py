@@ -3,6 +3,7 @@
 Importing it loads no TensorFlow.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +11,16 @@ from typing import Any
 
 from hed import tables
 from hed.uno import data, hyper, scores
-from model_runner.ckpt.config import read_config
+from model_runner.ckpt.config import CkptConfig, read_config
 from model_runner.errors import RunError
 from model_runner.params import find_config
 from model_runner.params import read_config as read_ini
+
+# The compiled network serves the next RUN; `compiled` clears the Keras session before it builds another one.
+KEEPS_SESSION = True
+
+# Per epoch, in history.txt: what ckpt_save_best_metric and MODEL_RETURN can name.
+METRICS = ("loss", "r2", "val_loss", "val_r2", "learning_rate")
 
 
 @dataclass
@@ -33,19 +40,28 @@ def initialize_parameters(default_model: str | None = None) -> dict[str, Any]:
 def check(param_sets: Sequence[Mapping[str, Any]], data_dir: str | None) -> list[tuple[int, str]]:
     """What is wrong with each set's hyperparameters: (index of the set, one line). Looks at no data."""
     found: list[tuple[int, str]] = []
+    returned = os.environ.get("MODEL_RETURN", "val_loss")
+    if param_sets and returned not in METRICS:
+        found.append((0, f"MODEL_RETURN must be one of {', '.join(METRICS)}, not {returned!r}"))
     for index, given in enumerate(param_sets):
         if not given.get("input_dir") and not given.get("pre_module"):
             found.append((index, "there is no input_dir to read tables from: set it, or pre_module hed_setup"))
         try:
             config = find_config(given, Path.cwd(), Path(__file__).parent)
             params = {**initialize_parameters(str(config) if config else None), **given}
-            read_config(params)
+            _require_metric(read_config(params))
             hyper.read_hyper(params)
         except hyper.HyperError as error:
             found += [(index, problem) for problem in error.problems]
         except (RunError, ValueError) as error:
             found.append((index, str(error)))
     return found
+
+
+def _require_metric(config: CkptConfig) -> None:
+    # Found out after the first epoch, it would be a warning in a log, and no best weights to go on from.
+    if config.save_best and config.save_best_metric not in METRICS:
+        raise ValueError(f"ckpt_save_best_metric must be one of {', '.join(METRICS)}, not {config.save_best_metric!r}")
 
 
 def run(params: Mapping[str, Any]) -> History:
@@ -57,17 +73,20 @@ def run(params: Mapping[str, Any]) -> History:
     empty set, or a network that gives NaN, FileNotFoundError for a missing table.
     """
     settings = hyper.read_hyper(params)
+    _require_metric(read_config(params))
     table = data.load(params)
     output_dir = Path(params.get("output_dir") or params["instance_directory"])
 
+    from hed.devices import cfg_threads
     from hed.uno.training import Trainer
 
+    cfg_threads()
     trainer = Trainer(params, settings, table)
     epochs = trainer.train()
     stages = ("val", "test") if params.get("calc_infer_scores", True) else ("val",)
     for stage in stages:
         responses = getattr(table, stage)
-        predicted = trainer.predict(stage)
+        predicted = trainer.predict_best(stage)
         scores.write(
             output_dir,
             stage,

@@ -208,6 +208,7 @@ def _executor(world: World, spec: JobSpec, spawner: Spawner, output: int) -> Exe
         "ADLB_RANK_SELF": str(world.rank),
         "ADLB_RANK_LEADER": str(world.leader),
         "PALS_LOCAL_RANKID": os.environ.get("PALS_LOCAL_RANKID", str(world.local_rank)),
+        "SWIFTPY_CORES": str(world.cores),
         "PYTHONUNBUFFERED": "1",  # or the last lines of a killed task would be lost
     }
     if not spec.isolated:

@@ -53,6 +53,20 @@ class MpiTransport:
         self._comm.Abort(code)
 
 
+def _affinity() -> frozenset[int]:
+    """The cores that this process may run on."""
+    return frozenset(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1))
+
+
+def _share(ranks: list[tuple[int, frozenset[int]]], mine: frozenset[int]) -> int:
+    """How many of the cores `mine` are one worker's: some launchers bind each rank to its own, others none.
+
+    `ranks`: rank and cores of all ranks of a node. The server, rank 0, leaves its core to the workers.
+    """
+    workers = sum(1 for rank, cores in ranks if rank and cores & mine)
+    return max(1, len(mine) // max(workers, 1))
+
+
 class World:
     """All ranks of the job: rank 0 is the server, the others are workers; one rank of each node is its leader."""
 
@@ -65,6 +79,7 @@ class World:
         self.local_rank: int = node_comm.rank
         self.leader: int = node_comm.bcast(self.rank)  # the node's lowest rank
         self.node: str = f"{node_comm.bcast(self.host)}"
+        self.cores: int = _share(node_comm.allgather((self.rank, _affinity())), _affinity())
         #: The leaders' communicator on a leader, None elsewhere.
         self.leaders: MPI.Comm | None = None
         leaders = self._comm.Split(int(self.local_rank != 0))

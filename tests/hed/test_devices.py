@@ -1,6 +1,10 @@
+import os
+import subprocess
+import sys
+
 import pytest
 
-from hed.devices import cfg_xpu, choose_device, local_rank
+from hed.devices import cfg_xpu, choose_device, cores, local_rank
 
 
 @pytest.mark.parametrize(
@@ -23,6 +27,36 @@ def test_device_of_a_rank():
     assert [choose_device(6, rank) for rank in ranks] == [*range(6), *range(6)]
     assert {choose_device(1, rank) for rank in ranks} == {0}  # an affinity mask has left one
     assert choose_device(0, ranks[3]) is None
+
+
+def test_cores_of_a_worker():
+    assert cores({"SWIFTPY_CORES": "3"}) == 3
+    assert cores({"SWIFTPY_CORES": "0"}) == 1
+    assert cores({}) == len(os.sched_getaffinity(0))
+
+
+THREADS = """
+import os, sys
+os.environ.update(eval(sys.argv[1]))
+from hed.devices import cfg_threads, threads_in_use
+print(cfg_threads())
+import tensorflow as tf
+tf.constant(1.0) + 1
+os.environ["SWIFTPY_CORES"] = "7"
+print(cfg_threads(), threads_in_use())
+"""
+
+
+@pytest.mark.parametrize(
+    ("environment", "threads"),
+    [({"SWIFTPY_CORES": "3"}, 3), ({"SWIFTPY_CORES": "3", "TF_NUM_INTRAOP_THREADS": "5"}, 5)],
+)
+def test_threads_are_the_workers_cores_unless_the_user_says_so(environment, threads):
+    """And stay as they are once TensorFlow computes."""
+    pytest.importorskip("tensorflow")
+    command = [sys.executable, "-c", THREADS, repr(environment)]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert printed.split() == [str(threads)] * 3
 
 
 class FakeTensorFlow:

@@ -65,7 +65,7 @@ def test_threads_left_behind_are_reported(run, tmp_path, monkeypatch, capsys):
     (tmp_path / "lazy_train_improve.py").write_text(
         "import threading\n"
         "def run(params):\n"
-        "    threading.Thread(target=threading.Event().wait, name='straggler', daemon=True).start()\n"
+        "    threading.Thread(target=threading.Event().wait, name='straggler', daemon=True).start()\n    return 1.0\n"
     )
     run("lazy")
     assert "RUNNER WARNING the RUN left a thread behind: straggler" in capsys.readouterr().out

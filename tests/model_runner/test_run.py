@@ -81,8 +81,8 @@ def test_pytorch_pair_of_model_and_scores(run, models, capsys):
         ({"loss": 3.0, "val_corr": [0.1, 0.9]}, "val_corr", "0.9", {"loss": [3.0], "val_corr": [0.1, 0.9]}),
         ("EPOCHS_COMPLETED_ALREADY", "val_loss", "EPOCHS_COMPLETED_ALREADY", None),
         ("nan", "val_loss", "nan", {"val_loss": [None]}),
-        ({"mse": 1.0}, "val_loss", "nan", {"mse": [1.0]}),
-        (None, "val_loss", "nan", None),
+        ({"pcc": 0.5, "mse": 1.0}, "val_loss", "1.0", {"pcc": [0.5], "mse": [1.0]}),
+        ({"auroc": 0.5, "acc": 0.75}, "val_loss", "0.5", {"auroc": [0.5], "acc": [0.75]}),
         (0.5, "val_loss", "0.5", {"val_loss": [0.5]}),
         (("val_loss", 0.25), "val_loss", "0.25", {"val_loss": [0.25]}),
     ],
@@ -94,6 +94,21 @@ def test_what_is_returned_decides_the_results(run, models, monkeypatch, returned
     assert json.loads(text(directory, "history.txt")) == history
     assert not (directory / "stop.marker").exists()
     assert answer["epochs"] == (7 if returned == "EPOCHS_COMPLETED_ALREADY" else None)
+
+
+@pytest.mark.parametrize(
+    ("returned", "metric", "message"),
+    [
+        (None, "val_loss", "the model returned no number"),
+        ({"model": "a text"}, "val_loss", "the model returned no number"),
+        ({"mse": 1.0, "pcc": 0.5}, "val_corr", "returned no val_corr: set MODEL_RETURN to one of mse, pcc"),
+    ],
+)
+def test_a_model_that_returns_nothing_usable_has_failed(run, models, monkeypatch, tmp_path, returned, metric, message):
+    monkeypatch.setenv("MODEL_RETURN", metric)
+    with pytest.raises(RunError, match=message):
+        run("returns", returns=returned)
+    assert text(tmp_path / "RUN000", "result.txt") == "RUN_EXCEPTION\n"
 
 
 def test_a_model_that_raises_costs_its_run_and_a_retry_is_not_taken_for_done(run, models):

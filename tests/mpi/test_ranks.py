@@ -7,6 +7,7 @@ import pytest
 from mpi4py import MPI
 
 from hooks.leader import StagingError, stage_data
+from swiftpy.runtime import mpi
 from swiftpy.runtime.mpi import World
 from swiftpy.runtime.transport import SERVER
 
@@ -37,6 +38,15 @@ def test_layout(world):
     assert world.size == MPI.COMM_WORLD.size and world.rank == MPI.COMM_WORLD.rank
     assert world.gather(world.local_rank) == list(range(world.size)), "one machine is one node"
     assert world.leader == 0 and (world.leaders is not None) == (world.rank == 0)
+
+
+def test_cores_are_shared_by_those_that_may_run_on_them(world):
+    node = frozenset(range(8))
+    assert world.cores == max(1, len(os.sched_getaffinity(0)) // (world.size - 1))
+    assert mpi._share([(0, node), (1, node), (2, node), (3, node)], node) == 2, "the server needs none"
+    bound = [(rank, frozenset({2 * rank, 2 * rank + 1})) for rank in range(4)]
+    assert [mpi._share(bound, cores) for _, cores in bound] == [2, 2, 2, 2]
+    assert mpi._share([(7, node), (8, node), *[(rank, node) for rank in range(9, 20)]], node) == 1
 
 
 def test_messages_keep_their_order_and_large_ones_arrive(world):

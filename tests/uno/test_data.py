@@ -46,7 +46,9 @@ def test_responses_without_features_are_counted_and_left_out(tmp_path, caplog):
     lost = (parts["train"]["improve_sample_id"] == "ACH-000").sum()
     read = data.load({"input_dir": str(tmp_path)})
     assert len(read.train) == len(parts["train"]) - lost
-    assert f"rsp_train_data.parquet: {lost} of {len(parts['train'])} responses are left out: {lost} " in caplog.text
+    assert (
+        f"rsp_train_data.parquet: {lost} of {len(parts['train'])} train responses are left out: {lost} " in caplog.text
+    )
 
 
 def test_other_column_names(tmp_path):
@@ -67,7 +69,7 @@ def test_other_column_names(tmp_path):
     [
         ("rsp_test_data", lambda t: t[:0], "rsp_test_data.parquet: the test set is empty"),
         ("rsp_val_data", lambda t: t.drop_columns(["auc"]), "rsp_val_data.parquet has no column auc"),
-        ("md_merged_data", lambda t: t[:1], "none of the 144 responses"),
+        ("md_merged_data", lambda t: t[:1], "none of the 144 train responses"),
         ("ge_merged_data", lambda t: t.select([0]), r"has no column ge\.\*"),
         (
             "ge_merged_data",

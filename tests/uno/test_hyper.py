@@ -76,6 +76,9 @@ def test_defaults_file_of_the_user(tmp_path):
         ({"hyperparam_space": "layer", "drug_num_layers": 10}, "drug_layer_10_size must be an integer"),
         ({"raw_max_lr": 1e-4, "learning_rate": 1e-3}, "give learning_rate or raw_max_lr, not both"),
         ({"ckpt_keep_limit": 0}, "ckpt_keep_limit must be"),
+        ({"ckpt_save_best_metric": "val_pcc"}, "ckpt_save_best_metric must be one of loss, r2, val_loss"),
+        ({"jit_compile": "yes"}, "jit_compile must be true or false or 'auto', not 'yes'"),
+        ({"mixed_precision": "auto"}, "mixed_precision must be true or false, not 'auto'"),
     ],
 )
 def test_check_names_what_is_wrong(params, message):
@@ -83,6 +86,20 @@ def test_check_names_what_is_wrong(params, message):
     assert {index for index, _ in problems} == {1}
     assert problems[0][1].startswith(message)
     assert "\n" not in problems[0][1]
+
+
+def test_check_of_the_metric_for_the_result(monkeypatch):
+    monkeypatch.setenv("MODEL_RETURN", "val_corr")
+    assert unorun.check([DATA, DATA], None) == [
+        (0, "MODEL_RETURN must be one of loss, r2, val_loss, val_r2, learning_rate, not 'val_corr'")
+    ]
+
+
+def test_the_number_of_weights():
+    """By hand: two towers, the joint layer on both, the output; and the study's network."""
+    hyper = read_hyper({"hyperparam_space": "block", "canc_arch": [5, 7], "drug_arch": [4], "interaction_arch": [6]})
+    assert hyper.parameters(11, 13) == (11 * 5 + 5) + (5 * 7 + 7) + (13 * 4 + 4) + (11 * 6 + 6) + (6 + 1)
+    assert read_hyper({}).parameters(958, 1613) == 12_583_001
 
 
 def test_check_finds_all_of_them():

@@ -56,12 +56,12 @@ def assert_same(a, b):
 
 def test_what_a_run_leaves(tmp_path, input_dir, capsys):
     run = tmp_path / "run"
-    history = unorun.run(make(run, input_dir, epochs=25, learning_rate=1e-2))
+    history = unorun.run(make(run, input_dir, epochs=25))
     assert history.epoch == list(range(25))
     assert set(history.history) == {"loss", "r2", "val_loss", "val_r2", "learning_rate"}
     assert history.history["val_r2"][-1] > 0.5  # the planted signal is found
     rates = history.history["learning_rate"]
-    assert rates[:3] == pytest.approx([1e-3, 0.0505, 0.1])
+    assert rates[:3] == pytest.approx([2e-4, 0.0101, 0.02])
     printed = capsys.readouterr().out
     assert "Epoch 1/25\n15/15 - " in printed
     assert "val_loss: " in printed
@@ -138,6 +138,23 @@ def test_more_epochs_go_on_where_the_run_ended(tmp_path, input_dir):
     unorun.run(make(longer, input_dir, epochs=3))
     assert unorun.run(make(longer, input_dir)) == unorun.run(make(straight, input_dir))
     assert outputs(longer) == outputs(straight)
+
+
+def test_other_threads_at_a_resume_are_said(tmp_path, input_dir, caplog, monkeypatch):
+    params = make(tmp_path / "run", input_dir, epochs=1)
+    unorun.run(params)
+    monkeypatch.setattr("hed.uno.training.threads_in_use", lambda: 77)
+    unorun.run({**params, "epochs": 2})
+    [said] = [record.getMessage() for record in caplog.records if "the RUN began with" in record.getMessage()]
+    assert "it goes on with threads: 77, xla: False" in said
+
+
+def test_the_number_of_batches_in_a_call_changes_nothing(tmp_path, input_dir):
+    left = []
+    for steps in (0, 1, 4):
+        unorun.run(make(tmp_path / str(steps), input_dir, epochs=2, steps_per_execution=steps))
+        left.append(outputs(tmp_path / str(steps)))
+    assert left[0] == left[1] == left[2]
 
 
 def test_the_same_numbers_whatever_ran_before(tmp_path, input_dir):

@@ -1,0 +1,231 @@
+"""The three tables of a data set as plain arrays, made once per node and mapped into the memory of its processes.
+
+Parquet takes tenths of a second to decode, in each process, into memory of each. Here the first process to come writes
+the arrays beside the data's local copy; all others map these files, and the node holds each byte once. A directory of
+arrays appears complete or not at all, and its name tells which state of which tables it was made from: tables that
+change, or are staged anew, get another one, and the old one is removed.
+"""
+
+import dataclasses
+import functools
+import getpass
+import json
+import logging
+import os
+import secrets
+import shutil
+import tempfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from hed import tables
+from hed.partition_uno_pq import Split, id_column, split_ids
+
+FORMAT = 1
+NAMES = "names.json"
+
+log = logging.getLogger("RUNNER.hed_setup")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Features:
+    """One row of features per cell line or drug: `ids` (strings), `matrix` (float32, rows x features)."""
+
+    ids: pa.Array
+    matrix: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Arrays:
+    """A data set: features, and for each response the codes of its cell and its drug, and its value `y` (float32).
+
+    `cell_rows` and `drug_rows` (int32) are the rows of features of each name of `cell` and `drug`, -1 where it has
+    none, and a last -1 for responses without an identifier, whose code is -1.
+    """
+
+    cells: Features
+    drugs: Features
+    cell: tables.Ids
+    drug: tables.Ids
+    cell_rows: np.ndarray
+    drug_rows: np.ndarray
+    y: np.ndarray
+
+
+class Columns(NamedTuple):
+    """Names of the columns of cells, drugs and responses."""
+
+    cell: str
+    drug: str
+    y: str
+
+
+def columns(params: Mapping[str, Any]) -> Columns:
+    """The names that a RUN's hyperparameters give, or the usual ones."""
+    named = {"canc_col_name": tables.CELL, "drug_col_name": tables.DRUG, "y_col_name": tables.RESPONSE}
+    return Columns(*(str(params.get(key, default)) for key, default in named.items()))
+
+
+def split(arrays: Arrays, source: Path, params: Mapping[str, Any]) -> Split:
+    """The partition that `partition`, `index` and `partition_seed` describe; see `partition_uno_pq`."""
+    column, names, ids = id_column(params["partition"]), columns(params), None
+    if column is not None:
+        known = {names.cell: arrays.cell, names.drug: arrays.drug}
+        ids = known[column] if column in known else tables.read_ids(source / tables.RSP, column)
+    return split_ids(ids, len(arrays.y), params["partition"], params.get("index"), params["partition_seed"])
+
+
+def local_directory(source: Path, staged: bool) -> Path:
+    """Where this node keeps what belongs to the data in `source`: beside a `staged` copy, else the user's in /tmp.
+
+    Beside a staged copy, as users know it from /tmp/$USER/original. Data that is read in place is on a shared file
+    system or nobody's to write to.
+    """
+    if staged and os.access(source.parent, os.W_OK):
+        return source.parent
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container started with a number that is not in its passwd
+        user = f"uid{os.getuid()}"
+    return Path(tempfile.gettempdir()) / user
+
+
+def open_arrays(source: Path, names: Columns, directory: Path) -> Arrays:
+    """The data set in `source`; its arrays are in `directory`, or are put there if they are not.
+
+    Raises ValueError or FileNotFoundError, naming the table, where it lacks a column or holds features that are not
+    finite. Where `directory` cannot be written to, the arrays are this process's own.
+    """
+    versions = tuple(tables.file_version(source / table) for table in (tables.RSP, tables.GE, tables.MD))
+    return _open(source, names, directory, versions)
+
+
+@functools.lru_cache(maxsize=1)
+def _open(source: Path, names: Columns, directory: Path, versions: tuple[tuple[int, int], ...]) -> Arrays:
+    of_this = f"arrays-{_checksum(FORMAT, source, names)}-"
+    target = directory / f"{of_this}{_checksum(versions)}"
+    try:
+        return _load(target)
+    except FileNotFoundError:
+        pass
+    except (OSError, EOFError, ValueError, KeyError) as error:  # the node went down before the files were on its disk
+        log.warning("%s is damaged, and made again: %s", target, error)
+        shutil.rmtree(target, ignore_errors=True)
+    made = _make(source, names)
+    try:
+        _save(made, target)
+        # Whoever has mapped them keeps them: a file goes when the last process that uses it does.
+        for old in directory.glob(f"{of_this}*"):
+            if old != target:
+                shutil.rmtree(old, ignore_errors=True)
+        return _load(target)
+    except (OSError, ValueError) as error:
+        log.warning("no arrays in %s for this node's processes to share: %s", directory, error)
+        return made
+
+
+def _checksum(*values: object) -> str:
+    return f"{zlib.crc32(repr(values).encode()):08x}"
+
+
+def _save(arrays: Arrays, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    temporary.mkdir()
+    try:
+        for name, values in _columns_of(arrays).items():
+            np.save(temporary / f"{name}.npy", values)
+        names = {
+            "cells": arrays.cells.ids.to_pylist(),
+            "drugs": arrays.drugs.ids.to_pylist(),
+            "cell": arrays.cell.names,
+            "drug": arrays.drug.names,
+        }
+        (temporary / NAMES).write_text(json.dumps(names), encoding="utf-8")
+        temporary.rename(target)
+    except OSError:
+        if not target.exists():  # or another process was faster
+            raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _columns_of(arrays: Arrays) -> dict[str, np.ndarray]:
+    return {
+        "cells": arrays.cells.matrix,
+        "drugs": arrays.drugs.matrix,
+        "cell": arrays.cell.codes,
+        "drug": arrays.drug.codes,
+        "cell_rows": arrays.cell_rows,
+        "drug_rows": arrays.drug_rows,
+        "y": arrays.y,
+    }
+
+
+def _load(target: Path) -> Arrays:
+    names = json.loads((target / NAMES).read_text(encoding="utf-8"))
+    # Copy on write, and nobody writes: TensorFlow takes over no memory that is read-only.
+    mapped = {
+        name: np.load(target / f"{name}.npy", mmap_mode="c")
+        for name in ("cells", "drugs", "cell", "drug", "cell_rows", "drug_rows", "y")
+    }
+    return Arrays(
+        Features(pa.array(names["cells"], pa.string()), mapped["cells"]),
+        Features(pa.array(names["drugs"], pa.string()), mapped["drugs"]),
+        tables.Ids(names["cell"], mapped["cell"]),
+        tables.Ids(names["drug"], mapped["drug"]),
+        mapped["cell_rows"],
+        mapped["drug_rows"],
+        mapped["y"],
+    )
+
+
+def _make(source: Path, names: Columns) -> Arrays:
+    responses = source / tables.RSP
+    tables.require_columns(responses, *names)
+    cells = read_features([source / tables.GE], names.cell, "ge.")
+    drugs = read_features([source / tables.MD], names.drug, "mordred.")
+    cell, drug = (tables.read_ids(responses, column) for column in (names.cell, names.drug))
+    y = pq.read_table(responses, columns=[names.y])[names.y].to_numpy().astype(np.float32)
+    return Arrays(cells, drugs, cell, drug, _rows_of_names(cell, cells), _rows_of_names(drug, drugs), y)
+
+
+def _rows_of_names(ids: tables.Ids, features: Features) -> np.ndarray:
+    return np.append(feature_rows(pa.array(ids.names, pa.string()), features), np.int32(-1))
+
+
+def read_features(paths: list[Path], id_name: str, prefix: str) -> Features:
+    """The features in the columns `prefix`* of Parquet tables, of each identifier the first row.
+
+    Raises ValueError, naming the table, where it lacks columns or a feature is not finite.
+    """
+    for path in paths:
+        tables.require_columns(path, id_name, prefix=prefix)
+    named = [name for name in pq.read_schema(paths[0]).names if name.startswith(prefix)]
+    parts = [pq.read_table(path, columns=[id_name, *named]) for path in paths]
+    table = pa.concat_tables(parts, promote_options="permissive")
+    ids = strings(table[id_name])
+    first = np.unique(np.asarray(pc.index_in(ids, value_set=ids)))
+    matrix = np.column_stack([table[name].to_numpy() for name in named]).astype(np.float32)[first]
+    if not np.isfinite(matrix).all():
+        bad = np.count_nonzero(~np.isfinite(matrix))
+        raise ValueError(f"{paths[0]}: {bad} values are missing or not finite: every prediction would be NaN")
+    return Features(ids.take(pa.array(first)), matrix)
+
+
+def strings(column: pa.ChunkedArray) -> pa.Array:
+    """Identifiers as strings: they may be plain, large or dictionary strings, or numbers, in each table otherwise."""
+    return pa.concat_arrays([chunk.cast(pa.string()) for chunk in column.chunks] or [pa.array([], pa.string())])
+
+
+def feature_rows(ids: pa.Array, features: Features) -> np.ndarray:
+    """Each identifier's row of `features` (int32), -1 where it has none."""
+    found = pc.index_in(ids, value_set=features.ids, skip_nulls=True)
+    return np.asarray(found.fill_null(-1), np.int32)

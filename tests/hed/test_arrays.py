@@ -1,0 +1,136 @@
+"""The arrays that a node's processes share: those of the tables, made once, and made anew when a table changes."""
+
+import json
+import multiprocessing
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hed import arrays, hed_setup, synthetic, tables
+from hed.uno import data, unorun
+
+SPEC = synthetic.Spec(drugs=5, cells=8, genes=3, descriptors=3, responses=40)
+NAMES = arrays.columns({})
+PARTITION = {"partition": "by_drug", "index": 1, "partition_seed": 1}
+
+
+@pytest.fixture
+def source(tmp_path):
+    arrays._open.cache_clear()
+    synthetic.generate(tmp_path / "node" / "original", SPEC)
+    return tmp_path / "node" / "original"
+
+
+def opened(source):
+    arrays._open.cache_clear()  # as another process would
+    return arrays.open_arrays(source, NAMES, source.parent)
+
+
+def directories(source):
+    return sorted(path.name for path in source.parent.iterdir() if path != source)
+
+
+@pytest.mark.parametrize("partition", ["by_drug", "by_cell", "random"])
+def test_a_run_from_arrays_is_the_run_from_files(source, tmp_path, partition):
+    """Row by row, also where ids, features and values are missing."""
+    rsp = pd.read_parquet(source / tables.RSP)
+    rsp.loc[3, "improve_sample_id"] = None
+    rsp.loc[5, "auc"] = None
+    rsp.to_parquet(source / tables.RSP)
+    md = pd.read_parquet(source / tables.MD)
+    md[:-1].sample(frac=1, random_state=1).to_parquet(source / tables.MD)
+    runs = []
+    for files in (True, False):
+        run = tmp_path / "EXP000/run" / str(files)
+        run.mkdir(parents=True)
+        params = {"instance_directory": str(run), "input_dir": str(source), "framework": "none", "index": 1}
+        params |= {"partition": partition, "partition_files": files}
+        hed_setup.pre_run(params)
+        assert (json.loads((run / "partition.json").read_text())["partition"]) == partition
+        assert params["input_dir"].endswith("original") is not files
+        runs.append(data.load(params))
+    for stage in data.STAGES:
+        one, two = (getattr(run, stage) for run in runs)
+        np.testing.assert_array_equal(runs[0].cells.matrix[one.cell], runs[1].cells.matrix[two.cell])
+        np.testing.assert_array_equal(runs[0].drugs.matrix[one.drug], runs[1].drugs.matrix[two.drug])
+        np.testing.assert_array_equal(one.y, two.y)
+        assert one.labels.to_pylist() == two.labels.to_pylist()
+
+
+def test_a_model_that_is_not_ours_gets_files(source, tmp_path):
+    for file, files in (("/elsewhere/unorun_train_improve.py", True), (unorun.__file__, False)):
+        run = tmp_path / "EXP000/run" / str(files)
+        run.mkdir(parents=True)
+        params = {"instance_directory": str(run), "input_dir": str(source), "framework": "none", "index": 1}
+        params |= {"model_file": file}
+        hed_setup.pre_run(params)
+        assert params["partition_files"] is files
+        assert Path(params["input_dir"], "rsp_val_data.parquet").exists() is files
+
+
+def test_made_once_and_mapped(source, monkeypatch):
+    first = opened(source)
+    monkeypatch.setattr(arrays, "_make", None)
+    again = opened(source)
+    assert isinstance(again.cells.matrix, np.memmap) and again.cells.matrix.ctypes.data % 64 == 0
+    np.testing.assert_array_equal(first.drugs.matrix, again.drugs.matrix)
+    assert (
+        again.drug.names == first.drug.names == list(pd.read_parquet(source / tables.RSP)["improve_chem_id"].unique())
+    )
+    assert len(directories(source)) == 1
+
+
+def test_a_changed_table_is_noticed_and_the_old_arrays_go(source):
+    before, [old] = opened(source), directories(source)
+    frame = pd.read_parquet(source / tables.GE)
+    frame["ge.G0"] += 1
+    frame.to_parquet(source / tables.GE)
+    # Without clearing the cache: the same process sees it too.
+    after, [new] = arrays.open_arrays(source, NAMES, source.parent), directories(source)
+    assert old != new
+    np.testing.assert_allclose(after.cells.matrix[:, 0], before.cells.matrix[:, 0] + 1)  # mapped, although removed
+
+
+def test_damage_is_repaired(source):
+    opened(source)
+    [name] = directories(source)
+    (source.parent / name / "cells.npy").write_bytes(b"")
+    assert opened(source).cells.matrix.shape == (8, 3)
+    assert directories(source) == [name]
+
+
+def test_without_a_place_to_write_they_are_the_process_own(source, monkeypatch, caplog):
+    (source.parent / "full").write_text("a file is no directory")
+    arrays._open.cache_clear()
+    table = arrays.open_arrays(source, NAMES, source.parent / "full")
+    assert table.cells.matrix.shape == (8, 3) and "no arrays in" in caplog.text
+
+
+def _open_in_child(source, barrier, answers):
+    barrier.wait()
+    answers.put(float(arrays.open_arrays(source, NAMES, source.parent).cells.matrix.sum()))
+
+
+def test_processes_that_come_at_once_share_one(source):
+    context = multiprocessing.get_context("fork")
+    barrier, answers = context.Barrier(6), context.Queue()
+    processes = [context.Process(target=_open_in_child, args=(source, barrier, answers)) for _ in range(6)]
+    for process in processes:
+        process.start()
+    assert len({answers.get(timeout=30) for _ in processes}) == 1
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+    assert len(directories(source)) == 1
+
+
+def test_what_is_wrong_with_the_tables_is_said(source):
+    frame = pd.read_parquet(source / tables.MD)
+    frame.loc[0, "mordred.D0"] = np.nan
+    frame.to_parquet(source / tables.MD)
+    with pytest.raises(ValueError, match=r"md_merged_data.parquet: 1 values are missing"):
+        opened(source)
+    with pytest.raises(ValueError, match=r"rsp_merged.parquet has no column ic50"):
+        arrays.open_arrays(source, NAMES._replace(y="ic50"), source.parent)
