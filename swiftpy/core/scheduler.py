@@ -1,11 +1,11 @@
-"""The scheduler: which task runs where, what a failure costs, and when the job is over."""
+"""The scheduler: what becomes of each task, what a failure costs, and when the job is over."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from swiftpy.core.dependencies import Dependencies
 from swiftpy.core.events import (
     Command,
     DrainRequested,
@@ -14,46 +14,40 @@ from swiftpy.core.events import (
     InterruptRequested,
     InterruptTask,
     KillTask,
+    RecallAnswered,
     ReportOutcome,
-    StartTask,
     StopWorker,
     SubmissionClosed,
     TaskFailed,
     TaskFinished,
     TaskKilled,
+    TaskReturned,
     TaskSubmitted,
     WorkerLost,
     WorkerReady,
 )
-from swiftpy.core.queue import IdleWorkers, ReadyQueue
-from swiftpy.core.task import FINAL_STATES, TRANSITIONS, Target, Task, TaskState
+from swiftpy.core.placement import Placement
+from swiftpy.core.task import Site, Task, TaskState
 from swiftpy.errors import TaskError
-
-
-@dataclass(slots=True)
-class _Running:
-    task: Task
-    attempt: int
 
 
 class Scheduler:
     """Matches ready tasks with waiting workers.
 
-    `workers` maps the rank of every worker of the job to the name of its node; a worker takes tasks once it is
-    ready. An illegal event (a task id used twice, a worker that does not exist) raises ValueError and changes
-    nothing. An event of an attempt that is over is dropped: it crossed a KillTask or a WorkerLost on its way.
+    `workers` maps the rank of every worker of the job to where and what it is; a worker takes tasks once it is ready.
+    An illegal event (a task id used twice, a worker that does not exist) raises ValueError and changes nothing. An
+    event of an attempt that is over is dropped: it crossed a KillTask or a WorkerLost on its way. A task's state is
+    where it is held: in `_dependencies` (BLOCKED), in `_placement.ready` or in `_placement.running`; what is resolved
+    is forgotten, so that memory does not grow with what was done.
     """
 
-    def __init__(self, workers: Mapping[int, str]) -> None:
-        self.workers = dict(workers)
+    def __init__(self, workers: Mapping[int, Site]) -> None:
         self.draining = False
         self._closed = False
         self._stopped = False
-        self._ready = ReadyQueue()
-        self._idle = IdleWorkers()
-        self._running: dict[int, _Running] = {}  # worker -> its attempt
-        self._states: dict[int, TaskState] = {}
-        self._attempts: dict[int, int] = {}
+        self._last_id = -1
+        self._dependencies = Dependencies()
+        self._placement = Placement(workers, self._dependencies)
         self._handlers: dict[type, Callable[[Any], list[Command]]] = {
             TaskSubmitted: self._task_submitted,
             SubmissionClosed: self._submission_closed,
@@ -62,6 +56,8 @@ class Scheduler:
             TaskFinished: self._task_finished,
             TaskFailed: self._task_failed,
             TaskKilled: self._task_killed,
+            TaskReturned: self._task_returned,
+            RecallAnswered: self._recall_answered,
             DrainRequested: self._drain_requested,
             InterruptRequested: self._interrupt_requested,
             GraceExpired: self._grace_expired,
@@ -70,7 +66,10 @@ class Scheduler:
     def step(self, event: Event) -> list[Command]:
         """Take in one event; return what must be done about it, in this order."""
         commands = self._handlers[type(event)](event)
-        return commands + self._stop_when_over()
+        if self._closed and not self._stopped and self.quiet:
+            self._stopped = True
+            commands += [StopWorker(worker) for worker in self._placement.workers]
+        return commands
 
     @property
     def over(self) -> bool:
@@ -78,26 +77,39 @@ class Scheduler:
         return self._stopped
 
     @property
+    def quiet(self) -> bool:
+        """No task is unresolved."""
+        return not (self._placement.running or self._placement.ready or self._dependencies)
+
+    @property
+    def stuck(self) -> list[Task]:
+        """Blocked tasks, when nothing runs or is ready that could ever free them."""
+        return [] if self._placement.running or self._placement.ready else list(self._dependencies)
+
+    @property
     def running(self) -> dict[int, Task]:
         """worker -> the task that it runs."""
-        return {worker: running.task for worker, running in self._running.items()}
+        return {worker: held[0] for worker, held in self._placement.running.items()}
 
     @property
     def waiting(self) -> int:
-        """How many tasks wait for a worker."""
-        return len(self._ready)
+        """How many calls wait for a worker."""
+        return self._placement.ready.calls
 
     # -- events ------------------------------------------------------------------------------------------------
 
     def _task_submitted(self, event: TaskSubmitted) -> list[Command]:
         task = event.task
-        if task.id in self._states:
-            raise ValueError(f"task {task.id} was submitted before")
-        if self._closed:
+        if task.id <= self._last_id:
+            raise ValueError(f"task {task.id} was submitted after task {self._last_id}")
+        if self._closed and not self.draining:
             raise ValueError(f"task {task.id} was submitted after SubmissionClosed")
-        self._states[task.id] = TaskState.READY
+        self._last_id = task.id + task.count - 1
         if self.draining:
-            return [self._interrupt(task)]
+            return [_interrupted(task)]
+        if task.after:
+            self._dependencies.add(task)
+            return []
         return self._place(task)
 
     def _submission_closed(self, event: SubmissionClosed) -> list[Command]:
@@ -105,156 +117,193 @@ class Scheduler:
         return []
 
     def _worker_ready(self, event: WorkerReady) -> list[Command]:
-        self._node_of(event.worker)
-        if event.worker in self._idle or event.worker in self._running:
+        self._must_exist(event.worker)
+        if event.worker in self._placement.idle or event.worker in self._placement.running:
             raise ValueError(f"worker {event.worker} was ready before")
-        return self._next_task_for(event.worker)
+        return self._placement.feed(event.worker)
 
     def _worker_lost(self, event: WorkerLost) -> list[Command]:
-        node = self._node_of(event.worker)
-        del self.workers[event.worker]
-        self._idle.discard(event.worker)
+        self._must_exist(event.worker)
+        node = self._placement.workers[event.worker].node
+        held = self._placement.lose(event.worker)
         commands: list[Command] = []
-        running = self._running.pop(event.worker, None)
-        if running:
+        for task in held[:1]:
             error = TaskError("lost", event.reason, host=node, rank=event.worker)
-            commands += self._settle_failure(running, event.worker, error, 0.0)
-        orphans = [Target(rank=event.worker)]
-        if node not in self.workers.values():
-            orphans.append(Target(node=node))
-        tasks = [task for target in orphans for task in self._ready.pop_all(target)]
-        if not self.workers:
-            tasks += self._ready.pop_all()
-        return commands + [self._reject(task) for task in tasks]
+            commands += self._attempt_failed(task, event.worker, error, 0.0)
+        for task in held[1:]:  # it had not begun
+            commands += self._again(task, charged=False)
+        orphans = [task for task in self._placement.ready if self._placement.lacks(task)]
+        self._placement.withdraw(orphans)
+        return commands + [command for task in orphans for command in self._reject(task)]
 
     def _task_finished(self, event: TaskFinished) -> list[Command]:
-        running = self._take_current(event)
-        if running is None:
+        task = self._placement.release(event.worker, event.task_id, event.attempt)
+        if task is None:
             return []
-        self._move(running.task, TaskState.DONE)
-        report = ReportOutcome(
-            running.task, TaskState.DONE, event.attempt, event.worker, event.seconds, value=event.value
-        )
-        return [report, *self._next_task_for(event.worker)]
+        if task.kind.ranks > 1:
+            return self._gang_finished(task, event)
+        calls = task.count if event.made is None else event.made
+        if not calls:
+            return self._again(task, charged=False) + self._placement.feed(event.worker)
+        self._placement.pieces.measured(task.kind.function, calls, event.seconds)
+        commands: list[Command] = []
+        done, rest = (task, None) if calls == task.count else (task.part(0, calls), task.part(calls, task.count))
+        if len(event.failures) < calls:
+            commands.append(_done(done, event))
+        if rest is not None:
+            if event.failures and task.kind.chained:
+                rest.after = (done.id + event.failures[-1][0],)
+                self._dependencies.add(rest)
+            else:
+                commands += self._again(rest, charged=False)
+        for index, error in event.failures:
+            failed = done if done.count == 1 else done.part(index, index + 1)
+            commands += self._settle_failure(failed, event.worker, error, event.seconds)
+        freed = self._dependencies.resolved(done.id, calls, {index for index, _ in event.failures})
+        return commands + self._placement.feed_after(event.worker, freed)
 
     def _task_failed(self, event: TaskFailed) -> list[Command]:
-        running = self._take_current(event)
-        if running is None:
+        task = self._placement.release(event.worker, event.task_id, event.attempt)
+        if task is None:
             return []
-        commands = self._settle_failure(running, event.worker, event.error, event.seconds)
-        return commands + self._next_task_for(event.worker)
+        commands = self._attempt_failed(task, event.worker, event.error, event.seconds)
+        return commands + self._placement.feed(event.worker)
 
     def _task_killed(self, event: TaskKilled) -> list[Command]:
-        running = self._take_current(event)
-        if running is None:
+        task = self._placement.release(event.worker, event.task_id, event.attempt)
+        if task is None:
             return []
-        return [
-            self._interrupt(running.task, event.attempt, event.worker, event.seconds),
-            *self._next_task_for(event.worker),
-        ]
+        gang = self._placement.leave_gang(task, event.worker)
+        commands = [_interrupted(task, event.worker, event.seconds)] if gang is None or not gang.unfinished else []
+        return commands + self._placement.feed(event.worker)
+
+    def _task_returned(self, event: TaskReturned) -> list[Command]:
+        rest = self._placement.shrink(event.worker, event.task_id, event.attempt, event.kept)
+        if rest is None:
+            return []
+        commands = self._again(rest, charged=False)
+        if event.worker in self._placement.running or event.worker in self._placement.idle:
+            return commands
+        return commands + self._placement.feed(event.worker)  # what it had been running ended meanwhile
+
+    def _recall_answered(self, event: RecallAnswered) -> list[Command]:
+        self._placement.recall_answered(event.worker)
+        return []
 
     def _drain_requested(self, event: DrainRequested) -> list[Command]:
         self.draining = True
         self._closed = True
-        return [self._interrupt(task) for task in self._ready.pop_all()]
+        tasks = self._placement.ready.pop_all() + self._dependencies.pop_all()
+        return [_interrupted(task) for task in tasks]
 
     def _interrupt_requested(self, event: InterruptRequested) -> list[Command]:
         if not self.draining:
             raise ValueError("InterruptRequested without DrainRequested")
-        return [InterruptTask(worker, running.task.id, running.attempt) for worker, running in self._running.items()]
+        return [
+            InterruptTask(worker, task.id, task.attempt)
+            for worker, held in self._placement.running.items()
+            for task in held
+        ]
 
     def _grace_expired(self, event: GraceExpired) -> list[Command]:
         if not self.draining:
             raise ValueError("GraceExpired without DrainRequested")
-        return [KillTask(worker, running.task.id, running.attempt) for worker, running in self._running.items()]
+        return [
+            KillTask(worker, task.id, task.attempt) for worker, held in self._placement.running.items() for task in held
+        ]
 
     # -- what follows from them --------------------------------------------------------------------------------
 
     def _place(self, task: Task) -> list[Command]:
-        """Start a ready task on a waiting worker, or queue it, or reject it if it can run nowhere."""
-        if not self._can_run(task.target):
-            return [self._reject(task)]
-        worker = self._idle.take(task.target)
-        if worker is None:
-            self._ready.push(task)
-            return []
-        return [self._start(task, worker)]
+        """A task is ready: start or queue it, or reject it if it can run nowhere."""
+        return self._reject(task) if self._placement.lacks(task) else self._placement.add(task)
 
-    def _can_run(self, target: Target) -> bool:
-        if target.rank is not None:
-            return target.rank in self.workers
-        return bool(self.workers) if target.node is None else target.node in self.workers.values()
+    def _again(self, task: Task, charged: bool) -> list[Command]:
+        """Calls that were begun in vain, or not at all (not `charged`), are ready again, unless the job is ending."""
+        task.attempt -= not charged
+        return [_interrupted(task)] if self.draining else self._place(task)
 
-    def _next_task_for(self, worker: int) -> list[Command]:
-        node = self.workers[worker]
-        task = self._ready.pop_for(worker, node)
-        if task is None:
-            self._idle.add(worker, node)
-            return []
-        return [self._start(task, worker)]
+    def _gang_finished(self, task: Task, event: TaskFinished) -> list[Command]:
+        """One of the workers of a parallel task returned. The task's value is what its first worker returned."""
+        gang = self._placement.leave_gang(task, event.worker)
+        assert gang is not None
+        for _, error in event.failures:
+            gang.error = gang.error or error
+        if event.worker == gang.first:
+            gang.value = event.value
+        commands: list[Command] = []
+        freed: list[Task] = []
+        if not gang.unfinished and gang.error is not None:
+            commands += self._settle_failure(task, event.worker, gang.error, event.seconds)
+        elif not gang.unfinished:
+            report = ReportOutcome(task, TaskState.DONE, task.attempt, gang.first, event.seconds, value=gang.value)
+            commands.append(report)
+            freed = self._dependencies.resolved(task.id, 1)
+        return commands + self._placement.feed_after(event.worker, freed)
 
-    def _start(self, task: Task, worker: int) -> StartTask:
-        self._move(task, TaskState.RUNNING)
-        attempt = self._attempts[task.id] = self._attempts.get(task.id, 0) + 1
-        self._running[worker] = _Running(task, attempt)
-        return StartTask(worker, task, attempt)
+    def _attempt_failed(self, task: Task, worker: int, error: TaskError, seconds: float) -> list[Command]:
+        """All that a worker ran of a task failed. A parallel task fails when the last of its workers has ended."""
+        gang = self._placement.leave_gang(task, worker)
+        if gang is not None:
+            error = gang.error = gang.error or error
+            if gang.unfinished:
+                return []
+        return self._settle_failure(task, worker, error, seconds)
 
-    def _settle_failure(self, running: _Running, worker: int, error: TaskError, seconds: float) -> list[Command]:
+    def _settle_failure(self, task: Task, worker: int, error: TaskError, seconds: float) -> list[Command]:
         """Report a failed attempt; try again while attempts are left. When draining, the restart tries again."""
-        task, attempt = running.task, running.attempt
-        if attempt > task.retries:
-            state = TaskState.FAILED
-        else:
-            state = TaskState.INTERRUPTED if self.draining else TaskState.READY
-        self._move(task, state)
-        report = ReportOutcome(task, state, attempt, worker, seconds, error=error)
-        return [report, *(self._place(task) if state is TaskState.READY else [])]
+        if task.attempt > task.kind.retries:
+            report = ReportOutcome(task, TaskState.FAILED, task.attempt, worker, seconds, error=error)
+            return [report, *self._cancel_dependents(task, error)]
+        state = TaskState.INTERRUPTED if self.draining else TaskState.READY
+        report = ReportOutcome(task, state, task.attempt, worker, seconds, error=error)
+        return [report] if self.draining else [report, *self._place(task)]
 
-    def _interrupt(
-        self, task: Task, attempt: int = 0, worker: int | None = None, seconds: float = 0.0
-    ) -> ReportOutcome:
-        self._move(task, TaskState.INTERRUPTED)
-        return ReportOutcome(task, TaskState.INTERRUPTED, attempt, worker, seconds)
+    def _cancel_dependents(self, task: Task, error: TaskError) -> list[Command]:
+        """Whatever needs a result that will never be there fails, too, and says because of whom."""
+        name = task.label or task.kind.function
+        reason = TaskError("cancelled", f"it needs the result of {name}, which failed: {error.summary()}")
+        commands: list[Command] = []
+        failed = [task]
+        while failed:
+            task = failed.pop()
+            for call in range(task.id, task.id + task.count):
+                for dependent in self._dependencies.failed(call):
+                    commands.append(ReportOutcome(dependent, TaskState.FAILED, dependent.attempt, None, error=reason))
+                    failed.append(dependent)
+        return commands
 
-    def _reject(self, task: Task) -> ReportOutcome:
-        self._move(task, TaskState.FAILED)
-        error = TaskError("rejected", f"there is no worker for it: it wants {task.target}")
-        return ReportOutcome(task, TaskState.FAILED, self._attempts.get(task.id, 0), None, error=error)
+    def _reject(self, task: Task) -> list[Command]:
+        error = TaskError("rejected", f"there is no worker for it: {self._placement.lacks(task)}")
+        report = ReportOutcome(task, TaskState.FAILED, task.attempt, None, error=error)
+        return [report, *self._cancel_dependents(task, error)]
 
-    def _stop_when_over(self) -> list[Command]:
-        if self._stopped or not self._closed or self._running or len(self._ready):
-            return []
-        self._stopped = True
-        return [StopWorker(worker) for worker in self.workers]
-
-    # -- bookkeeping -------------------------------------------------------------------------------------------
-
-    def _take_current(self, event: TaskFinished | TaskFailed | TaskKilled) -> _Running | None:
-        """The attempt that the event speaks of, if it is what the worker runs; else the event is stale."""
-        running = self._running.get(event.worker)
-        if running is None or (running.task.id, running.attempt) != (event.task_id, event.attempt):
-            return None
-        return self._running.pop(event.worker)
-
-    def _node_of(self, worker: int) -> str:
-        if worker not in self.workers:
+    def _must_exist(self, worker: int) -> None:
+        if worker not in self._placement.workers:
             raise ValueError(f"there is no worker {worker}")
-        return self.workers[worker]
-
-    def _move(self, task: Task, state: TaskState) -> None:
-        if state not in TRANSITIONS[self._states[task.id]]:
-            raise ValueError(f"task {task.id} cannot go from {self._states[task.id]} to {state}")
-        self._states[task.id] = state
 
     def check(self) -> None:
         """Assert every invariant (for tests and the simulator)."""
-        states = self._states.values()
-        assert len(self._running) == sum(s is TaskState.RUNNING for s in states)
-        assert len(self._ready) == sum(s is TaskState.READY for s in states)
-        assert not any(worker in self._idle for worker in self._running)
-        assert set(self._running) <= set(self.workers)
-        assert not self._stopped or all(state in FINAL_STATES for state in states)
-        for worker, node in self.workers.items():
-            if worker in self._idle:  # nobody waits while there is something for them to do
-                task = self._ready.pop_for(worker, node)
-                assert task is None, f"worker {worker} waits while task {task} is ready"
+        place = self._placement
+        assert not self._stopped or self.quiet
+        assert not any(worker in place.idle for worker in place.running)
+        assert set(place.running) | set(place.idle) <= set(place.workers)
+        assert all(1 <= len(held) <= 2 for held in place.running.values())
+        assert place.ready.calls == sum(task.count for task in place.ready)
+        assert all(not task.after or task.id not in place.running for task in self._dependencies)
+        for gang in place.gangs.values():
+            assert all(place.running[worker][0].kind.ranks > 1 for worker in gang.unfinished)
+        for worker in place.idle:  # nobody waits while there is something for them to do
+            task = place.ready.first_for(worker, place.workers[worker])
+            assert task is None or task.kind.ranks > 1, f"worker {worker} waits while {task} is ready"
+
+
+def _done(task: Task, event: TaskFinished) -> ReportOutcome:
+    failed = frozenset(index for index, _ in event.failures)
+    return ReportOutcome(
+        task, TaskState.DONE, event.attempt, event.worker, event.seconds, value=event.value, failed=failed
+    )
+
+
+def _interrupted(task: Task, worker: int | None = None, seconds: float = 0.0) -> ReportOutcome:
+    return ReportOutcome(task, TaskState.INTERRUPTED, task.attempt, worker, seconds)

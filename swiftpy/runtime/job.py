@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from swiftpy.core.scheduler import Scheduler
-from swiftpy.core.task import Task
+from swiftpy.core.task import Site, Task
 from swiftpy.errors import UserError
 from swiftpy.runtime.call import pack, resolve
-from swiftpy.runtime.executors import Executor, InlineExecutor, IsolatedExecutor
+from swiftpy.runtime.executors import InlineExecutor, IsolatedExecutor
+from swiftpy.runtime.order import Order
 from swiftpy.runtime.output import Console, redirect
 from swiftpy.runtime.server import Client, Server
 from swiftpy.runtime.signals import StopRequest
@@ -45,7 +46,6 @@ class JobSpec:
     outputs: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
     hooks: tuple[str, ...] = ()
-    isolated: bool = True
     grace: float = 60.0
     walltime: float = math.inf
 
@@ -78,15 +78,15 @@ class Lead:
         Returns its result; a failure is raised as UserError, because the function is user's code or reads user's data.
         """
         executor = IsolatedExecutor(self._spawner, self.layout.hosts[0], SERVER, {}, 2)
-        executor.start(Task(0, function, pack(*args)))
+        executor.start(Order(0, 1, function, pack(*args)))
         while (outcome := executor.poll()) is None:
             time.sleep(0.005)
         executor.close()
         if outcome.error is not None:
             self.console.line(outcome.error.traceback.rstrip())
             raise UserError(f"{function} failed: {outcome.error.message}")
-        assert outcome.value is not None
-        return pickle.loads(outcome.value)
+        assert outcome.answer is not None
+        return pickle.loads(outcome.answer.value)[0]
 
 
 class Application(Client, Protocol):
@@ -130,10 +130,11 @@ def run(application: Application) -> int:
     if reasons:
         return application.failed(reasons) if world.rank == SERVER else 0
     if world.rank != SERVER:
-        Worker(world.transport, _executor(world, spec, spawner, output), lambda: stop.reason).run()
+        inline, isolated = _executors(world, spec, spawner, output)
+        Worker(world.transport, inline, isolated, lambda: stop.reason).run()
         world.broadcast(None)  # asleep until rank 0 has finished, which inside MPI_Finalize would cost a core
         return 0
-    scheduler = Scheduler(layout.workers)
+    scheduler = Scheduler({rank: Site(node) for rank, node in layout.workers.items()})
     server = Server(world.transport, scheduler, application, stop, spec.grace, time.monotonic, spec.walltime)
     clean = server.run(application.tasks())
     code = application.finish()
@@ -170,7 +171,7 @@ def _run_hooks(world: World, spec: JobSpec) -> list[str]:
     return []
 
 
-def _executor(world: World, spec: JobSpec, spawner: Spawner, output: int) -> Executor:
+def _executors(world: World, spec: JobSpec, spawner: Spawner, output: int) -> tuple[InlineExecutor, IsolatedExecutor]:
     env = {
         **spec.env,
         "ADLB_RANK_SELF": str(world.rank),
@@ -178,7 +179,6 @@ def _executor(world: World, spec: JobSpec, spawner: Spawner, output: int) -> Exe
         "PALS_LOCAL_RANKID": os.environ.get("PALS_LOCAL_RANKID", str(world.local_rank)),
         "PYTHONUNBUFFERED": "1",  # or the last lines of a killed task would be lost
     }
-    if not spec.isolated:
-        os.environ.update(env)
-        return InlineExecutor(world.host, world.rank)
-    return IsolatedExecutor(spawner, world.host, world.rank, env, output)
+    os.environ.update(env)
+    isolated = IsolatedExecutor(spawner, world.host, world.rank, env, output)
+    return InlineExecutor(world.host, world.rank, world.group), isolated

@@ -23,6 +23,7 @@ from swiftpy.core.events import (
 )
 from swiftpy.core.scheduler import Scheduler
 from swiftpy.core.task import Task
+from swiftpy.runtime.order import order
 from swiftpy.runtime.signals import StopRequest
 from swiftpy.runtime.transport import Transport
 
@@ -39,6 +40,9 @@ class Client(Protocol):
 
     def started(self, command: StartTask) -> None:
         """An attempt is about to be sent to its worker."""
+
+    def payload(self, command: StartTask) -> bytes:
+        """The task's payload as it is sent to the worker (see `call`)."""
 
     def resolved(self, report: ReportOutcome) -> None:
         """An attempt ended."""
@@ -86,16 +90,27 @@ class Server:
 
     def run(self, tasks: Iterable[Task]) -> bool:
         """Run the tasks; False if workers had to be given up, so that the job can only be aborted."""
-        self._take([*(TaskSubmitted(task) for task in tasks), SubmissionClosed()])
+        self.take([*(TaskSubmitted(task) for task in tasks), SubmissionClosed()])
         while not self._scheduler.over:
-            self._take(self._receive())
-            self._watch_the_clock()
-            self._client.tick()
+            self.progress(TICK)
+        return self.clean
+
+    @property
+    def clean(self) -> bool:
+        """Whether no worker had to be given up."""
         return self._give_up_at > self._clock()
 
-    def _receive(self) -> list[Event]:
+    def progress(self, timeout: float) -> bool:
+        """Take in what has come, or wait so long for it, and do what follows; whether anything came."""
+        events = self._receive(timeout)
+        self.take(events)
+        self._watch_the_clock()
+        self._client.tick()
+        return bool(events)
+
+    def _receive(self, timeout: float) -> list[Event]:
         events: list[Event] = []
-        message = self._transport.recv(TICK)
+        message = self._transport.recv(timeout)
         while message is not None:
             if isinstance(message, DrainRequested):  # a worker got a signal; usually all ranks get it
                 self._stop.reason = self._stop.reason or message.reason
@@ -112,19 +127,19 @@ class Server:
         if not self._scheduler.draining and now + self._client.seconds_needed() >= self._interrupt_at:
             reason = self._stop.reason or "walltime"
             self._client.draining(reason)
-            self._take([DrainRequested(reason)])
+            self.take([DrainRequested(reason)])
         if now >= self._interrupt_at and self._kill_at == math.inf:
             self._kill_at = now + self._grace
-            self._take([InterruptRequested()])
+            self.take([InterruptRequested()])
         insisted = self._stop.reason is not None and self._stop.insisted
         if (now >= self._kill_at or insisted) and self._give_up_at == math.inf:
             self._give_up_at = now + PATIENCE
-            self._take([GraceExpired()])
+            self.take([GraceExpired()])
         if now >= self._give_up_at:
             reason = f"it did not end within {PATIENCE:g} s of being told to"
-            self._take([WorkerLost(worker, reason) for worker in self._scheduler.running])
+            self.take([WorkerLost(worker, reason) for worker in self._scheduler.running])
 
-    def _take(self, events: list[Event]) -> None:
+    def take(self, events: list[Event]) -> None:
         """Step through the events; record what follows; and only then send it."""
         commands: list[Command] = []
         for event in events:
@@ -137,5 +152,7 @@ class Server:
         if commands:
             self._client.commit()
         for command in commands:
-            if not isinstance(command, ReportOutcome):
+            if isinstance(command, StartTask):
+                self._transport.send(command.worker, order(command, self._client.payload(command)))
+            elif not isinstance(command, ReportOutcome):
                 self._transport.send(command.worker, command)

@@ -7,10 +7,10 @@ import io
 import pickle
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 from swiftpy.core.events import ReportOutcome, StartTask
-from swiftpy.core.task import Task, TaskState
+from swiftpy.core.task import Kind, Task, TaskState
 from swiftpy.errors import TaskError, UserError
 from swiftpy.experiment import markers, provenance
 from swiftpy.experiment.spec import RunSpec
@@ -73,7 +73,6 @@ class UpfApplication:
             outputs=tuple(str(exp.out_file(rank, size)) for rank in range(size)),
             env=self._experiment.env,
             hooks=tuple(options.hook),
-            isolated=not options.inline,
             grace=options.grace,
             walltime=walltime(self._intent.settings) - (time.monotonic() - self._began),
         )
@@ -97,19 +96,23 @@ class UpfApplication:
                 "experiment_id": exp.id,
                 "run_id": spec.id,
             }
-            yield Task(
-                number,
+            kind = Kind(
                 "swiftpy.upf.task:run_one",
-                pack(options.task, params),
                 label=spec.id,
                 timeout=time_limit(params["timeout"]),
                 retries=options.retries,
+                isolated=not options.inline,
             )
+            yield Task(number, kind, pack(options.task, params))
 
     def started(self, command: StartTask) -> None:
         """See Client."""
         self._progress.started(command.task.label)
         self._write("run_started", id=command.task.label, attempt=command.attempt, **self._place(command.worker))
+
+    def payload(self, command: StartTask) -> bytes:
+        """See Client."""
+        return cast(bytes, command.task.payload)
 
     def resolved(self, report: ReportOutcome) -> None:
         """See Client."""
@@ -145,7 +148,7 @@ class UpfApplication:
 
     def _run_done(self, report: ReportOutcome) -> None:
         spec, decision = self._runs[report.task.id]
-        value: dict[str, Any] = pickle.loads(report.value or b"")
+        value: dict[str, Any] = pickle.loads(report.value or b"")[0]
         if value["status"] == "interrupted":
             self._run_interrupted(report)
             return
