@@ -52,3 +52,10 @@ class TaskError(Exception):
         """One line for people: what happened, and where if that is known."""
         where = " on ".join(part for part in (f"rank {self.rank}" if self.rank >= 0 else "", self.host) if part)
         return f"{self.kind}: {self.message}" + (f" ({where})" if where else "")
+
+
+class Deadlock(Exception):  # noqa: N818  (it names a state of the program)
+    """What the program waits for can never come; the arguments say what waits for what."""
+
+    def __str__(self) -> str:
+        return "\n".join(str(line) for line in self.args)

@@ -18,6 +18,12 @@ class TaskSubmitted(NamedTuple):
     task: Task
 
 
+class ValueGiven(NamedTuple):
+    """The client itself gave the result with this id, which tasks may need: no task makes it."""
+
+    id: int
+
+
 class SubmissionClosed(NamedTuple):
     """No client will add tasks any more: the job ends when the present ones are resolved."""
 
@@ -156,6 +162,7 @@ class ReportOutcome(NamedTuple):
 
 Event = (
     TaskSubmitted
+    | ValueGiven
     | SubmissionClosed
     | WorkerReady
     | WorkerLost

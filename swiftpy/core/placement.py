@@ -181,7 +181,8 @@ class Placement:
         """The piece of a run that goes to one of so many takers, and what is left."""
         if task.count == 1:
             return task, None
-        size = self.pieces.size(task.kind.function, task.count + self.ready.calls, len(self.workers))
+        workers = 1 if task.kind.chained else len(self.workers)
+        size = self.pieces.size(task.kind.function, task.count + self.ready.calls, workers)
         size = min(size, -(-task.count // takers))
         if size >= task.count:
             return task, None

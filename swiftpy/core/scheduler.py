@@ -23,6 +23,7 @@ from swiftpy.core.events import (
     TaskKilled,
     TaskReturned,
     TaskSubmitted,
+    ValueGiven,
     WorkerLost,
     WorkerReady,
 )
@@ -50,6 +51,7 @@ class Scheduler:
         self._placement = Placement(workers, self._dependencies)
         self._handlers: dict[type, Callable[[Any], list[Command]]] = {
             TaskSubmitted: self._task_submitted,
+            ValueGiven: self._value_given,
             SubmissionClosed: self._submission_closed,
             WorkerReady: self._worker_ready,
             WorkerLost: self._worker_lost,
@@ -111,6 +113,9 @@ class Scheduler:
             self._dependencies.add(task)
             return []
         return self._place(task)
+
+    def _value_given(self, event: ValueGiven) -> list[Command]:
+        return [command for task in self._dependencies.resolved(event.id, 1) for command in self._place(task)]
 
     def _submission_closed(self, event: SubmissionClosed) -> list[Command]:
         self._closed = True

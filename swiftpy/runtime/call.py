@@ -1,6 +1,6 @@
 """Calling functions by name: the one place where payloads are unpickled and exceptions become values.
 
-A payload is a pickle of (definition, calls). `definition` is None for a function that can be imported, else the
+A payload is a pickle of (definition, pickled calls). `definition` is None for a function that can be imported, else the
 function itself, pickled by value, which is kept under the name that it was sent with. A call is a tuple of positional
 arguments, or bytes: a pickle of (arguments, keyword arguments) that is opened only when its turn has come.
 """
@@ -14,9 +14,12 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import cloudpickle
+
 from swiftpy.errors import TaskError
 
 _defined: dict[str, Callable[..., Any]] = {}
+_latest: Any = None
 
 
 class Answer(NamedTuple):
@@ -38,9 +41,14 @@ def resolve(function: str) -> Callable[..., Any]:
     return found  # type: ignore[no-any-return]  # any callable will do
 
 
+def previous() -> Any:
+    """The result of the call before, in a chained run: what its pickled calls refer to."""
+    return _latest
+
+
 def pack(*args: Any, **kwargs: Any) -> bytes:
     """Arguments of one call as a payload."""
-    return pickle.dumps((None, [pack_call(args, kwargs)]), protocol=5)
+    return pickle.dumps((None, pickle.dumps([pack_call(args, kwargs)], protocol=5)), protocol=5)
 
 
 def pack_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
@@ -59,12 +67,13 @@ class Run:
 
     def open(self) -> Callable[..., Any]:
         """Unpickle the payload; return the function."""
-        definition, calls = pickle.loads(self._payload)
+        definition, packed = pickle.loads(self._payload)
         if definition is not None:
             _defined[self._name] = pickle.loads(definition)
         function = _defined.get(self._name)
         if function is None:
             function = _defined[self._name] = resolve(self._name)
+        calls = pickle.loads(packed)
         self._payload = b""
         self.count = len(calls)
         self._todo.extend(calls)
@@ -94,6 +103,7 @@ class Run:
         values: list[Any] = []
         failures: list[tuple[int, TaskError]] = []
         todo, first = self._todo, self._first
+        global _latest
         while todo:
             try:
                 call = todo.popleft()
@@ -108,7 +118,9 @@ class Run:
             except BaseException as exception:
                 failures.append((len(values), describe(exception)))
                 values.append(None)
-                if self._chained:
+            if self._chained:
+                _latest = values[-1]
+                if failures:
                     break
         return _answer(values, failures)
 
@@ -116,14 +128,15 @@ class Run:
 def _answer(values: list[Any], failures: list[tuple[int, TaskError]]) -> Answer:
     try:
         return Answer(pickle.dumps(values, protocol=5), len(values), tuple(failures))
-    except Exception:  # find out whose value it is
+    except Exception:  # of a class that came by value; or one that nobody can send: find out whose it is
         for index, value in enumerate(values):
             try:
-                pickle.dumps(value, protocol=5)
+                cloudpickle.dumps(value, protocol=5)
             except Exception as exception:
                 values[index] = None
                 failures.append((index, describe(exception)))
-        return Answer(pickle.dumps(values, protocol=5), len(values), tuple(sorted(failures, key=lambda f: f[0])))
+        failures.sort(key=lambda failure: failure[0])
+        return Answer(cloudpickle.dumps(values, protocol=5), len(values), tuple(failures))
 
 
 def describe(exception: BaseException) -> TaskError:

@@ -25,7 +25,8 @@ class Doorbell:
         self._addresses = {peer: (place, f"\0swiftpy-{token}-{peer}") for peer, place in local.items()}
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
-        self._socket.bind(self._addresses[rank][1])
+        self._address = self._addresses[rank][1]
+        self._socket.bind(self._address)
 
     def ring(self, rank: int) -> None:
         """Wake a rank, if it sleeps on this node. Called after the message to it was sent."""
@@ -35,20 +36,24 @@ class Doorbell:
             with contextlib.suppress(OSError):  # it has ended, or has been rung a hundred times
                 self._socket.sendto(b"!", address)
 
+    def ring_own(self) -> None:
+        """Wake another thread of this rank, or let its next sleep end at once."""
+        with contextlib.suppress(OSError):
+            self._socket.sendto(b"!", self._address)
+
     def lie_down(self) -> None:
         """Say that this rank will sleep. It must look for messages once more before it does: whoever sent one just
         before saw the flag down, and will not ring."""
         self._flags[self._own] = 1
 
     def sleep(self, seconds: float, also: Sequence[int] = ()) -> bool:
-        """Sleep until somebody rings, one of the descriptors `also` is readable (True), or the time is up."""
+        """Sleep until somebody rings or one of the descriptors `also` is readable (True), or the time is up."""
         readable = select.select([self._socket.fileno(), *also], [], [], seconds)[0]
-        if self._socket.fileno() not in readable:
-            return bool(readable)
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                self._socket.recv(64)
-        return len(readable) > 1
+        if self._socket.fileno() in readable:
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    self._socket.recv(64)
+        return bool(readable)
 
     def get_up(self) -> None:
         """This rank is awake."""

@@ -10,13 +10,13 @@ import os
 import pickle
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from swiftpy.core.scheduler import Scheduler
-from swiftpy.core.task import Site, Task
+from swiftpy.core.task import Site
 from swiftpy.errors import UserError
 from swiftpy.runtime.call import pack, resolve
 from swiftpy.runtime.executors import InlineExecutor, IsolatedExecutor
@@ -38,9 +38,9 @@ USER_ERROR = 2
 class JobSpec:
     """What every rank must know before tasks start; rank 0 makes it.
 
-    `outputs` are the files of the ranks' stdout and stderr. `env` is added to the environment of the tasks. `hooks`
-    are names of callables, called on each leader with (the leaders' communicator, env). `grace` and `walltime` are
-    those of `Server`.
+    `outputs` are the files of the ranks' stdout and stderr; if empty, they go where the launcher takes them. `env` is
+    added to the environment of the tasks. `hooks` are names of callables, called on each leader with (the leaders'
+    communicator, env). `grace` and `walltime` are those of `Server`.
     """
 
     outputs: tuple[str, ...]
@@ -95,8 +95,8 @@ class Application(Client, Protocol):
     def prepare(self, lead: Lead) -> JobSpec:
         """Check everything, create what must exist. Raises UserError or SystemExit to end the job here."""
 
-    def tasks(self) -> Iterable[Task]:
-        """The tasks to run; called when the hooks are done."""
+    def serve(self, server: Server, scheduler: Scheduler) -> None:
+        """Let the server run the tasks; called when the hooks are done, and returns when the workers were stopped."""
 
     def failed(self, reasons: list[str]) -> int:
         """The hooks failed, for these reasons; returns the exit code."""
@@ -125,7 +125,7 @@ def run(application: Application) -> int:
     if isinstance(prepared, int):
         return prepared if world.rank == SERVER else 0
     spec: JobSpec = prepared
-    output = redirect(Path(spec.outputs[world.rank]))
+    output = redirect(Path(spec.outputs[world.rank])) if spec.outputs else 1
     reasons = _run_hooks(world, spec)
     if reasons:
         return application.failed(reasons) if world.rank == SERVER else 0
@@ -136,9 +136,9 @@ def run(application: Application) -> int:
         return 0
     scheduler = Scheduler({rank: Site(node) for rank, node in layout.workers.items()})
     server = Server(world.transport, scheduler, application, stop, spec.grace, time.monotonic, spec.walltime)
-    clean = server.run(application.tasks())
+    application.serve(server, scheduler)
     code = application.finish()
-    if not clean:
+    if not server.clean:
         world.transport.abort(code)
     world.broadcast(None)
     return code

@@ -72,7 +72,7 @@ class MpiTransport:
         return None
 
     def _sleep(self, seconds: float, also: Sequence[int]) -> bool:
-        """Sleep until something may have come; True if one of the descriptors `also` is readable."""
+        """Sleep until something may have come; True if something woke us, be it a message, `also`, or `wake`."""
         if self._unfinished:
             seconds = min(seconds, _UNFINISHED_PAUSE)
         if self._bell is None:
@@ -88,6 +88,11 @@ class MpiTransport:
             self._unfinished = [request for request in self._unfinished if not request.Test()]
         message = self._comm.improbe(MPI.ANY_SOURCE, _TAG)
         return None if message is None else message.recv()
+
+    def wake(self) -> None:
+        """See Transport. Without a doorbell the sleeps are short."""
+        if self._bell is not None:
+            self._bell.ring_own()
 
     def abort(self, code: int) -> None:
         """See Transport."""

@@ -89,7 +89,7 @@ class Server:
         self._give_up_at = math.inf
 
     def run(self, tasks: Iterable[Task]) -> bool:
-        """Run the tasks; False if workers had to be given up, so that the job can only be aborted."""
+        """Run these tasks and no others; returns `clean`."""
         self.take([*(TaskSubmitted(task) for task in tasks), SubmissionClosed()])
         while not self._scheduler.over:
             self.progress(TICK)
@@ -97,7 +97,7 @@ class Server:
 
     @property
     def clean(self) -> bool:
-        """Whether no worker had to be given up."""
+        """False if workers had to be given up, so that the job can only be aborted."""
         return self._give_up_at > self._clock()
 
     def progress(self, timeout: float) -> bool:
@@ -107,6 +107,10 @@ class Server:
         self._watch_the_clock()
         self._client.tick()
         return bool(events)
+
+    def wake(self) -> None:
+        """End a wait in `progress`; the one call that any thread may make at any time."""
+        self._transport.wake()
 
     def _receive(self, timeout: float) -> list[Event]:
         events: list[Event] = []

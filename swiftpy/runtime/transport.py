@@ -22,8 +22,11 @@ class Transport(Protocol):
     def recv(self, timeout: float, also: Sequence[int] = ()) -> Any | None:
         """The next message; None if none came within `timeout` seconds (0 looks once).
 
-        None, too, as soon as one of the descriptors `also` is readable.
+        None, too, as soon as one of the descriptors `also` is readable, or somebody calls `wake`.
         """
+
+    def wake(self) -> None:
+        """End this rank's wait in `recv`; any thread may call it."""
 
     def abort(self, code: int) -> None:
         """End the whole job at once."""
@@ -83,6 +86,9 @@ class QueueTransport:
             return self._queues[self.rank].get(timeout=timeout) if timeout else self._queues[self.rank].get(False)
         except queue.Empty:
             return None
+
+    def wake(self) -> None:
+        """See Transport: here nobody needs it."""
 
     def abort(self, code: int) -> None:
         """See Transport."""

@@ -10,12 +10,14 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 from swiftpy.core.events import ReportOutcome, StartTask
+from swiftpy.core.scheduler import Scheduler
 from swiftpy.core.task import Kind, Task, TaskState
 from swiftpy.errors import TaskError, UserError
 from swiftpy.experiment import markers, provenance
 from swiftpy.experiment.spec import RunSpec
 from swiftpy.runtime.call import pack, resolve
 from swiftpy.runtime.job import USER_ERROR, JobSpec, Lead
+from swiftpy.runtime.server import Server
 from swiftpy.sites.settings import walltime
 from swiftpy.upf.options import DONE, FAILED_RUNS, STOPPED_EARLY, parse, time_limit
 from swiftpy.upf.prepare import (
@@ -86,8 +88,11 @@ class UpfApplication:
 
     # -- during ------------------------------------------------------------------------------------------------
 
-    def tasks(self) -> Iterator[Task]:
+    def serve(self, server: Server, scheduler: Scheduler) -> None:
         """See Application."""
+        server.run(self._tasks())
+
+    def _tasks(self) -> Iterator[Task]:
         options, settings, exp = self._intent.options, self._intent.settings, self._experiment.exp
         for number, (spec, _) in enumerate(self._runs):
             params = {

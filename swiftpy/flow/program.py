@@ -1,0 +1,63 @@
+"""The program that this process runs, if it is rank 0 of a job that runs one: where tasks are submitted to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from swiftpy.flow.future import Future
+
+if TYPE_CHECKING:
+    from swiftpy.flow.engine import Engine
+
+_engine: Engine | None = None
+
+
+def begin(engine: Engine) -> None:
+    """From now on tasks are submitted here."""
+    global _engine
+    _engine = engine
+
+
+def engine() -> Engine:
+    """Where tasks are submitted to. Raises RuntimeError outside of a job."""
+    if _engine is None:
+        raise RuntimeError("no tasks can run here: start the script with mpiexec -n PROCS python -m swiftpy SCRIPT")
+    return _engine
+
+
+def wait(futures: Iterable[Future], timeout: float | None = None) -> bool:
+    """Wait until all futures are done, however they end; False if that took longer than `timeout` seconds."""
+    waiting = iter(list(futures))
+    current: Future | None = next(waiting, None)
+
+    def all_done() -> bool:
+        nonlocal current
+        while current is not None and current.done():
+            current = next(waiting, None)
+        return current is None
+
+    if not all_done():
+        engine().drive(all_done, timeout)
+    return all_done()
+
+
+def gather(futures: Iterable[Future]) -> list[Any]:
+    """The results of all futures, in their order. Raises what the first that failed raises."""
+    futures = list(futures)
+    wait(futures)
+    return [future.result() for future in futures]
+
+
+def as_completed(futures: Iterable[Future]) -> Iterator[Future]:
+    """The futures as they are done."""
+    done: list[Future] = []
+    count = 0
+    for future in set(futures):
+        count += 1
+        future.add_done_callback(done.append)  # type: ignore[arg-type]  # it is called with this future
+    while count:
+        if not done:
+            engine().drive(lambda: bool(done))
+        count -= 1
+        yield done.pop(0)
