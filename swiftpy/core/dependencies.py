@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from swiftpy.core.queue import order
 from swiftpy.core.task import Task
 
 
@@ -30,7 +31,10 @@ class Dependencies:
             self._dependents.setdefault(call, []).append(task.id)
 
     def resolved(self, first: int, count: int, failed: Iterable[int] = ()) -> list[Task]:
-        """The calls `first` to `first + count` returned, except those at the indices `failed`: whom that frees."""
+        """The calls `first` to `first + count` returned, except those at the indices `failed`: whom that frees.
+
+        They are in the order in which they shall start.
+        """
         freed: list[Task] = []
         if not self._dependents:
             return freed
@@ -42,7 +46,10 @@ class Dependencies:
                     self._missing[task_id] -= 1
                     if not self._missing[task_id]:
                         del self._missing[task_id]
-                        freed.append(self._blocked.pop(task_id))
+                        task = self._blocked.pop(task_id)
+                        task.after = ()
+                        freed.append(task)
+        freed.sort(key=order)
         return freed
 
     def failed(self, call: int) -> list[Task]:

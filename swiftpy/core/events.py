@@ -91,6 +91,22 @@ class RecallAnswered(NamedTuple):
     worker: int
 
 
+class TaskSuspended(NamedTuple):
+    """A call of this attempt waits for other tasks; until it goes on the worker can run others."""
+
+    worker: int
+    task_id: int
+    attempt: int
+
+
+class TaskResumed(NamedTuple):
+    """The call goes on: what the worker holds besides must wait for it."""
+
+    worker: int
+    task_id: int
+    attempt: int
+
+
 class DrainRequested(NamedTuple):
     """The job shall end early: start nothing more, let the running tasks be."""
 
@@ -171,6 +187,8 @@ Event = (
     | TaskKilled
     | TaskReturned
     | RecallAnswered
+    | TaskSuspended
+    | TaskResumed
     | DrainRequested
     | InterruptRequested
     | GraceExpired

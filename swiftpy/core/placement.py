@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from swiftpy.core.dependencies import Dependencies
 from swiftpy.core.events import Command, RecallTasks, StartTask
 from swiftpy.core.pieces import Pieces
-from swiftpy.core.queue import IdleWorkers, ReadyQueue
-from swiftpy.core.task import ANYWHERE, Site, Target, Task
+from swiftpy.core.queue import Order, ReadyQueue, WaitingWorkers, order
+from swiftpy.core.sharing import Sharing
+from swiftpy.core.task import EVERYWHERE, Place, Site, Task
 from swiftpy.errors import TaskError
 
 
@@ -21,52 +23,66 @@ class Gang:
     first: int
     value: bytes | None = None
     error: TaskError | None = None
+    killed: bool = False
 
 
 class Placement:
     """The workers, what each of them runs, and what is ready to be run.
 
     A worker runs one task and may hold another in advance, when both are short. A task that wants several workers
-    (`ranks`) is started once enough of them wait; until then its place in the queue holds: a worker for which it is
-    the first takes nothing that comes after it, so that a stream of small tasks cannot starve it.
+    (`ranks`) is started once enough of them wait for it; until then its place in the queue holds: a worker for which it
+    is the first takes nothing that comes after it, so that a stream of small tasks cannot starve it.
     """
 
     def __init__(self, workers: Mapping[int, Site], dependencies: Dependencies) -> None:
         self.workers = dict(workers)
+        self.lost: dict[int, Site] = {}
         self._dependencies = dependencies
         self.ready = ReadyQueue()
-        self.idle = IdleWorkers()
+        self.idle = WaitingWorkers()  # there is nothing for them to do
+        self.gathering: dict[int, WaitingWorkers] = {}  # by the id of the ready parallel task that they wait for
+        self._waits_for: dict[int, int] = {}  # worker -> id of that task
+        self._farthest: Order = (0, 0, 0)  # no task that workers gather for is farther back in the line
         self.running: dict[int, list[Task]] = {}  # worker -> what it holds, in order; no entry for nothing
-        self.gangs: dict[int, Gang] = {}  # by the id of the parallel task
+        self.suspended: dict[int, list[Task]] = {}  # worker -> tasks that wait for others
+        self.gangs: dict[int, Gang] = {}  # by the id of the running parallel task
         self.pieces = Pieces()
-        self._loaded: dict[int, None] = {}  # workers that hold calls which others could make, oldest first
-        self._recalled: set[int] = set()
-        self._wide = 0  # ready tasks that want several workers
-        self._counts: dict[Target, int] = {}
+        self._present: Counter[Place] = Counter(place for site in self.workers.values() for place in site.places)
+        self._sharing = Sharing()
 
     def lacks(self, task: Task) -> str | None:
         """What a task wants that the job does not have; None if it has the workers."""
         target, ranks = task.kind.target, task.kind.ranks
-        found = self._count(ANYWHERE if target.soft else target)
+        found = self._count(EVERYWHERE if target.soft else target.place)
         if found >= ranks:
             return None
         return (
             f"it wants {target}" if ranks == 1 else f"it wants {ranks} workers ({target}), of which there are {found}"
         )
 
+    def waits(self, worker: int) -> bool:
+        """Whether a worker has nothing in hand."""
+        return worker in self.idle or worker in self._waits_for
+
+    def held(self) -> Iterator[tuple[int, Task]]:
+        """Each worker with each task that was sent to it and has not ended."""
+        for holders in (self.suspended, self.running):
+            for worker, tasks in holders.items():
+                for task in tasks:
+                    yield worker, task
+
     def add(self, task: Task) -> list[Command]:
         """A task is ready: start it, or as much of it as there are waiting workers for, and queue the rest."""
+        if task.kind.ranks > 1:
+            return self._add_parallel(task)
         rest: Task | None = task
         commands: list[Command] = []
-        if not self._wide and task.kind.ranks == 1:
-            while rest is not None and (worker := self._waiting_for(rest)) is not None:
-                head, rest = self._cut(rest, 1 if rest.kind.chained else len(self.idle))
-                self.idle.discard(worker)
-                commands.append(self._start(head, worker))
+        while rest is not None and (worker := self._waiting_for(rest)) is not None:
+            head, rest = self._cut(rest, len(self.idle))
+            self._wait_no_more(worker)
+            commands.append(self._start(head, worker))
         if rest is not None:
-            self._queue(rest)
-            if self._wide:
-                commands += self._gather()
+            self.ready.push(rest)
         return commands
 
     def feed(self, worker: int) -> list[Command]:
@@ -74,10 +90,7 @@ class Placement:
         commands: list[Command] = []
         while self._has_room(worker) and (command := self._next(worker)) is not None:
             commands.append(command)
-        if worker not in self.running:
-            self.idle.add(worker, self.workers[worker])
-            commands += self._gather() if self._wide else self._recall()
-        return commands
+        return commands if worker in self.running else commands + self._wait(worker)
 
     def feed_after(self, worker: int, freed: list[Task]) -> list[Command]:
         """A worker has room, and its results made these tasks ready.
@@ -86,28 +99,20 @@ class Placement:
         in advance.
         """
         commands: list[Command] = []
-        if freed and worker not in self.running:
-            self._queue(freed[0])
-            command = self._next(worker)
-            commands += [] if command is None else [command]
-            if freed[0] in self.ready:
-                self.withdraw(freed[:1])
-            else:
-                freed = freed[1:]
         for task in freed:
-            commands += self.add(task)
+            rest: Task | None = task
+            if worker not in self.running and self._comes_next(task, worker):
+                head, rest = self._cut(task, 1 + len(self.idle))
+                commands.append(self._start(head, worker))
+            if rest is not None:
+                commands += self.add(rest)
         return commands + self.feed(worker)
 
     def release(self, worker: int, task_id: int, attempt: int) -> Task | None:
         """A worker ended an attempt: the task, or None if the worker does not run it (any more)."""
-        held = self.running.get(worker, ())
-        task = next((task for task in held if task.id == task_id and task.attempt == attempt), None)
-        if task is None:
-            return None
-        self.running[worker].remove(task)
-        if not self.running[worker]:
-            del self.running[worker]
-        self._note_load(worker)
+        task = _take(self.running, worker, task_id, attempt)
+        if task is not None:
+            self._sharing.note(worker, self.running.get(worker, ()))
         return task
 
     def shrink(self, worker: int, task_id: int, attempt: int, kept: int) -> Task | None:
@@ -119,45 +124,110 @@ class Placement:
             self.running.setdefault(worker, []).insert(0, task.part(0, kept))
         return task.part(kept, task.count) if task.count > 1 else task
 
-    def leave_gang(self, task: Task, worker: int) -> Gang | None:
-        """A worker no longer runs its part of a parallel task; None for tasks of one worker."""
-        gang = self.gangs.get(task.id)
-        if gang is not None:
-            gang.unfinished.discard(worker)
-            if not gang.unfinished:
-                del self.gangs[task.id]
-        return gang
+    def suspend(self, worker: int, task_id: int, attempt: int) -> bool:
+        """A task waits for others, its worker is free; False if the worker does not run it."""
+        task = self.release(worker, task_id, attempt)
+        if task is not None:
+            self.suspended.setdefault(worker, []).append(task)
+        return task is not None
 
-    def recall_answered(self, worker: int) -> None:
-        """A worker may be asked again."""
-        self._recalled.discard(worker)
+    def resume(self, worker: int, task_id: int, attempt: int) -> list[Command]:
+        """A suspended task goes on, before all else that its worker holds: others who wait may take that."""
+        task = _take(self.suspended, worker, task_id, attempt)
+        if task is None:
+            return []
+        if self.waits(worker):
+            self._wait_no_more(worker)
+        held = self.running.setdefault(worker, [])
+        held.insert(0, task)
+        self._sharing.note(worker, held, more=True)
+        return self._recall() if self._somebody_waits else []
 
-    def lose(self, worker: int) -> list[Task]:
-        """A worker is gone: what it held, in order."""
-        del self.workers[worker]
-        self._counts.clear()
-        self.idle.discard(worker)
-        self._loaded.pop(worker, None)
-        return self.running.pop(worker, [])
+    def recall_answered(self, worker: int) -> list[Command]:
+        """A worker gave back what it could. If somebody waits still, ask another."""
+        asked = self._sharing.answered(worker, self.running.get(worker, ()))
+        return self._recall() if asked and self._somebody_waits else []
 
-    def withdraw(self, tasks: Iterable[Task]) -> None:
-        """These ready tasks shall not run."""
+    def recall_all(self) -> list[Command]:
+        """Ask everybody for the calls that they have not begun."""
+        commands: list[Command] = []
+        while command := self._recall():
+            commands += command
+        return commands
+
+    def lose(self, worker: int) -> tuple[list[Task], list[Task]]:
+        """A worker is gone: the tasks that it had begun, and those that it held besides.
+
+        With the first of what it held, it may have begun what runs beside it or waits for other workers.
+        """
+        if self.waits(worker):
+            self._wait_no_more(worker)
+        site = self.lost[worker] = self.workers.pop(worker)
+        self._present.subtract(site.places)
+        self._sharing.forget(worker)
+        held = self.running.pop(worker, [])
+        begun = held[:1] + [task for task in held[1:] if not task.kind.divisible]
+        return self.suspended.pop(worker, []) + begun, [task for task in held[1:] if task.kind.divisible]
+
+    def orphans(self, worker: int) -> list[Task]:
+        """The ready tasks that nobody can run since this worker was lost, which are taken out."""
+        places = (*self.lost[worker].places, (worker, None, None))
+        tasks = [task for place in places for task in self.ready.beyond(place, self._count(place))]
         for task in tasks:
             self.ready.remove(task)
-            self._wide -= task.kind.ranks > 1
+        return tasks
+
+    def come_back(self, worker: int) -> None:
+        """A worker that was lost is there again."""
+        site = self.workers[worker] = self.lost.pop(worker)
+        self._present.update(site.places)
+
+    def disband(self, tasks: Iterable[Task]) -> list[Command]:
+        """These parallel tasks are ready no more: feed those who waited for them."""
+        workers = [worker for task in tasks for worker in self.gathering.get(task.id, ())]
+        for worker in workers:
+            self._wait_no_more(worker)
+        return [command for worker in workers for command in self.feed(worker)]
 
     # -- details -----------------------------------------------------------------------------------------------
 
-    def _queue(self, task: Task) -> None:
-        self.ready.push(task)
-        self._wide += task.kind.ranks > 1
+    @property
+    def _somebody_waits(self) -> bool:
+        return bool(self.gathering) or len(self.idle) > 0
 
     def _waiting_for(self, task: Task) -> int | None:
-        target = task.kind.target
-        worker = next(self.idle.find(target), None)
-        if worker is None and target.soft:
-            worker = next(iter(self.idle), None)
-        return worker
+        """A worker that waits for this task: for nothing else, or for one that comes after it."""
+        worker = self.idle.find(task.kind.target)
+        if worker is not None or not self.gathering or order(task) >= self._farthest:
+            return worker
+        for other, workers in self.gathering.items():
+            if order(task) < order(self.ready[other]):
+                worker = workers.find(task.kind.target)
+                if worker is not None:
+                    return worker
+        return None
+
+    def _wait(self, worker: int) -> list[Command]:
+        """There is nothing that a worker could start alone. Others who hold several calls are asked to share."""
+        site = self.workers[worker]
+        task = self.ready.first_for(worker, site)
+        if task is None:
+            self.idle.add(worker, site)
+        else:
+            self._gather(task, worker)
+            if len(self.gathering[task.id]) == task.kind.ranks:
+                return self._start_parallel(task)
+        return self._recall()
+
+    def _wait_no_more(self, worker: int) -> None:
+        site = self.workers[worker]
+        task_id = self._waits_for.pop(worker, None)
+        if task_id is None:
+            self.idle.remove(worker, site)
+        else:
+            self.gathering[task_id].remove(worker, site)
+            if not len(self.gathering[task_id]):
+                del self.gathering[task_id]
 
     def _next(self, worker: int) -> StartTask | None:
         """Start what is first for a worker, unless that must wait for more workers or for this one to be free."""
@@ -167,8 +237,16 @@ class Placement:
         self.ready.remove(task)
         head, rest = self._cut(task, 1)
         if rest is not None:
-            self._queue(rest)
+            self.ready.push(rest)
         return self._start(head, worker)
+
+    def _comes_next(self, task: Task, worker: int) -> bool:
+        """Whether a worker that is free may take a task that is not queued yet before all that is."""
+        site, target = self.workers[worker], task.kind.target
+        if task.kind.ranks > 1 or target.place not in (*site.places, (worker, None, None)):
+            return False
+        first = self.ready.first_for(worker, site)
+        return first is None or order(task) < order(first)
 
     def _has_room(self, worker: int) -> bool:
         held = self.running.get(worker)
@@ -181,9 +259,9 @@ class Placement:
         """The piece of a run that goes to one of so many takers, and what is left."""
         if task.count == 1:
             return task, None
-        workers = 1 if task.kind.chained else len(self.workers)
-        size = self.pieces.size(task.kind.function, task.count + self.ready.calls, workers)
-        size = min(size, -(-task.count // takers))
+        size = self.pieces.size(task.kind.function, task.count + self.ready.calls, len(self.workers))
+        if not task.kind.chained:
+            size = min(size, -(-task.count // max(1, takers)))
         if size >= task.count:
             return task, None
         head, rest = task.part(0, size), task.part(size, task.count)
@@ -193,61 +271,52 @@ class Placement:
             return head, None
         return head, rest
 
-    def _start(self, task: Task, worker: int, gang: tuple[int, ...] = ()) -> StartTask:
+    def _start(self, task: Task, worker: int) -> StartTask:
         task.attempt += 1
-        self.running.setdefault(worker, []).append(task)
-        self._note_load(worker)
-        return StartTask(worker, task, task.attempt, gang)
+        held = self.running.setdefault(worker, [])
+        held.append(task)
+        self._sharing.note(worker, held, more=True)
+        return StartTask(worker, task, task.attempt)
 
-    def _note_load(self, worker: int) -> None:
-        held = self.running.get(worker, ())
-        self._loaded.pop(worker, None)
-        if len(held) > 1 or (held and held[0].count > 1):
-            self._loaded[worker] = None
+    def _add_parallel(self, task: Task) -> list[Command]:
+        self.ready.push(task)
+        while (worker := self._waiting_for(task)) is not None:
+            self._wait_no_more(worker)
+            self._gather(task, worker)
+            if len(self.gathering[task.id]) == task.kind.ranks:
+                return self._start_parallel(task)
+        return []
 
-    def _gather(self) -> list[Command]:
-        """While parallel tasks are ready: give each waiting worker what is first for it, once all it needs is there."""
-        commands: list[Command] = []
-        gathered: dict[int, list[int]] = {}
-        for worker in list(self.idle):
-            task = self.ready.first_for(worker, self.workers[worker])
-            if task is None:
-                continue
-            gang = gathered.setdefault(task.id, [])
-            gang.append(worker)
-            if len(gang) == task.kind.ranks:
-                commands += self._start_gang(task, tuple(sorted(gang)))
-                del gathered[task.id]
-        return commands
+    def _gather(self, task: Task, worker: int) -> None:
+        self._farthest = max(self._farthest, order(task)) if self.gathering else order(task)
+        self.gathering.setdefault(task.id, WaitingWorkers()).add(worker, self.workers[worker])
+        self._waits_for[worker] = task.id
 
-    def _start_gang(self, task: Task, gang: tuple[int, ...]) -> list[Command]:
+    def _start_parallel(self, task: Task) -> list[Command]:
+        gang = tuple(sorted(self.gathering[task.id]))
         for worker in gang:
-            self.idle.discard(worker)
-        if len(gang) == 1:
-            command = self._next(gang[0])
-            assert command is not None
-            return [command]
-        self.withdraw([task])
+            self._wait_no_more(worker)
+            self.running[worker] = [task]
+        self.ready.remove(task)
         task.attempt += 1
         self.gangs[task.id] = Gang(set(gang), gang[0])
-        for worker in gang:
-            self.running[worker] = [task]
         return [StartTask(worker, task, task.attempt, gang) for worker in gang]
 
     def _recall(self) -> list[Command]:
-        """Somebody waits and nothing is ready: ask the worker that has been at its calls for longest to share."""
-        worker = next((w for w in self._loaded if w not in self._recalled), None)
-        if worker is None:
-            return []
-        self._recalled.add(worker)
-        return [RecallTasks(worker)]
+        """Ask a worker to share."""
+        worker = self._sharing.ask()
+        return [] if worker is None else [RecallTasks(worker)]
 
-    def _count(self, target: Target) -> int:
-        """How many workers of the job may run tasks with this target."""
-        if target.rank is not None:
-            return int(target.rank in self.workers)
-        if target == ANYWHERE:
-            return len(self.workers)
-        if target not in self._counts:
-            self._counts[target] = sum(site.matches(rank, target) for rank, site in self.workers.items())
-        return self._counts[target]
+    def _count(self, place: Place) -> int:
+        """How many workers of the job are in a place."""
+        return self._present[place] if place[0] is None else int(place[0] in self.workers)
+
+
+def _take(holders: dict[int, list[Task]], worker: int, task_id: int, attempt: int) -> Task | None:
+    for task in holders.get(worker, ()):
+        if task.id == task_id and task.attempt == attempt:
+            holders[worker].remove(task)
+            if not holders[worker]:
+                del holders[worker]
+            return task
+    return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -21,8 +22,10 @@ from swiftpy.core.events import (
     TaskFailed,
     TaskFinished,
     TaskKilled,
+    TaskResumed,
     TaskReturned,
     TaskSubmitted,
+    TaskSuspended,
     ValueGiven,
     WorkerLost,
     WorkerReady,
@@ -36,10 +39,10 @@ class Scheduler:
     """Matches ready tasks with waiting workers.
 
     `workers` maps the rank of every worker of the job to where and what it is; a worker takes tasks once it is ready.
-    An illegal event (a task id used twice, a worker that does not exist) raises ValueError and changes nothing. An
-    event of an attempt that is over is dropped: it crossed a KillTask or a WorkerLost on its way. A task's state is
-    where it is held: in `_dependencies` (BLOCKED), in `_placement.ready` or in `_placement.running`; what is resolved
-    is forgotten, so that memory does not grow with what was done.
+    One that was lost may become ready again. An illegal event (a task id used twice, a worker that does not exist)
+    raises ValueError and changes nothing. An event of an attempt that is over is dropped: it crossed a KillTask or a
+    WorkerLost on its way. A task's state is where it is held: in `_dependencies` (BLOCKED), in `_placement.ready`, or
+    by a worker (RUNNING); what is resolved is forgotten, so that memory does not grow with what was done.
     """
 
     def __init__(self, workers: Mapping[int, Site]) -> None:
@@ -60,6 +63,8 @@ class Scheduler:
             TaskKilled: self._task_killed,
             TaskReturned: self._task_returned,
             RecallAnswered: self._recall_answered,
+            TaskSuspended: self._task_suspended,
+            TaskResumed: self._task_resumed,
             DrainRequested: self._drain_requested,
             InterruptRequested: self._interrupt_requested,
             GraceExpired: self._grace_expired,
@@ -81,17 +86,21 @@ class Scheduler:
     @property
     def quiet(self) -> bool:
         """No task is unresolved."""
-        return not (self._placement.running or self._placement.ready or self._dependencies)
+        place = self._placement
+        return not (place.running or place.ready or place.suspended or self._dependencies)
 
     @property
     def stuck(self) -> list[Task]:
-        """Blocked tasks, when nothing runs or is ready that could ever free them."""
-        return [] if self._placement.running or self._placement.ready else list(self._dependencies)
+        """Tasks that wait for others, when nothing runs or is ready that they could wait for."""
+        place = self._placement
+        if place.running or place.ready:
+            return []
+        return [*self._dependencies, *(task for tasks in place.suspended.values() for task in tasks)]
 
     @property
     def running(self) -> dict[int, Task]:
-        """worker -> the task that it runs."""
-        return {worker: held[0] for worker, held in self._placement.running.items()}
+        """worker -> the last task that was sent to it, of those that have not ended."""
+        return dict(self._placement.held())
 
     @property
     def waiting(self) -> int:
@@ -122,100 +131,111 @@ class Scheduler:
         return []
 
     def _worker_ready(self, event: WorkerReady) -> list[Command]:
-        self._must_exist(event.worker)
-        if event.worker in self._placement.idle or event.worker in self._placement.running:
-            raise ValueError(f"worker {event.worker} was ready before")
-        return self._placement.feed(event.worker)
+        place, worker = self._placement, event.worker
+        if worker in place.lost:
+            place.come_back(worker)
+            if self._stopped:
+                return [StopWorker(worker)]
+        self._must_exist(worker)
+        if place.waits(worker) or worker in place.running:
+            raise ValueError(f"worker {worker} was ready before")
+        return place.feed(worker)
 
     def _worker_lost(self, event: WorkerLost) -> list[Command]:
         self._must_exist(event.worker)
         node = self._placement.workers[event.worker].node
-        held = self._placement.lose(event.worker)
+        begun, held = self._placement.lose(event.worker)
         commands: list[Command] = []
-        for task in held[:1]:
+        for task in begun:
             error = TaskError("lost", event.reason, host=node, rank=event.worker)
             commands += self._attempt_failed(task, event.worker, error, 0.0)
-        for task in held[1:]:  # it had not begun
-            commands += self._again(task, charged=False)
-        orphans = [task for task in self._placement.ready if self._placement.lacks(task)]
-        self._placement.withdraw(orphans)
-        return commands + [command for task in orphans for command in self._reject(task)]
+        for task in held:
+            commands += self._again(task)
+        orphans = self._placement.orphans(event.worker)
+        for task in orphans:
+            commands += self._reject(task)
+        return commands + self._placement.disband(orphans)
 
     def _task_finished(self, event: TaskFinished) -> list[Command]:
         task = self._placement.release(event.worker, event.task_id, event.attempt)
         if task is None:
             return []
+        failed = {index for index, _ in event.failures}
         if task.kind.ranks > 1:
-            return self._gang_finished(task, event)
+            error = event.failures[0][1] if event.failures else None
+            return self._part_ended(task, event.worker, event.seconds, event.value, error) + self._feed(event.worker)
         calls = task.count if event.made is None else event.made
         if not calls:
-            return self._again(task, charged=False) + self._placement.feed(event.worker)
+            return self._again(task) + self._feed(event.worker)
         self._placement.pieces.measured(task.kind.function, calls, event.seconds)
         commands: list[Command] = []
         done, rest = (task, None) if calls == task.count else (task.part(0, calls), task.part(calls, task.count))
-        if len(event.failures) < calls:
-            commands.append(_done(done, event))
+        if len(failed) < calls:
+            report = ReportOutcome(done, TaskState.DONE, event.attempt, event.worker, event.seconds, value=event.value)
+            commands.append(report._replace(failed=frozenset(failed)) if failed else report)
         if rest is not None:
-            if event.failures and task.kind.chained:
-                rest.after = (done.id + event.failures[-1][0],)
+            if rest.kind.chained and calls - 1 in failed and not self.draining:
+                rest.after = (rest.id - 1,)
                 self._dependencies.add(rest)
             else:
-                commands += self._again(rest, charged=False)
+                commands += self._again(rest)
         for index, error in event.failures:
-            failed = done if done.count == 1 else done.part(index, index + 1)
-            commands += self._settle_failure(failed, event.worker, error, event.seconds)
-        freed = self._dependencies.resolved(done.id, calls, {index for index, _ in event.failures})
-        return commands + self._placement.feed_after(event.worker, freed)
+            part = done if done.count == 1 else done.part(index, index + 1)
+            commands += self._settle_failure(part, event.worker, error, event.seconds)
+        return commands + self._feed(event.worker, self._dependencies.resolved(done.id, calls, failed))
 
     def _task_failed(self, event: TaskFailed) -> list[Command]:
         task = self._placement.release(event.worker, event.task_id, event.attempt)
         if task is None:
             return []
         commands = self._attempt_failed(task, event.worker, event.error, event.seconds)
-        return commands + self._placement.feed(event.worker)
+        return commands + self._feed(event.worker)
 
     def _task_killed(self, event: TaskKilled) -> list[Command]:
         task = self._placement.release(event.worker, event.task_id, event.attempt)
         if task is None:
             return []
-        gang = self._placement.leave_gang(task, event.worker)
-        commands = [_interrupted(task, event.worker, event.seconds)] if gang is None or not gang.unfinished else []
-        return commands + self._placement.feed(event.worker)
+        if task.kind.ranks > 1:
+            commands = self._part_ended(task, event.worker, event.seconds, killed=True)
+        else:
+            commands = [_interrupted(task, event.worker, event.seconds)]
+        return commands + self._feed(event.worker)
 
     def _task_returned(self, event: TaskReturned) -> list[Command]:
         rest = self._placement.shrink(event.worker, event.task_id, event.attempt, event.kept)
         if rest is None:
             return []
-        commands = self._again(rest, charged=False)
-        if event.worker in self._placement.running or event.worker in self._placement.idle:
+        commands = self._again(rest)
+        if event.worker in self._placement.running or self._placement.waits(event.worker):
             return commands
-        return commands + self._placement.feed(event.worker)  # what it had been running ended meanwhile
+        return commands + self._feed(event.worker)  # what it had been running ended meanwhile
 
     def _recall_answered(self, event: RecallAnswered) -> list[Command]:
-        self._placement.recall_answered(event.worker)
-        return []
+        return self._placement.recall_answered(event.worker)
+
+    def _task_suspended(self, event: TaskSuspended) -> list[Command]:
+        freed = self._placement.suspend(event.worker, event.task_id, event.attempt)
+        return self._feed(event.worker) if freed else []
+
+    def _task_resumed(self, event: TaskResumed) -> list[Command]:
+        return self._placement.resume(event.worker, event.task_id, event.attempt)
 
     def _drain_requested(self, event: DrainRequested) -> list[Command]:
         self.draining = True
         self._closed = True
-        tasks = self._placement.ready.pop_all() + self._dependencies.pop_all()
-        return [_interrupted(task) for task in tasks]
+        waiting = self._placement.ready.pop_all()
+        commands = [_interrupted(task) for task in waiting + self._dependencies.pop_all()]
+        return commands + self._placement.disband(waiting) + self._placement.recall_all()
 
     def _interrupt_requested(self, event: InterruptRequested) -> list[Command]:
         if not self.draining:
             raise ValueError("InterruptRequested without DrainRequested")
-        return [
-            InterruptTask(worker, task.id, task.attempt)
-            for worker, held in self._placement.running.items()
-            for task in held
-        ]
+        return [InterruptTask(worker, task.id, task.attempt) for worker, task in self._placement.held()]
 
     def _grace_expired(self, event: GraceExpired) -> list[Command]:
         if not self.draining:
             raise ValueError("GraceExpired without DrainRequested")
-        return [
-            KillTask(worker, task.id, task.attempt) for worker, held in self._placement.running.items() for task in held
-        ]
+        return [KillTask(worker, task.id, task.attempt) for worker, task in self._placement.held()]
 
     # -- what follows from them --------------------------------------------------------------------------------
 
@@ -223,41 +243,63 @@ class Scheduler:
         """A task is ready: start or queue it, or reject it if it can run nowhere."""
         return self._reject(task) if self._placement.lacks(task) else self._placement.add(task)
 
-    def _again(self, task: Task, charged: bool) -> list[Command]:
-        """Calls that were begun in vain, or not at all (not `charged`), are ready again, unless the job is ending."""
-        task.attempt -= not charged
+    def _again(self, task: Task) -> list[Command]:
+        """Calls that were sent to a worker and not begun are ready again, unless the job is ending."""
         return [_interrupted(task)] if self.draining else self._place(task)
 
-    def _gang_finished(self, task: Task, event: TaskFinished) -> list[Command]:
-        """One of the workers of a parallel task returned. The task's value is what its first worker returned."""
-        gang = self._placement.leave_gang(task, event.worker)
-        assert gang is not None
-        for _, error in event.failures:
-            gang.error = gang.error or error
-        if event.worker == gang.first:
-            gang.value = event.value
+    def _feed(self, worker: int, freed: list[Task] | None = None) -> list[Command]:
+        """A worker has room; these tasks became ready by what it did."""
+        if not freed:
+            return self._placement.feed(worker)
         commands: list[Command] = []
-        freed: list[Task] = []
-        if not gang.unfinished and gang.error is not None:
-            commands += self._settle_failure(task, event.worker, gang.error, event.seconds)
-        elif not gang.unfinished:
-            report = ReportOutcome(task, TaskState.DONE, task.attempt, gang.first, event.seconds, value=gang.value)
-            commands.append(report)
-            freed = self._dependencies.resolved(task.id, 1)
-        return commands + self._placement.feed_after(event.worker, freed)
+        possible = []
+        for task in freed:
+            if self._placement.lacks(task):
+                commands += self._reject(task)
+            else:
+                possible.append(task)
+        return commands + self._placement.feed_after(worker, possible)
+
+    def _part_ended(
+        self,
+        task: Task,
+        worker: int,
+        seconds: float,
+        value: bytes | None = None,
+        error: TaskError | None = None,
+        killed: bool = False,
+    ) -> list[Command]:
+        """A parallel task ended on one of its workers; it has ended when it has on all.
+
+        Its value is what its first worker returned.
+        """
+        gang = self._placement.gangs[task.id]
+        gang.unfinished.discard(worker)
+        gang.error = gang.error or error
+        gang.killed = gang.killed or killed
+        if worker == gang.first:
+            gang.value = value
+        if gang.unfinished:
+            return []
+        del self._placement.gangs[task.id]
+        if gang.killed:
+            return [_interrupted(task, worker, seconds)]
+        if gang.error is not None:
+            return self._settle_failure(task, worker, gang.error, seconds)
+        report = ReportOutcome(task, TaskState.DONE, task.attempt, gang.first, seconds, value=gang.value)
+        freed = self._dependencies.resolved(task.id, 1)
+        return [report, *(command for task in freed for command in self._place(task))]
 
     def _attempt_failed(self, task: Task, worker: int, error: TaskError, seconds: float) -> list[Command]:
-        """All that a worker ran of a task failed. A parallel task fails when the last of its workers has ended."""
-        gang = self._placement.leave_gang(task, worker)
-        if gang is not None:
-            error = gang.error = gang.error or error
-            if gang.unfinished:
-                return []
+        """All that a worker ran of a task failed."""
+        if task.kind.ranks > 1:
+            return self._part_ended(task, worker, seconds, error=error)
         return self._settle_failure(task, worker, error, seconds)
 
     def _settle_failure(self, task: Task, worker: int, error: TaskError, seconds: float) -> list[Command]:
         """Report a failed attempt; try again while attempts are left. When draining, the restart tries again."""
-        if task.attempt > task.kind.retries:
+        task.failures += 1
+        if task.failures > task.kind.retries:
             report = ReportOutcome(task, TaskState.FAILED, task.attempt, worker, seconds, error=error)
             return [report, *self._cancel_dependents(task, error)]
         state = TaskState.INTERRUPTED if self.draining else TaskState.READY
@@ -291,23 +333,24 @@ class Scheduler:
         """Assert every invariant (for tests and the simulator)."""
         place = self._placement
         assert not self._stopped or self.quiet
-        assert not any(worker in place.idle for worker in place.running)
-        assert set(place.running) | set(place.idle) <= set(place.workers)
-        assert all(1 <= len(held) <= 2 for held in place.running.values())
+        waiting: list[tuple[int, Task | None]] = [(worker, None) for worker in place.idle]
+        for task_id, workers in place.gathering.items():
+            assert 0 < len(workers) < place.ready[task_id].kind.ranks
+            waiting += [(worker, place.ready[task_id]) for worker in workers]
+        busy = set(place.running)
+        assert len(waiting) + len(busy) == len(busy.union(worker for worker, _ in waiting)) <= len(place.workers)
+        assert busy | set(place.suspended) <= set(place.workers)
+        for worker, for_what in waiting:  # nobody waits while there is something for them to do
+            assert place.ready.first_for(worker, place.workers[worker]) is for_what
+        assert all(1 <= len(held) <= 3 for held in place.running.values())
         assert place.ready.calls == sum(task.count for task in place.ready)
-        assert all(not task.after or task.id not in place.running for task in self._dependencies)
-        for gang in place.gangs.values():
-            assert all(place.running[worker][0].kind.ranks > 1 for worker in gang.unfinished)
-        for worker in place.idle:  # nobody waits while there is something for them to do
-            task = place.ready.first_for(worker, place.workers[worker])
-            assert task is None or task.kind.ranks > 1, f"worker {worker} waits while {task} is ready"
-
-
-def _done(task: Task, event: TaskFinished) -> ReportOutcome:
-    failed = frozenset(index for index, _ in event.failures)
-    return ReportOutcome(
-        task, TaskState.DONE, event.attempt, event.worker, event.seconds, value=event.value, failed=failed
-    )
+        assert not any(task.after or place.lacks(task) for task in place.ready)
+        assert all(task.after for task in self._dependencies)
+        parallel = Counter(task.id for _, task in place.held() if task.kind.ranks > 1)
+        assert parallel == {task_id: len(gang.unfinished) for task_id, gang in place.gangs.items()}
+        tasks = [*place.ready, *self._dependencies, *{task.id: task for _, task in place.held()}.values()]
+        calls = [call for task in tasks for call in range(task.id, task.id + task.count)]
+        assert len(calls) == len(set(calls)), "a call is in two places"
 
 
 def _interrupted(task: Task, worker: int | None = None, seconds: float = 0.0) -> ReportOutcome:

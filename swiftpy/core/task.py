@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+#: Where workers are, as tuples that are quickly compared: (rank, node, kind), each None for any.
+Place = tuple[int | None, str | None, str | None]
+EVERYWHERE: Place = (None, None, None)
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -23,6 +27,11 @@ class Target:
     def __post_init__(self) -> None:
         if self.rank is not None and (self.node is not None or self.kind is not None):
             raise ValueError("a target names a rank, or a node or kind of workers, not both")
+
+    @property
+    def place(self) -> Place:
+        """Where the workers are that it names."""
+        return self.rank, self.node, self.kind
 
     def __str__(self) -> str:
         if self.rank is not None:
@@ -41,11 +50,12 @@ class Site:
     node: str
     kind: str | None = None
 
-    def matches(self, rank: int, target: Target) -> bool:
-        """Whether the worker with this rank may run a task with this target (softness aside)."""
-        if target.rank is not None:
-            return target.rank == rank
-        return target.node in (None, self.node) and target.kind in (None, self.kind)
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """Every place that a worker of this site is in, but that of its rank."""
+        if self.kind is None:
+            return EVERYWHERE, (None, self.node, None)
+        return EVERYWHERE, (None, self.node, None), (None, None, self.kind), (None, self.node, self.kind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,25 +92,35 @@ class Task:
     """A run of `count` calls of one kind, with the ids `id`, `id + 1`, ...; usually one call.
 
     `payload` holds the arguments: unread, but a sequence with an element for each call if there are several, so that
-    the run can be cut. `after` are the ids of unresolved calls whose results it needs. `attempt` counts the attempts
-    that were begun. Plain and mutable only for speed: nobody changes a task but the scheduler, which counts attempts.
+    the run can be cut. `after` are the ids of unresolved calls whose results it needs. `owner` is the client's own,
+    unread. `attempt` counts the times that its calls were sent to a worker, so that no two attempts of a call have the
+    same number; `failures` counts those that failed. Plain and mutable only for speed: nobody but the scheduler
+    changes a task.
     """
 
-    __slots__ = ("after", "attempt", "count", "id", "kind", "payload")
+    __slots__ = ("_offset", "_payload", "after", "attempt", "count", "failures", "id", "kind", "owner")
 
     def __init__(
-        self, id: int, kind: Kind, payload: Any, count: int = 1, after: Sequence[int] = (), attempt: int = 0
+        self, id: int, kind: Kind, payload: Any, count: int = 1, after: Sequence[int] = (), owner: Any = None
     ) -> None:
         self.id = id
         self.kind = kind
-        self.payload = payload
+        self._payload = payload
+        self._offset = 0
         self.count = count
         self.after = after
-        self.attempt = attempt
+        self.owner = owner
+        self.attempt = 0
+        self.failures = 0
 
     def __repr__(self) -> str:
         name = self.kind.label or self.kind.function
         return f"Task({self.id}{f'+{self.count}' if self.count > 1 else ''} {name})"
+
+    @property
+    def payload(self) -> Any:
+        """The arguments of its calls."""
+        return self._payload[self._offset :] if self._offset else self._payload
 
     @property
     def label(self) -> str:
@@ -108,8 +128,19 @@ class Task:
         return self.kind.label
 
     def part(self, start: int, stop: int) -> Task:
-        """The run of calls from index `start` to before `stop`, with the attempts that this one had."""
-        return Task(self.id + start, self.kind, self.payload[start:stop], stop - start, self.after, self.attempt)
+        """The run of calls from index `start` to before `stop`, with the attempts that this one had.
+
+        The last part shares the payload, up to half of it: a run of a million slow calls is cut a million times, and
+        copying what is left each time would take an hour.
+        """
+        part = Task(self.id + start, self.kind, self._payload, stop - start, self.after, self.owner)
+        part.attempt, part.failures = self.attempt, self.failures
+        part._offset = self._offset + start
+        if stop < self.count:
+            part._payload, part._offset = self._payload[part._offset : self._offset + stop], 0
+        elif 2 * part._offset > len(self._payload):
+            part._payload, part._offset = part.payload, 0
+        return part
 
 
 class TaskState(Enum):
@@ -123,11 +154,12 @@ class TaskState(Enum):
     INTERRUPTED = "interrupted"
 
 
-#: state -> states that may follow it. docs/architecture.md draws this table.
+#: state -> states that may follow it. docs/architecture.md draws this table. In a chained run, BLOCKED calls are sent
+#: along with the one that they need, and are BLOCKED again if that fails and is retried.
 TRANSITIONS: dict[TaskState, frozenset[TaskState]] = {
-    TaskState.BLOCKED: frozenset({TaskState.READY, TaskState.FAILED, TaskState.INTERRUPTED}),
+    TaskState.BLOCKED: frozenset({TaskState.READY, TaskState.RUNNING, TaskState.FAILED, TaskState.INTERRUPTED}),
     TaskState.READY: frozenset({TaskState.RUNNING, TaskState.FAILED, TaskState.INTERRUPTED}),
-    TaskState.RUNNING: frozenset({TaskState.READY, TaskState.DONE, TaskState.FAILED, TaskState.INTERRUPTED}),
+    TaskState.RUNNING: frozenset(TaskState) - {TaskState.RUNNING},
     TaskState.DONE: frozenset(),
     TaskState.FAILED: frozenset(),
     TaskState.INTERRUPTED: frozenset(),
