@@ -70,7 +70,11 @@ def pack_calls(definition: bytes | None, calls: list[Any]) -> bytes:
 
 
 def _pack(call: Any) -> bytes:
-    args, kwargs = (call.args, call.kwargs) if type(call) is Deferred else (call, {})
+    return pack_one(call.args, call.kwargs) if type(call) is Deferred else pack_one(call, {})
+
+
+def pack_one(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+    """One call in the form that is opened when its turn has come."""
     with contextlib.suppress(Exception):
         data = pack_call(args, kwargs)
         if _MAIN not in data:

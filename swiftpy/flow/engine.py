@@ -12,16 +12,22 @@ import pickle
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from swiftpy.core.events import Event, ReportOutcome, StartTask, SubmissionClosed, TaskSubmitted, ValueGiven
 from swiftpy.core.scheduler import Scheduler
 from swiftpy.core.task import Kind, Task, TaskState
 from swiftpy.errors import Deadlock, TaskError
+from swiftpy.flow import program
 from swiftpy.flow.calls import CANCELLED_CALL, Deferred, needs, pack_calls
 from swiftpy.flow.functions import Function, Functions
 from swiftpy.flow.future import Future
+from swiftpy.flow.nested import CallSubmitted, NestedEngine, Relay
 from swiftpy.runtime.server import Server
+from swiftpy.runtime.worker import Worker
+
+if TYPE_CHECKING:
+    from swiftpy.flow.memo import Keeper
 
 #: Calls that are gathered before they are handed over without anybody waiting.
 GATHERED = 1024
@@ -29,6 +35,8 @@ GATHERED = 1024
 NAP = 1e-3
 #: Seconds without any event after which that thread sleeps until it is woken.
 QUIET = 0.05
+#: Seconds without any event after which it is asked whether one can ever come.
+PATIENCE = 1.0
 
 
 class _Run:
@@ -67,6 +75,8 @@ class Engine:
         self._driving = threading.Lock()  # the server
         self._drivers = 0
         self._untold: list[Future] = []
+        self.keepers: dict[str, Keeper] = {}  # function -> who keeps its results
+        self._unsaved: list[tuple[Keeper, ReportOutcome]] = []
         self._latest = time.monotonic()
         self._ended = False
         self.failures = 0
@@ -130,14 +140,14 @@ class Engine:
                 finally:
                     self._driving.release()
                 self._settle()
-                if not came and not enough() and left >= 1.0:
+                if not came and time.monotonic() - self._latest > PATIENCE and not enough():
                     self._check_for_deadlock()
         finally:
             self._drivers -= 1
 
     def wait_for_all(self) -> None:
         """Wait for all that was submitted."""
-        self.drive(lambda: not self._futures)
+        self.drive(lambda: not (self._futures or self._runs) and self._scheduler.quiet)
 
     def close(self) -> None:
         """No more tasks: let the workers end."""
@@ -160,7 +170,8 @@ class Engine:
         call = Deferred(args, kwargs) if kwargs or needed is not None else args
         needed = [future for future in needed if not future.good()] if needed else []
         run = self._run
-        if run is not None and run.kind is kind and _needs_the_last(run, needed, id):
+        kept = kind.function in self.keepers  # each result is saved, and looked for, before the next call
+        if run is not None and run.kind is kind and not kept and _needs_the_last(run, needed, id):
             if not run.variant.chained:
                 run.variant = dataclasses.replace(kind, chained=True)
             run.calls.append(call)
@@ -189,7 +200,15 @@ class Engine:
                 self._driving.release()
             self._settle()
 
-    def _hand_over(self) -> None:
+    def _new_ids(self, count: int) -> int:
+        with self._mutex:
+            first = self._next_id
+            self._next_id += count
+            self._run = None  # the ids of a run follow each other
+            return first
+
+    def _gathered_events(self) -> list[Event]:
+        """What the program submitted and gave since the last time."""
         with self._mutex:
             runs, self._runs, self._run, self._gathered = self._runs, [], None, 0
             given, self._given = self._given, []
@@ -206,7 +225,7 @@ class Engine:
         for id in given:
             del self._futures[id]
             events.append(ValueGiven(id))
-        self._server.take(events)
+        return events
 
     def _cancel(self, run: _Run, culprit: Future) -> None:
         error = TaskError("cancelled", f"it needs a result that will not be there: {culprit.exception()}")
@@ -215,7 +234,8 @@ class Engine:
 
     def _advance(self, timeout: float) -> bool:
         if self._runs or self._given:
-            self._hand_over()
+            self._latest = time.monotonic()
+            self._server.take(self._gathered_events())
         came = self._server.progress(timeout if not self._untold else 0.0)
         if came:
             self._latest = time.monotonic()
@@ -246,16 +266,32 @@ class Engine:
                 time.sleep(NAP)
 
     def _check_for_deadlock(self) -> None:
-        """Called when nothing came for a while: can what is waited for ever come?"""
+        """Called when nothing came for PATIENCE, so that no message is on its way: can what is waited for ever come?"""
         only_program = threading.current_thread() is threading.main_thread() and threading.active_count() == 2
         stuck = self._scheduler.stuck
         if not only_program or self._runs or self._given or not (stuck or self._scheduler.quiet):
             return
         unset = [future for future in self._futures.values() if future.by_hand]
-        lines = [f"{task} waits for {', '.join(str(id) for id in task.after)}" for task in stuck[:10]]
+        lines = [f"{task} waits for {', '.join(map(str, task.after)) or 'what it submitted'}" for task in stuck[:10]]
         raise Deadlock(f"{len(stuck)} tasks can never run, {len(unset)} futures were never set", *lines)
 
     # -- what the server tells its client ----------------------------------------------------------------------
+
+    def join(self, worker: Worker) -> None:
+        """See Application: tasks that run here may submit tasks."""
+        nested = NestedEngine(worker)
+        worker.guest = nested.heard
+        program.begin(nested)
+
+    def heard(self, message: object) -> list[Event]:
+        """See Client: a task on a worker submitted others."""
+        assert isinstance(message, CallSubmitted), f"no task can send {message!r}"
+        events = self._gathered_events()  # their ids are lower
+        if message.function.definition is not None:
+            self._functions[message.function.name] = message.function
+        relay = Relay(self._server, message.worker, message.id)
+        task = Task(self._new_ids(1), message.kind, [message.call], owner=relay)
+        return [*events, TaskSubmitted(task)]
 
     def started(self, command: StartTask) -> None:
         """See Client."""
@@ -269,14 +305,30 @@ class Engine:
         if function is not None and (task.kind.isolated or (command.worker, name) not in self._sent):
             definition = function.definition
             self._sent.add((command.worker, name))
-        futures, calls = self._futures, task.payload
+        if task.owner is not None:
+            return pack_calls(definition, task.owner.begin(command))
+        futures, calls, keeper = self._futures, task.payload, self.keepers.get(name)
         for index in range(task.count):
-            if not futures[task.id + index].begin():
+            future = futures[task.id + index]
+            if not future.begin():
                 calls[index] = CANCELLED_CALL
+            elif keeper is not None:
+                calls[index] = keeper.begin(future, calls[index])
         return pack_calls(definition, calls)
 
     def resolved(self, report: ReportOutcome) -> None:
         """See Client."""
+        if report.task.owner is not None:
+            report.task.owner.deliver(report)
+        elif report.state is TaskState.DONE and (keeper := self.keepers.get(report.task.kind.function)) is not None:
+            for index, value in enumerate(pickle.loads(report.value or b"")):
+                if index not in report.failed:
+                    keeper.keep(self._futures[report.task.id + index], value)
+            self._unsaved.append((keeper, report))
+        else:
+            self._settle_all(report)
+
+    def _settle_all(self, report: ReportOutcome) -> None:
         first, pop, untold = report.task.id, self._futures.pop, self._untold
         if report.state is TaskState.DONE:
             values = pickle.loads(report.value or b"")
@@ -302,6 +354,11 @@ class Engine:
 
     def commit(self) -> None:
         """See Client."""
+        unsaved, self._unsaved = self._unsaved, []
+        for memo in {keeper.memo for keeper, _ in unsaved}:
+            memo.save()
+        for _, report in unsaved:
+            self._settle_all(report)
 
     def draining(self, reason: str) -> None:
         """See Client."""

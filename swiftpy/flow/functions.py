@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 import types
 import weakref
@@ -29,7 +30,6 @@ class Functions:
 
     def __init__(self) -> None:
         self._known: weakref.WeakKeyDictionary[Any, Function] = weakref.WeakKeyDictionary()
-        self._count = 0
 
     def find(self, function: Callable[..., Any]) -> Function:
         """The function as it is sent. Raises whatever pickling it raises."""
@@ -45,9 +45,9 @@ class Functions:
         module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", "")
         if module not in (None, "__main__") and _lookup(module, name) is function:
             return Function(f"{module}:{name}", None)
-        self._count += 1
-        readable = name or type(function).__name__
-        return Function(f"{readable}#{self._count}", cloudpickle.dumps(function))
+        definition = cloudpickle.dumps(function)
+        digest = hashlib.blake2b(definition, digest_size=6).hexdigest()
+        return Function(f"{name or type(function).__name__}#{digest}", definition)
 
 
 def _lookup(module: str, name: str) -> Any:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from swiftpy.flow.engine import Engine
+    from swiftpy.flow.nested import NestedEngine
 
 _FINAL = frozenset((CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED))
 
@@ -28,9 +29,10 @@ class Future(concurrent.futures.Future[Any]):
     _result = None
     _exception = None
 
-    engine: Engine | None = None
+    engine: Engine | NestedEngine | None = None
     id = -1
     by_hand = True
+    key: bytes | None = None  # see `memo`
 
     def __init__(self) -> None:
         pass  # the standard class' would make what is made when it is needed

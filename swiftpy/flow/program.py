@@ -9,20 +9,24 @@ from swiftpy.flow.future import Future
 
 if TYPE_CHECKING:
     from swiftpy.flow.engine import Engine
+    from swiftpy.flow.nested import NestedEngine
 
-_engine: Engine | None = None
+_engine: Engine | NestedEngine | None = None
 
 
-def begin(engine: Engine) -> None:
+def begin(engine: Engine | NestedEngine) -> None:
     """From now on tasks are submitted here."""
     global _engine
     _engine = engine
 
 
-def engine() -> Engine:
+def engine() -> Engine | NestedEngine:
     """Where tasks are submitted to. Raises RuntimeError outside of a job."""
     if _engine is None:
-        raise RuntimeError("no tasks can run here: start the script with mpiexec -n PROCS python -m swiftpy SCRIPT")
+        raise RuntimeError(
+            "no tasks can be submitted here: start the script with mpiexec -n PROCS python -m swiftpy SCRIPT"
+            " (and isolated tasks cannot submit any)"
+        )
     return _engine
 
 

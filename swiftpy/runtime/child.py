@@ -39,6 +39,7 @@ def main() -> None:
     # A request to stop is for the task to heed. Not SIG_IGN, which what the task starts would inherit for ever.
     signal.signal(signal.SIGTERM, lambda *_: None)
     sys.argv = sys.argv[:1]
+    os.set_inheritable(fd, False)  # or what a task starts, and leaves running, would keep the channel open
     channel = Connection(fd)
     threading.Thread(target=_exit_at_hangup, args=(fd,), daemon=True).start()
     own = os.getpid()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any
 
 from swiftpy.errors import TaskError
 from swiftpy.runtime.call import Answer, Run
@@ -28,25 +28,6 @@ class Outcome:
     error: TaskError | None = None
 
 
-class Executor(Protocol):
-    """Runs one order at a time."""
-
-    def start(self, order: Order) -> None:
-        """Begin a task."""
-
-    def poll(self) -> Outcome | None:
-        """The outcome of the task that was started, once it is there."""
-
-    def interrupt(self) -> None:
-        """Ask the running task to save its state and return."""
-
-    def kill(self) -> None:
-        """End the running task; its outcome will be neither answer nor error."""
-
-    def close(self) -> None:
-        """Release everything."""
-
-
 class TimeLimitExceeded(BaseException):
     """Raised inside an inline task whose time is up; no `except Exception` of the task may swallow it."""
 
@@ -55,40 +36,27 @@ class InlineExecutor:
     """Runs tasks in the rank itself: nothing is faster, but a task that crashes takes the job with it.
 
     A time limit is raised in the task by an alarm, so it works only where Python code runs, and only in the main
-    thread; `kill` cannot interrupt a task. `group` makes the communicator of the workers of a parallel task, which its
-    function gets as its first argument.
+    thread. `group` makes the communicator of the workers of a parallel task, which its function gets as its first
+    argument.
     """
 
     def __init__(self, host: str, rank: int, group: Callable[[tuple[int, ...]], Any]) -> None:
         self._host, self._rank, self._group = host, rank, group
-        self._outcome: Outcome | None = None
-        self.run: Run | None = None
 
-    def start(self, order: Order) -> None:
-        """See Executor: here the task runs to its end."""
-        began = time.perf_counter()
+    def run(self, order: Order) -> Run:
+        """An order's calls, to be made."""
         first = (self._group(order.gang),) if order.gang else ()
-        self.run = Run(order.function, order.payload, order.chained, first)
-        if order.timeout:
-            with _alarm(order.timeout):
-                answer = self.run.make()
+        return Run(order.function, order.payload, order.chained, first)
+
+    def make(self, run: Run, timeout: float | None) -> Outcome:
+        """Make the calls."""
+        began = time.perf_counter()
+        if timeout is None:
+            answer = run.make()
         else:
-            answer = self.run.make()
-        self._outcome = _outcome_of(answer, time.perf_counter() - began, self._host, self._rank)
-
-    def poll(self) -> Outcome | None:
-        """See Executor."""
-        outcome, self._outcome = self._outcome, None
-        return outcome
-
-    def interrupt(self) -> None:
-        """See Executor: too late here, the task has run."""
-
-    def kill(self) -> None:
-        """See Executor: too late here, the task has run."""
-
-    def close(self) -> None:
-        """See Executor."""
+            with _alarm(timeout):
+                answer = run.make()
+        return _outcome_of(answer, time.perf_counter() - began, self._host, self._rank)
 
 
 @contextlib.contextmanager
@@ -131,7 +99,7 @@ class IsolatedExecutor:
         self._kill_reason: str | None = None
 
     def start(self, order: Order) -> None:
-        """See Executor."""
+        """Begin a task."""
         if self._channel is None:
             self._channel = self._new_child()
         self._order, self._began, self._kill_reason = order, self._clock(), None
@@ -139,7 +107,7 @@ class IsolatedExecutor:
             self._channel.send((order.function, order.payload))
 
     def poll(self) -> Outcome | None:
-        """See Executor."""
+        """The outcome of the task that was started, once it is there."""
         if self._order is None or self._channel is None:
             return None
         seconds = self._clock() - self._began
@@ -156,13 +124,16 @@ class IsolatedExecutor:
         return None
 
     def interrupt(self) -> None:
-        """See Executor: by SIGTERM, which a child ignores unless its task does something about it."""
+        """Ask the running task to save its state and return.
+
+        By SIGTERM, which a child ignores unless its task does something about it.
+        """
         if self._order is not None and self._channel is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._pid, signal.SIGTERM)
 
     def kill(self) -> None:
-        """See Executor."""
+        """End the running task; its outcome will be neither answer nor error."""
         if self._order is not None and self._kill_reason is None:
             self._kill("killed")
 

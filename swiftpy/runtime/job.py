@@ -90,10 +90,13 @@ class Lead:
 
 
 class Application(Client, Protocol):
-    """A client of the engine that is started with mpiexec. Its methods run on rank 0."""
+    """A client of the engine that is started with mpiexec. Its methods run on rank 0, except `join`."""
 
     def prepare(self, lead: Lead) -> JobSpec:
         """Check everything, create what must exist. Raises UserError or SystemExit to end the job here."""
+
+    def join(self, worker: Worker) -> None:
+        """This rank is a worker, and about to take tasks."""
 
     def serve(self, server: Server, scheduler: Scheduler) -> None:
         """Let the server run the tasks; called when the hooks are done, and returns when the workers were stopped."""
@@ -131,7 +134,9 @@ def run(application: Application) -> int:
         return application.failed(reasons) if world.rank == SERVER else 0
     if world.rank != SERVER:
         inline, isolated = _executors(world, spec, spawner, output)
-        Worker(world.transport, inline, isolated, lambda: stop.reason).run()
+        worker = Worker(world.transport, inline, isolated, lambda: stop.reason)
+        application.join(worker)
+        worker.run()
         world.broadcast(None)  # asleep until rank 0 has finished, which inside MPI_Finalize would cost a core
         return 0
     scheduler = Scheduler({rank: Site(node) for rank, node in layout.workers.items()})

@@ -19,6 +19,7 @@ class Order(NamedTuple):
     isolated: bool = False
     chained: bool = False
     gang: tuple[int, ...] = ()
+    depth: int = 0
 
 
 def order(command: StartTask, payload: bytes) -> Order:
@@ -34,4 +35,5 @@ def order(command: StartTask, payload: bytes) -> Order:
         kind.isolated,
         kind.chained,
         command.gang,
+        kind.depth,
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Any, Protocol, get_args
 
 from swiftpy.core.events import (
     Command,
@@ -33,6 +33,7 @@ TICK = 0.2
 BATCH = 256
 #: Seconds that a worker has to end a task that it was told to kill.
 PATIENCE = 10.0
+EVENTS = frozenset(get_args(Event))
 
 
 class Client(Protocol):
@@ -49,6 +50,9 @@ class Client(Protocol):
 
     def commit(self) -> None:
         """Make durable what `started` and `resolved` said; only then does anyone else hear of it."""
+
+    def heard(self, message: Any) -> list[Event]:
+        """A worker sent something that is no event of the scheduler: what events follow from it."""
 
     def draining(self, reason: str) -> None:
         """The job is ending early: because of a signal, or of its walltime."""
@@ -108,6 +112,10 @@ class Server:
         self._client.tick()
         return bool(events)
 
+    def send(self, worker: int, message: Any) -> None:
+        """A client's message to what it has on a worker."""
+        self._transport.send(worker, message)
+
     def wake(self) -> None:
         """End a wait in `progress`; the one call that any thread may make at any time."""
         self._transport.wake()
@@ -118,8 +126,10 @@ class Server:
         while message is not None:
             if isinstance(message, DrainRequested):  # a worker got a signal; usually all ranks get it
                 self._stop.reason = self._stop.reason or message.reason
-            else:
+            elif type(message) in EVENTS:
                 events.append(message)
+            else:
+                events += self._client.heard(message)
             message = self._transport.recv(0) if len(events) < BATCH else None
         return events
 

@@ -18,10 +18,13 @@ from swiftpy.core.events import (
     TaskFailed,
     TaskFinished,
     TaskKilled,
+    TaskResumed,
     TaskReturned,
+    TaskSuspended,
     WorkerReady,
 )
-from swiftpy.runtime.executors import Executor, InlineExecutor, IsolatedExecutor, Outcome
+from swiftpy.runtime.call import Run
+from swiftpy.runtime.executors import InlineExecutor, IsolatedExecutor, Outcome
 from swiftpy.runtime.order import Order
 from swiftpy.runtime.transport import SERVER, Transport
 
@@ -37,13 +40,17 @@ class Worker:
     Tasks that run in the rank itself keep it from its messages. While one does so for long, a thread stands by: it
     takes messages in and gives calls back that were not begun (see RecallTasks). The rank and the thread take turns
     (`_turn`) with the transport; what the thread does not handle waits in `_inbox`.
+
+    A task may wait for tasks that it submitted (`wait_until`). Its thread sleeps then, and another takes up the loop,
+    so that the rank can run what it waits for; when that is done, the loop ends and the task goes on. Of all these
+    threads one is awake at a time.
     """
 
     def __init__(
         self,
         transport: Transport,
         inline: InlineExecutor,
-        isolated: IsolatedExecutor | None,
+        isolated: IsolatedExecutor,
         stop_reason: Callable[[], str | None],
     ) -> None:
         self._transport = transport
@@ -51,134 +58,177 @@ class Worker:
         self._isolated = isolated
         self._stop_reason = stop_reason
         self._asked_to_drain = False
-        self._current: Order | None = None
-        self._executor: Executor = inline
+        self._beside: Order | None = None  # runs in the isolated process
+        self._here: tuple[Order, Run] | None = None  # runs in this one
+        self._waiting: list[tuple[Callable[[], bool], threading.Event]] = []
         self._inbox: deque[Any] = deque()
         self._turn = threading.Lock()
         self._stopped = threading.Event()
+        #: What handles messages that are not the engine's.
+        self.guest: Callable[[Any], None] | None = None
 
     def run(self) -> None:
         """Work until the server says stop."""
-        self._transport.send(SERVER, WorkerReady(self._transport.rank))
+        self.send(WorkerReady(self._transport.rank))
         threading.Thread(target=self._stand_by, daemon=True).start()
-        while True:
-            message = self._receive()
-            if type(message) is Order:
-                self._begin(message)
-            elif isinstance(message, StopWorker):
-                self._stopped.set()
-                self._inline.close()
-                if self._isolated is not None:
-                    self._isolated.close()
-                return
-            elif message is not None:
-                self._obey(message)
-            self._report()
-            self._pass_on_signals()
+        self._loop()
+        self._isolated.close()
 
-    def _receive(self) -> Any | None:
-        descriptors = self._isolated.descriptors if self._current is not None and self._isolated is not None else ()
-        with self._turn:
-            return self._inbox.popleft() if self._inbox else self._transport.recv(TICK, descriptors)
+    @property
+    def rank(self) -> int:
+        """This worker's rank."""
+        return self._transport.rank
 
-    def _send(self, message: Any) -> None:
+    @property
+    def depth(self) -> int:
+        """How deep the running task is below the program's own, see `Kind.depth`."""
+        return self._here[0].depth if self._here is not None else 0
+
+    def send(self, message: Any) -> None:
+        """Send to the server."""
         with self._turn:
             self._transport.send(SERVER, message)
 
-    def _begin(self, order: Order) -> None:
-        self._current = order
-        self._executor = self._inline
-        if order.isolated:
-            assert self._isolated is not None
-            self._executor = self._isolated
-        if order.label:
-            self._note(order, "started")
-        self._executor.start(order)
+    def wait_until(self, enough: Callable[[], bool]) -> None:
+        """Called by a running task: let this rank do other things until `enough()`."""
+        assert self._here is not None, "no task runs here"
+        here, went_on = self._here, threading.Event()
+        order, run = here
+        with self._turn:
+            self._return_calls(order, run)
+            self._transport.send(SERVER, TaskSuspended(self.rank, order.task_id, order.attempt))
+        self._here = None
+        self._waiting.append((enough, went_on))
+        threading.Thread(target=self._loop, daemon=True).start()
+        went_on.wait()
+        if self._stopped.is_set():
+            raise SystemExit("the job ends")
+        self._here = here
+        self.send(TaskResumed(self.rank, order.task_id, order.attempt))
 
-    def _obey(self, message: InterruptTask | KillTask | RecallTasks) -> None:
-        if isinstance(message, RecallTasks):
-            self._send(RecallAnswered(self._transport.rank))  # what came before it has been done
-        elif not self._runs(message):
-            self._drop(message)
-        elif isinstance(message, InterruptTask):
-            self._executor.interrupt()
+    # -- the loop ----------------------------------------------------------------------------------------------
+
+    def _loop(self) -> None:
+        """Handle messages until the server says stop, or a task that waited can go on in its own thread."""
+        while not self._stopped.is_set():
+            for waiting in reversed(self._waiting):
+                if waiting[0]():
+                    self._waiting.remove(waiting)
+                    waiting[1].set()
+                    return
+            message = self._receive()
+            if message is not None:
+                self._handle(message)
+            if self._beside is not None:
+                self._look_beside(self._beside)
+            self._pass_on_signals()
+
+    def _receive(self) -> Any | None:
+        descriptors = self._isolated.descriptors if self._beside is not None else ()
+        with self._turn:
+            return self._inbox.popleft() if self._inbox else self._transport.recv(TICK, descriptors)
+
+    def _handle(self, message: Any) -> None:
+        if type(message) is Order:
+            if message.label:
+                self._note(message, "started")
+            if message.isolated:
+                self._beside = message
+                self._isolated.start(message)
+            else:
+                self._run_here(message)
+        elif isinstance(message, StopWorker):
+            self._stopped.set()
+            for _, went_on in self._waiting:
+                went_on.set()
+        elif isinstance(message, RecallTasks):
+            self.send(RecallAnswered(self.rank))  # what came before it has been done
+        elif isinstance(message, InterruptTask | KillTask):
+            self._end(message)
         else:
-            self._executor.kill()
+            assert self.guest is not None, f"a worker cannot be sent {message}"
+            self.guest(message)
 
-    def _runs(self, message: InterruptTask | KillTask) -> bool:
-        """Whether this is about the attempt that runs: it may have ended while the message was on its way."""
-        current = self._current
-        return current is not None and (current.task_id, current.attempt) == (message.task_id, message.attempt)
+    def _run_here(self, order: Order) -> None:
+        run = self._inline.run(order)
+        self._here = (order, run)
+        outcome = self._inline.make(run, order.timeout)
+        self._here = None
+        self._report(order, outcome)
 
-    def _drop(self, message: InterruptTask | KillTask) -> None:
-        """Kill an order that waits here for its turn."""
-        for order in self._inbox:
-            if type(order) is Order and (order.task_id, order.attempt) == (message.task_id, message.attempt):
-                if isinstance(message, KillTask):
+    def _look_beside(self, order: Order) -> None:
+        outcome = self._isolated.poll()
+        if outcome is not None:
+            self._beside = None
+            self._report(order, outcome)
+
+    def _end(self, message: InterruptTask | KillTask) -> None:
+        """Interrupt or kill an attempt. It may have ended while the message was on its way, or not begun."""
+        attempt = (message.task_id, message.attempt)
+        beside = self._beside
+        if beside is not None and (beside.task_id, beside.attempt) == attempt:
+            if isinstance(message, KillTask):
+                self._isolated.kill()
+            else:
+                self._isolated.interrupt()
+        elif isinstance(message, KillTask):
+            with self._turn:
+                for order in [o for o in self._inbox if type(o) is Order and (o.task_id, o.attempt) == attempt]:
                     self._inbox.remove(order)
-                    self._send(TaskKilled(self._transport.rank, order.task_id, order.attempt, 0.0))
-                return
+                    self._transport.send(SERVER, TaskKilled(self.rank, *attempt, 0.0))
 
-    def _report(self) -> None:
-        current = self._current
-        outcome = self._executor.poll() if current is not None else None
-        if current is None or outcome is None:
-            return
-        self._current = None
-        if current.label:
+    def _report(self, order: Order, outcome: Outcome) -> None:
+        if order.label:
             ending = outcome.error.summary() if outcome.error else "finished" if outcome.answer else "killed"
-            self._note(current, f"{ending} after {outcome.seconds:.1f} s")
+            self._note(order, f"{ending} after {outcome.seconds:.1f} s")
             if outcome.error and outcome.error.traceback:
                 print(outcome.error.traceback.rstrip())
-        self._send(self._event(current, outcome))
+        attempt = (self.rank, order.task_id, order.attempt)
+        if outcome.error is not None:
+            self.send(TaskFailed(*attempt, outcome.error, outcome.seconds))
+        elif outcome.answer is not None:
+            value, made, failures = outcome.answer
+            self.send(TaskFinished(*attempt, value, outcome.seconds, made, failures))
+        else:
+            self.send(TaskKilled(*attempt, outcome.seconds))
 
-    def _note(self, current: Order, what: str) -> None:
+    def _note(self, order: Order, what: str) -> None:
         """A line in this rank's output, so that a reader finds where each attempt begins and ends."""
         now = time.strftime("%Y-%m-%d %H:%M:%S")
-        print(f"{now} swiftpy INFO {current.label} attempt {current.attempt}: {what}")
-
-    def _event(self, current: Order, outcome: Outcome) -> TaskFinished | TaskFailed | TaskKilled:
-        rank, task_id, attempt = self._transport.rank, current.task_id, current.attempt
-        if outcome.error is not None:
-            return TaskFailed(rank, task_id, attempt, outcome.error, outcome.seconds)
-        if outcome.answer is not None:
-            value, made, failures = outcome.answer
-            return TaskFinished(rank, task_id, attempt, value, outcome.seconds, made, failures)
-        return TaskKilled(rank, task_id, attempt, outcome.seconds)
+        print(f"{now} swiftpy INFO {order.label} attempt {order.attempt}: {what}")
 
     def _pass_on_signals(self) -> None:
         reason = self._stop_reason()
         if reason is not None and not self._asked_to_drain:
             self._asked_to_drain = True
-            self._send(DrainRequested(reason))
+            self.send(DrainRequested(reason))
 
     # -- the thread that stands by -----------------------------------------------------------------------------
 
     def _stand_by(self) -> None:
         """Answer in the rank's place whenever one task has kept it since the last look."""
-        last: Order | None = None
+        last = None
         while not self._stopped.wait(BUSY):
-            current = self._current
-            if current is not None and current is last and not current.isolated:
+            here = self._here
+            if here is not None and here is last:
                 with self._turn:
-                    self._attend(current)
-            last = current
+                    self._attend(here)
+            last = here
 
-    def _attend(self, current: Order) -> None:
+    def _attend(self, here: tuple[Order, Run]) -> None:
         while (message := self._transport.recv(0)) is not None:
-            if isinstance(message, RecallTasks):
-                self._give_back(current)
-            else:
+            if not isinstance(message, RecallTasks):
                 self._inbox.append(message)
+                continue
+            if self._here is here:
+                self._return_calls(*here)
+            for order in [order for order in self._inbox if type(order) is Order]:
+                self._inbox.remove(order)
+                self._transport.send(SERVER, TaskReturned(self.rank, order.task_id, order.attempt, 0))
+            self._transport.send(SERVER, RecallAnswered(self.rank))
 
-    def _give_back(self, current: Order) -> None:
-        """Return all calls that were not begun: those after the one that runs, and orders that wait for their turn."""
-        rank = self._transport.rank
-        run = self._inline.run
-        kept = run.give_up() if run is not None and self._current is current and not current.chained else None
+    def _return_calls(self, order: Order, run: Run) -> None:
+        """Give back the calls after the one that runs; not those that need it."""
+        kept = None if order.chained else run.give_up()
         if kept is not None:
-            self._transport.send(SERVER, TaskReturned(rank, current.task_id, current.attempt, kept))
-        for order in [order for order in self._inbox if type(order) is Order]:
-            self._inbox.remove(order)
-            self._transport.send(SERVER, TaskReturned(rank, order.task_id, order.attempt, 0))
-        self._transport.send(SERVER, RecallAnswered(rank))
+            self._transport.send(SERVER, TaskReturned(self.rank, order.task_id, order.attempt, kept))

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, cast
 
-from swiftpy.core.events import ReportOutcome, StartTask
+from swiftpy.core.events import Event, ReportOutcome, StartTask
 from swiftpy.core.scheduler import Scheduler
 from swiftpy.core.task import Kind, Task, TaskState
 from swiftpy.errors import TaskError, UserError
@@ -18,6 +18,7 @@ from swiftpy.experiment.spec import RunSpec
 from swiftpy.runtime.call import pack, resolve
 from swiftpy.runtime.job import USER_ERROR, JobSpec, Lead
 from swiftpy.runtime.server import Server
+from swiftpy.runtime.worker import Worker
 from swiftpy.sites.settings import walltime
 from swiftpy.upf.options import DONE, FAILED_RUNS, STOPPED_EARLY, parse, time_limit
 from swiftpy.upf.prepare import (
@@ -88,6 +89,9 @@ class UpfApplication:
 
     # -- during ------------------------------------------------------------------------------------------------
 
+    def join(self, worker: Worker) -> None:
+        """See Application."""
+
     def serve(self, server: Server, scheduler: Scheduler) -> None:
         """See Application."""
         server.run(self._tasks())
@@ -134,6 +138,10 @@ class UpfApplication:
             self._experiment.journal.flush()
         except OSError as error:
             self._journal_broke(error)
+
+    def heard(self, message: object) -> list[Event]:
+        """See Client: RUNs are isolated, and send nothing."""
+        raise AssertionError(f"no RUN can send {message!r}")
 
     def draining(self, reason: str) -> None:
         """See Client."""
