@@ -7,19 +7,44 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from swiftpy.errors import Deadlock, TaskError
+    from swiftpy.flow.app import CommandError, Output, app
     from swiftpy.flow.future import Future
-    from swiftpy.flow.program import as_completed, gather, wait
-    from swiftpy.flow.tasks import task
+    from swiftpy.flow.memo import memo
+    from swiftpy.flow.program import as_completed, gather, run, wait
+    from swiftpy.flow.resource import resource
+    from swiftpy.flow.tasks import map, task
 
 __version__ = "0.1.0"
-__all__ = ["Deadlock", "Future", "TaskError", "as_completed", "gather", "task", "wait"]
+__all__ = [
+    "CommandError",
+    "Deadlock",
+    "Future",
+    "Output",
+    "TaskError",
+    "app",
+    "as_completed",
+    "gather",
+    "map",
+    "memo",
+    "resource",
+    "run",
+    "task",
+    "wait",
+]
 
 _HOMES = {
+    "CommandError": "swiftpy.flow.app",
     "Deadlock": "swiftpy.errors",
     "Future": "swiftpy.flow.future",
+    "Output": "swiftpy.flow.app",
     "TaskError": "swiftpy.errors",
+    "app": "swiftpy.flow.app",
     "as_completed": "swiftpy.flow.program",
     "gather": "swiftpy.flow.program",
+    "map": "swiftpy.flow.tasks",
+    "memo": "swiftpy.flow.memo",
+    "resource": "swiftpy.flow.resource",
+    "run": "swiftpy.flow.program",
     "task": "swiftpy.flow.tasks",
     "wait": "swiftpy.flow.program",
 }

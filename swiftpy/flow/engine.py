@@ -19,11 +19,14 @@ from swiftpy.core.scheduler import Scheduler
 from swiftpy.core.task import Kind, Task, TaskState
 from swiftpy.errors import Deadlock, TaskError
 from swiftpy.flow import program
+from swiftpy.flow.bulk import Bulk
 from swiftpy.flow.calls import CANCELLED_CALL, Deferred, needs, pack_calls
 from swiftpy.flow.functions import Function, Functions
 from swiftpy.flow.future import Future
 from swiftpy.flow.nested import CallSubmitted, NestedEngine, Relay
+from swiftpy.flow.trace import Trace
 from swiftpy.runtime.server import Server
+from swiftpy.runtime.signals import StopRequest
 from swiftpy.runtime.worker import Worker
 
 if TYPE_CHECKING:
@@ -42,12 +45,13 @@ PATIENCE = 1.0
 class _Run:
     """Calls of one kind that follow each other, with the same needs: one task for the scheduler."""
 
-    __slots__ = ("calls", "first", "function", "kind", "needed", "variant")
+    __slots__ = ("calls", "first", "function", "kind", "needed", "owner", "variant")
 
     def __init__(self, first: int, kind: Kind, function: Function, needed: list[Future]) -> None:
         self.first, self.kind, self.function, self.needed = first, kind, function, needed
         self.variant = kind
         self.calls: list[Any] = []
+        self.owner: Bulk | None = None
 
 
 def _needs_the_last(run: _Run, needed: list[Future], id: int) -> bool:
@@ -61,6 +65,8 @@ class Engine:
 
     def __init__(self) -> None:
         self._server: Server
+        self.trace: Trace | None = None
+        self.stop = StopRequest()  # somebody wants the job to end early
         self._scheduler: Scheduler
         self._futures: dict[int, Future] = {}
         self.functions = Functions()
@@ -79,7 +85,9 @@ class Engine:
         self._unsaved: list[tuple[Keeper, ReportOutcome]] = []
         self._latest = time.monotonic()
         self._ended = False
-        self.failures = 0
+        self._failed: list[Future] = []
+        self.stop_on_error = False
+        self.culprit: TaskError | None = None
 
     def attach(self, server: Server, scheduler: Scheduler) -> None:
         """The server is there."""
@@ -113,6 +121,21 @@ class Engine:
             self._server.wake()
         return future
 
+    def submit_all(self, kind: Kind, function: Function, calls: list[Any]) -> Bulk:
+        """Add one run of calls (tuples of arguments, without futures); its results, in order."""
+        with self._mutex:
+            first = self._next_id
+            self._next_id += len(calls)
+            bulk = Bulk(first, len(calls), self.drive)
+            self._run = None
+            if calls:
+                run = _Run(first, kind, function, [])
+                run.calls, run.owner = calls, bulk
+                self._runs.append(run)
+        if time.monotonic() - self._latest > QUIET:
+            self._server.wake()
+        return bulk
+
     def given(self, future: Future) -> None:
         """A future that was made by hand got its value."""
         with self._mutex:
@@ -129,6 +152,8 @@ class Engine:
         self._drivers += 1
         try:
             while not enough():
+                if self.stop.reason is not None:
+                    raise KeyboardInterrupt(self.stop.reason)
                 left = 1.0 if deadline is None else min(1.0, deadline - time.monotonic())
                 if left <= 0:
                     return
@@ -150,10 +175,12 @@ class Engine:
         self.drive(lambda: not (self._futures or self._runs) and self._scheduler.quiet)
 
     def close(self) -> None:
-        """No more tasks: let the workers end."""
+        """No more tasks: let the workers end. Tasks that still run are given up if the job shall end early."""
         with self._driving:
             self._ended = True
             self._server.take([SubmissionClosed()])
+            while not self._scheduler.over:
+                self._server.progress(PATIENCE)
 
     # -- gathering ---------------------------------------------------------------------------------------------
 
@@ -221,7 +248,8 @@ class Engine:
             if run.function.definition is not None:
                 self._functions[run.function.name] = run.function
             after = [future.id for future in run.needed if not future.done()]
-            events.append(TaskSubmitted(Task(run.first, run.variant, run.calls, len(run.calls), after)))
+            task = Task(run.first, run.variant, run.calls, len(run.calls), after, owner=run.owner)
+            events.append(TaskSubmitted(task))
         for id in given:
             del self._futures[id]
             events.append(ValueGiven(id))
@@ -318,6 +346,8 @@ class Engine:
 
     def resolved(self, report: ReportOutcome) -> None:
         """See Client."""
+        if self.trace is not None:
+            self.trace.resolved(report, self._scheduler.waiting)
         if report.task.owner is not None:
             report.task.owner.deliver(report)
         elif report.state is TaskState.DONE and (keeper := self.keepers.get(report.task.kind.function)) is not None:
@@ -345,12 +375,21 @@ class Engine:
             error = report.error or TaskError("interrupted", "the job ended before it")
             for id in range(first, first + report.task.count):
                 self._settle_one(id, None, error)
-            self.failures += report.task.count
 
     def _settle_one(self, id: int, value: Any, error: TaskError | None) -> None:
         future = self._futures.pop(id)
         if future.settle(value, error):
             self._untold.append(future)
+        if error is not None and error.kind not in ("cancelled", "interrupted"):
+            self._failed.append(future)
+            if self.stop_on_error and self.culprit is None:
+                self.culprit = error
+                self.stop.reason = "a task failed"
+
+    @property
+    def unseen(self) -> list[TaskError]:
+        """Failures of which the program never heard, because it did not ask for the results."""
+        return [error for future in self._failed if not future.asked and isinstance(error := future.error(), TaskError)]
 
     def commit(self) -> None:
         """See Client."""

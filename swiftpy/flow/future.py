@@ -32,6 +32,7 @@ class Future(concurrent.futures.Future[Any]):
     engine: Engine | NestedEngine | None = None
     id = -1
     by_hand = True
+    asked = False
     key: bytes | None = None  # see `memo`
 
     def __init__(self) -> None:
@@ -55,6 +56,10 @@ class Future(concurrent.futures.Future[Any]):
         """Whether the result is there."""
         return self._state == FINISHED and self._exception is None
 
+    def error(self) -> BaseException | None:
+        """What went wrong, if something did and it is known already."""
+        return self._exception
+
     def failed(self) -> bool:
         """Whether there will never be a result."""
         return self._state in _FINAL and not self.good()
@@ -65,12 +70,14 @@ class Future(concurrent.futures.Future[Any]):
             self.engine.wait_for(self, timeout)
         if self.good():
             return self._result
+        self.asked = True
         return super().result(0 if self.engine is not None else timeout)
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """How the task failed, None if it did not; waits for its end."""
         if self._state not in _FINAL and self.engine is not None:
             self.engine.wait_for(self, timeout)
+        self.asked = True
         return super().exception(0 if self.engine is not None else timeout)
 
     def set(self, value: Any) -> None:

@@ -10,7 +10,7 @@ import dataclasses
 import itertools
 import pickle
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from swiftpy.core.events import ReportOutcome, StartTask
@@ -76,6 +76,11 @@ class NestedEngine:
         for needed in pending:
             needed.add_done_callback(one_less)
         return future
+
+    def submit_all(self, kind: Kind, function: Function, calls: list[Any]) -> Iterator[Any]:
+        """Add calls; their results, in order."""
+        futures = [self.submit(kind, function, args, {}) for args in calls]
+        return (future.result() for future in futures)
 
     def wait_for(self, future: Future, timeout: float | None = None) -> None:
         """Let the worker do other things until a future is done, or so many seconds have passed."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import asyncio
+import inspect
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from swiftpy.errors import TaskError
 from swiftpy.flow.future import Future
 
 if TYPE_CHECKING:
@@ -28,6 +31,35 @@ def engine() -> Engine | NestedEngine:
             " (and isolated tasks cannot submit any)"
         )
     return _engine
+
+
+def run(main: Callable[..., Any], *args: Any, on_error: str = "stop") -> Any:
+    """Call `main(*args)`, or run it if it is a coroutine function, and wait for all tasks; what it returned.
+
+    With `on_error="stop"` the first task that fails ends the program: what has not begun is cancelled, and its
+    TaskError is raised here. With "continue" a failure costs only what needs the result.
+    """
+    if on_error not in ("stop", "continue"):
+        raise ValueError(f'on_error is "stop" or "continue", not {on_error!r}')
+    from swiftpy.flow.engine import Engine
+
+    running = engine()
+    if not isinstance(running, Engine):
+        raise RuntimeError("run() is for the program, not for its tasks")
+    running.stop_on_error = on_error == "stop"
+    try:
+        if inspect.iscoroutinefunction(main):
+            value = asyncio.run(main(*args))
+        else:
+            value = main(*args)
+        running.wait_for_all()
+    except (KeyboardInterrupt, TaskError):
+        if running.culprit is None:
+            raise
+        raise running.culprit from None
+    finally:
+        running.stop_on_error = False
+    return value
 
 
 def wait(futures: Iterable[Future], timeout: float | None = None) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import runpy
 import sys
+import time
 import traceback
 from pathlib import Path
 
@@ -12,8 +13,10 @@ from swiftpy.core.scheduler import Scheduler
 from swiftpy.errors import Deadlock, UserError
 from swiftpy.flow import program
 from swiftpy.flow.engine import Engine
+from swiftpy.flow.trace import Trace
 from swiftpy.runtime.job import JobSpec, Lead
 from swiftpy.runtime.server import Server
+from swiftpy.runtime.transport import SERVER
 
 _EPILOG = """\
 example:
@@ -23,10 +26,24 @@ exit codes: that of the script; 1 also if it raised; 2 bad usage; 3 tasks failed
 """
 
 
+UNSEEN_FAILURES = 3
+
+
+def _kinds(text: str) -> dict[str, int]:
+    counts = {}
+    for part in text.split(","):
+        name, _, count = part.partition(":")
+        if not name.isidentifier() or not count.isdecimal():
+            raise argparse.ArgumentTypeError(f"{part!r} is not of the form gpu:1")
+        counts[name] = int(count)
+    return counts
+
+
 class ScriptApplication(Engine):
     """See `swiftpy.runtime.job.Application`."""
 
     _options: argparse.Namespace
+    _hosts: dict[int, str]
     _code = 0
 
     def __init__(self, arguments: list[str]) -> None:
@@ -41,6 +58,16 @@ class ScriptApplication(Engine):
             epilog=_EPILOG,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
+        parser.add_argument("--trace", type=Path, metavar="FILE", help="write what ran when, for ui.perfetto.dev")
+        parser.add_argument("--summary", action="store_true", help="at the end, say how busy the workers were")
+        parser.add_argument("--hostmap", action="store_true", help="say which rank is on which host, and what it is")
+        parser.add_argument(
+            "--kinds",
+            type=_kinds,
+            default={},
+            metavar="KIND:N,...",
+            help="of each node's workers, N are of this KIND (for @task(kind=...)), in order of rank",
+        )
         parser.add_argument("script", type=Path, metavar="SCRIPT")
         parser.add_argument("args", nargs=argparse.REMAINDER, metavar="...", help="what the script gets as arguments")
         self._options = parser.parse_args(self._arguments)
@@ -48,7 +75,18 @@ class ScriptApplication(Engine):
             raise UserError(f"{self._options.script}: there is no such script")
         if not lead.layout.workers:
             raise UserError("there is one process only: tasks need a worker; start with mpiexec -n 2 or more")
-        return JobSpec(outputs=(), grace=5.0)
+        self.stop = lead.stop
+        self._hosts = dict(enumerate(lead.layout.hosts))
+        if self._options.trace is not None or self._options.summary:
+            try:
+                self.trace = Trace(time.monotonic, self._options.trace)
+            except OSError as error:
+                raise UserError(f"--trace {self._options.trace}: {error.strerror}") from None
+        lead.layout.assign(self._options.kinds)
+        if self._options.hostmap:
+            for line in lead.layout.describe():
+                print(line, file=sys.stderr)
+        return JobSpec(outputs=(), grace=0.0)
 
     def failed(self, reasons: list[str]) -> int:
         """See Application."""
@@ -59,12 +97,26 @@ class ScriptApplication(Engine):
         self.attach(server, scheduler)
         program.begin(self)
         self._code = self._run_script()
+        if self._code:
+            self.stop.reason = self.stop.reason or "the script failed"
         try:
             self.wait_for_all()
-        except Deadlock as deadlock:
-            print(deadlock, file=sys.stderr)
+        except (Deadlock, KeyboardInterrupt) as reason:
+            print(f"swiftpy: {reason}: ending with tasks unfinished", file=sys.stderr)
+            self.stop.reason = self.stop.reason or "deadlock"
             self._code = self._code or 1
         self.close()
+        if self.trace is not None:
+            self.trace.close(self._hosts)
+            if self._options.summary:
+                workers = {rank: host for rank, host in self._hosts.items() if rank != SERVER}
+                print(*self.trace.summary(workers), sep="\n", file=sys.stderr)
+        unseen = self.unseen
+        for error in unseen[:10]:
+            print(f"swiftpy: a task failed: {error.summary()}", file=sys.stderr)
+        if unseen and not self._code:
+            print(f"swiftpy: {len(unseen)} tasks failed, and the script did not ask for their results", file=sys.stderr)
+            self._code = UNSEEN_FAILURES
 
     def finish(self) -> int:
         """See Application."""
@@ -77,7 +129,10 @@ class ScriptApplication(Engine):
             runpy.run_path(str(self._options.script), run_name="__main__")
         except SystemExit as end:
             return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
-        except BaseException:
-            traceback.print_exc()
+        except BaseException as exception:
+            trace = exception.__traceback__
+            while trace is not None and trace.tb_frame.f_code.co_filename != str(self._options.script):
+                trace = trace.tb_next  # the user need not see how we run the script
+            traceback.print_exception(type(exception), exception, trace or exception.__traceback__)
             return 1
         return 0

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import Any, overload
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, overload
 
 from swiftpy.core.task import ANYWHERE, Kind, Target
 from swiftpy.flow import program
 from swiftpy.flow.functions import Function
 from swiftpy.flow.future import Future
+
+if TYPE_CHECKING:
+    from swiftpy.flow.engine import Engine
+    from swiftpy.flow.nested import NestedEngine
 
 
 class TaskFunction:
@@ -20,16 +24,19 @@ class TaskFunction:
         functools.update_wrapper(self, function)
         self.function = function
         self._options = options
-        self._described: Function | None = None
-        self._kind: Kind | None = None
+        self._description: tuple[Kind, Function] | None = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Future:
         """Submit a call."""
         engine = program.engine()
-        if self._kind is None or self._described is None:
-            self._described = engine.functions.find(self.function)
-            self._kind = _kind(self._described.name, **self._options)
-        return engine.submit(self._kind, self._described, args, kwargs)
+        return engine.submit(*self.described(engine), args, kwargs)
+
+    def described(self, engine: Engine | NestedEngine) -> tuple[Kind, Function]:
+        """What is submitted to an engine for a call of this."""
+        if self._description is None:
+            function = engine.functions.find(self.function)
+            self._description = _kind(function.name, **self._options), function
+        return self._description
 
     def options(self, **options: Any) -> TaskFunction:
         """The same function with other options, see `task`."""
@@ -66,6 +73,17 @@ def task(function: Callable[..., Any] | None = None, **options: Any) -> Any:
     if function is None:
         return lambda function: TaskFunction(function, options)
     return TaskFunction(function, options)
+
+
+def map(function: Callable[..., Any], *iterables: Iterable[Any]) -> Iterator[Any]:
+    """The results of `function` for the elements of the iterables, in order, like the built-in `map`.
+
+    The calls are submitted at once, and how many of them travel together is found by measuring. A call that failed
+    raises its TaskError when its turn comes. `function` may be a plain function or a task with options.
+    """
+    engine = program.engine()
+    call = function if isinstance(function, TaskFunction) else TaskFunction(function, {})
+    return iter(engine.submit_all(*call.described(engine), list(zip(*iterables, strict=False))))
 
 
 def _kind(

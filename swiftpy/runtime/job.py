@@ -52,15 +52,30 @@ class JobSpec:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the ranks are: the host of each rank, and the node of each worker."""
+    """Where the ranks are: the host of each rank, and where and what each worker is."""
 
     hosts: list[str]
-    workers: dict[int, str]
+    workers: dict[int, Site]
 
     @property
     def size(self) -> int:
         """Number of ranks, server included."""
         return len(self.hosts)
+
+    def assign(self, kinds: Mapping[str, int]) -> None:
+        """Make so many workers of each node of each kind, in order of rank; those that are left have none."""
+        left: dict[str, list[str]] = {}
+        for rank, site in self.workers.items():
+            names = left.setdefault(site.node, [name for name, count in kinds.items() for _ in range(count)])
+            self.workers[rank] = Site(site.node, names.pop(0) if names else None)
+
+    def describe(self) -> list[str]:
+        """A line for each rank: its host, its node, and its kind."""
+        lines = [f"rank {SERVER}: host {self.hosts[SERVER]}, server"]
+        for rank, site in self.workers.items():
+            kind = f", {site.kind}" if site.kind else ""
+            lines.append(f"rank {rank}: host {self.hosts[rank]}, node {site.node}{kind}")
+        return lines
 
 
 class Lead:
@@ -122,7 +137,7 @@ def run(application: Application) -> int:
     mpi.end_job_on_uncaught()
     world = mpi.World()
     hosts = world.gather((world.host, world.node))
-    layout = Layout([host for host, _ in hosts], {r: hosts[r][1] for r in range(1, world.size)})
+    layout = Layout([host for host, _ in hosts], {r: Site(hosts[r][1]) for r in range(1, world.size)})
     lead = Lead(layout, console, spawner, stop)
     prepared = world.broadcast(_prepare(application, lead) if world.rank == SERVER else None)
     if isinstance(prepared, int):
@@ -139,7 +154,7 @@ def run(application: Application) -> int:
         worker.run()
         world.broadcast(None)  # asleep until rank 0 has finished, which inside MPI_Finalize would cost a core
         return 0
-    scheduler = Scheduler({rank: Site(node) for rank, node in layout.workers.items()})
+    scheduler = Scheduler(layout.workers)
     server = Server(world.transport, scheduler, application, stop, spec.grace, time.monotonic, spec.walltime)
     application.serve(server, scheduler)
     code = application.finish()
