@@ -103,6 +103,11 @@ class Scheduler:
         return dict(self._placement.held())
 
     @property
+    def busy(self) -> list[int]:
+        """The workers that have begun something, be it only to wait for other tasks."""
+        return list(dict.fromkeys([*self._placement.running, *self._placement.suspended]))
+
+    @property
     def waiting(self) -> int:
         """How many calls wait for a worker."""
         return self._placement.ready.calls

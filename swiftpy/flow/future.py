@@ -8,6 +8,8 @@ from collections.abc import Generator
 from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING
 from typing import TYPE_CHECKING, Any
 
+from swiftpy.flow import program
+
 if TYPE_CHECKING:
     from swiftpy.flow.engine import Engine
     from swiftpy.flow.nested import NestedEngine
@@ -66,19 +68,26 @@ class Future(concurrent.futures.Future[Any]):
 
     def result(self, timeout: float | None = None) -> Any:
         """The result; waits for it. Raises the TaskError that describes how the task failed, or TimeoutError."""
-        if self._state not in _FINAL and self.engine is not None:
-            self.engine.wait_for(self, timeout)
+        timeout = self._wait(timeout)
         if self.good():
             return self._result
         self.asked = True
-        return super().result(0 if self.engine is not None else timeout)
+        return super().result(timeout)
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """How the task failed, None if it did not; waits for its end."""
-        if self._state not in _FINAL and self.engine is not None:
-            self.engine.wait_for(self, timeout)
+        timeout = self._wait(timeout)
         self.asked = True
-        return super().exception(0 if self.engine is not None else timeout)
+        return super().exception(timeout)
+
+    def _wait(self, timeout: float | None) -> float | None:
+        """Let the engine work until this is done; how long the standard class may wait after that."""
+        engine = self.engine or program.current()
+        if engine is None:
+            return timeout
+        if self._state not in _FINAL:
+            engine.wait_for(self, timeout)
+        return 0
 
     def set(self, value: Any) -> None:
         """Give the value of a future that was made by hand, `Future()`. Raises InvalidStateError if it has one."""

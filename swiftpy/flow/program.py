@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from swiftpy.errors import TaskError
-from swiftpy.flow.future import Future
 
 if TYPE_CHECKING:
     from swiftpy.flow.engine import Engine
+    from swiftpy.flow.future import Future
     from swiftpy.flow.nested import NestedEngine
 
 _engine: Engine | NestedEngine | None = None
@@ -21,6 +21,11 @@ def begin(engine: Engine | NestedEngine) -> None:
     """From now on tasks are submitted here."""
     global _engine
     _engine = engine
+
+
+def current() -> Engine | NestedEngine | None:
+    """Where tasks are submitted to, if this is a job."""
+    return _engine
 
 
 def engine() -> Engine | NestedEngine:

@@ -151,7 +151,7 @@ class Server:
             self.take([GraceExpired()])
         if now >= self._give_up_at:
             reason = f"it did not end within {PATIENCE:g} s of being told to"
-            self.take([WorkerLost(worker, reason) for worker in self._scheduler.running])
+            self.take([WorkerLost(worker, reason) for worker in self._scheduler.busy])
 
     def take(self, events: list[Event]) -> None:
         """Step through the events; record what follows; and only then send it."""
