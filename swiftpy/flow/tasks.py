@@ -38,6 +38,11 @@ class TaskFunction:
             self._description = _kind(function.name, **self._options), function
         return self._description
 
+    def submit_all(self, calls: list[tuple[Any, ...]]) -> Iterable[Any]:
+        """See `map`."""
+        engine = program.engine()
+        return engine.submit_all(*self.described(engine), calls)
+
     def options(self, **options: Any) -> TaskFunction:
         """The same function with other options, see `task`."""
         return TaskFunction(self.function, {**self._options, **options})
@@ -81,9 +86,8 @@ def map(function: Callable[..., Any], *iterables: Iterable[Any]) -> Iterator[Any
     The calls are submitted at once, and how many of them travel together is found by measuring. A call that failed
     raises its TaskError when its turn comes. `function` may be a plain function or a task with options.
     """
-    engine = program.engine()
     call = function if isinstance(function, TaskFunction) else TaskFunction(function, {})
-    return iter(engine.submit_all(*call.described(engine), list(zip(*iterables, strict=False))))
+    return iter(call.submit_all(list(zip(*iterables, strict=False))))
 
 
 def _kind(
