@@ -1,6 +1,8 @@
-"""Errors by blame: the user's input (`UserError`) or one RUN (`TaskError`). The rest are engine bugs."""
+"""Errors by blame: the user's input (`UserError`) or one task (`TaskError`). The rest are engine bugs."""
 
-from dataclasses import dataclass
+from __future__ import annotations
+
+from typing import Any
 
 
 class UserError(Exception):
@@ -19,21 +21,41 @@ class UserError(Exception):
         return "\n".join(self.lines)
 
 
-@dataclass(frozen=True, slots=True)
-class TaskError:
-    """Why one attempt of a task ended without a value: data, to be sent and journaled, never raised.
+class TaskError(Exception):
+    """Why one attempt of a task ended without a value: data to be sent and journaled, and what its future raises.
 
-    `kind` is "exception", "exit", "signal", "timeout", "lost" or "rejected"; `message` one line;
-    `traceback` the text from the process that ran the task, or "".
+    `kind` is "exception", "exit", "signal", "timeout", "lost", "rejected" or "cancelled"; `message` one line;
+    `traceback` the text from the process that ran the task, or ""; `exception` the exception that the task raised,
+    pickled, or b"" if there is none or it cannot be pickled.
     """
 
-    kind: str
-    message: str
-    traceback: str = ""
-    host: str = ""
-    rank: int = -1
+    def __init__(
+        self, kind: str, message: str, traceback: str = "", host: str = "", rank: int = -1, exception: bytes = b""
+    ) -> None:
+        super().__init__(kind, message, traceback, host, rank, exception)
+        self.kind = kind
+        self.message = message
+        self.traceback = traceback
+        self.host = host
+        self.rank = rank
+        self.exception = exception
+
+    def __eq__(self, other: Any) -> bool:
+        return isinstance(other, TaskError) and self.args == other.args
+
+    __hash__ = Exception.__hash__
+
+    def __str__(self) -> str:
+        return self.summary() + (f"\n\n{self.traceback.rstrip()}" if self.traceback else "")
 
     def summary(self) -> str:
         """One line for people: what happened, and where if that is known."""
         where = " on ".join(part for part in (f"rank {self.rank}" if self.rank >= 0 else "", self.host) if part)
         return f"{self.kind}: {self.message}" + (f" ({where})" if where else "")
+
+
+class Deadlock(Exception):  # noqa: N818  (it names a state of the program)
+    """What the program waits for can never come; the arguments say what waits for what."""
+
+    def __str__(self) -> str:
+        return "\n".join(str(line) for line in self.args)

@@ -1,58 +1,64 @@
 """What the scheduler hears (events, past tense) and what it wants done (commands, imperative).
 
-Both are plain values. Those that concern a worker are also the messages between server and workers: a worker sends
-events, the server sends commands.
+Named tuples, because the engine makes several for each task: they cost a third of a frozen dataclass. Events that
+concern a worker are also the messages that it sends.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from swiftpy.core.task import Task, TaskState
 from swiftpy.errors import TaskError
 
 
-@dataclass(frozen=True, slots=True)
-class TaskSubmitted:
-    """A client added a task."""
+class TaskSubmitted(NamedTuple):
+    """A client added a task. Its ids must be higher than all ids before."""
 
     task: Task
 
 
-@dataclass(frozen=True, slots=True)
-class SubmissionClosed:
+class ValueGiven(NamedTuple):
+    """The client itself gave the result with this id, which tasks may need: no task makes it."""
+
+    id: int
+
+
+class SubmissionClosed(NamedTuple):
     """No client will add tasks any more: the job ends when the present ones are resolved."""
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerReady:
+class WorkerReady(NamedTuple):
     """A worker is up and waits for its first task."""
 
     worker: int
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerLost:
+class WorkerLost(NamedTuple):
     """A worker is gone, with whatever it was running."""
 
     worker: int
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class TaskFinished:
-    """An attempt returned; `value` is its pickled result, `seconds` what it took on the worker."""
+class TaskFinished(NamedTuple):
+    """An attempt ended on the worker, after `seconds`. `value` is what its calls returned, pickled.
+
+    Of the calls, the first `made` were made (None: all); the others were not begun. `failures` are those that raised:
+    (index, error) in order of index.
+    """
 
     worker: int
     task_id: int
     attempt: int
     value: bytes
     seconds: float
+    made: int | None = None
+    failures: tuple[tuple[int, TaskError], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class TaskFailed:
-    """An attempt raised, died, or ran out of time. `seconds` is what it took."""
+class TaskFailed(NamedTuple):
+    """An attempt died or ran out of time, or the whole of it raised. `seconds` is what it took."""
 
     worker: int
     task_id: int
@@ -61,8 +67,7 @@ class TaskFailed:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class TaskKilled:
+class TaskKilled(NamedTuple):
     """An attempt was ended because the scheduler asked for it (KillTask)."""
 
     worker: int
@@ -71,34 +76,61 @@ class TaskKilled:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class DrainRequested:
+class TaskReturned(NamedTuple):
+    """Asked for it (RecallTasks), a worker gave up the calls that it had not begun: it keeps the first `kept`."""
+
+    worker: int
+    task_id: int
+    attempt: int
+    kept: int
+
+
+class RecallAnswered(NamedTuple):
+    """A worker has given up all that it could."""
+
+    worker: int
+
+
+class TaskSuspended(NamedTuple):
+    """A call of this attempt waits for other tasks; until it goes on the worker can run others."""
+
+    worker: int
+    task_id: int
+    attempt: int
+
+
+class TaskResumed(NamedTuple):
+    """The call goes on: what the worker holds besides must wait for it."""
+
+    worker: int
+    task_id: int
+    attempt: int
+
+
+class DrainRequested(NamedTuple):
     """The job shall end early: start nothing more, let the running tasks be."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class InterruptRequested:
+class InterruptRequested(NamedTuple):
     """Running tasks shall come to an end, too: each is asked to save its state and stop."""
 
 
-@dataclass(frozen=True, slots=True)
-class GraceExpired:
+class GraceExpired(NamedTuple):
     """The time is up that running tasks had to end by themselves after InterruptRequested."""
 
 
-@dataclass(frozen=True, slots=True)
-class StartTask:
-    """Run an attempt of a task on a worker."""
+class StartTask(NamedTuple):
+    """Run an attempt of a task on a worker; on all workers of `gang` if it wants several, of which this is one."""
 
     worker: int
     task: Task
     attempt: int
+    gang: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class InterruptTask:
+class InterruptTask(NamedTuple):
     """Ask an attempt to save its state and stop. One that cannot do so goes on."""
 
     worker: int
@@ -106,8 +138,7 @@ class InterruptTask:
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
-class KillTask:
+class KillTask(NamedTuple):
     """End an attempt now. A worker that no longer runs it ignores this."""
 
     worker: int
@@ -115,19 +146,24 @@ class KillTask:
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
-class StopWorker:
+class RecallTasks(NamedTuple):
+    """Give back the calls that were not begun: others have nothing to do."""
+
+    worker: int
+
+
+class StopWorker(NamedTuple):
     """There is nothing more to do for this worker."""
 
     worker: int
 
 
-@dataclass(frozen=True, slots=True)
-class ReportOutcome:
+class ReportOutcome(NamedTuple):
     """Tell the client how an attempt ended, before anything that follows from it is done.
 
     `state` is the task's new state: READY means that a failed attempt will be tried again. `attempt` and `worker` are
-    0 and None for a task that never started. `value` comes with DONE, `error` with a failed attempt.
+    0 and None for a task that never started. `value` comes with DONE, `error` with a failed attempt. A run of calls is
+    reported in parts: the calls of a DONE `task` whose indices are in `failed` have reports of their own.
     """
 
     task: Task
@@ -137,18 +173,24 @@ class ReportOutcome:
     seconds: float = 0.0
     value: bytes | None = None
     error: TaskError | None = None
+    failed: frozenset[int] = frozenset()
 
 
 Event = (
     TaskSubmitted
+    | ValueGiven
     | SubmissionClosed
     | WorkerReady
     | WorkerLost
     | TaskFinished
     | TaskFailed
     | TaskKilled
+    | TaskReturned
+    | RecallAnswered
+    | TaskSuspended
+    | TaskResumed
     | DrainRequested
     | InterruptRequested
     | GraceExpired
 )
-Command = StartTask | InterruptTask | KillTask | StopWorker | ReportOutcome
+Command = StartTask | InterruptTask | KillTask | RecallTasks | StopWorker | ReportOutcome

@@ -2,73 +2,136 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Iterator
 from heapq import heappop, heappush
 
-from swiftpy.core.task import ANYWHERE, Target, Task
+from swiftpy.core.task import EVERYWHERE, Place, Site, Target, Task
+
+#: What a heap is ordered by: priority, then depth (both falling), then submission.
+Order = tuple[int, int, int]
+
+
+def order(task: Task) -> Order:
+    """A task's place in the line of those that wait."""
+    return -task.kind.priority, -task.kind.depth, task.id
 
 
 class ReadyQueue:
-    """Tasks that wait for a worker: one heap for each target, ordered by priority, then by submission."""
+    """Tasks that wait for a worker: one heap for each place, ordered by priority, depth, and submission.
+
+    A task with a soft target lies in the heap of its place and in that of everywhere: whichever hands it out first
+    forgets it, and the other heap's entry is dropped when it comes up.
+    """
 
     def __init__(self) -> None:
-        self._heaps: dict[Target, list[tuple[int, int]]] = {}
+        self._heaps: dict[Place, list[Order]] = {}
         self._tasks: dict[int, Task] = {}
+        self._widest: dict[Place, int] = {}  # at least the most workers that a task wants of a place
+        self.calls = 0
 
     def __len__(self) -> int:
         return len(self._tasks)
 
+    def __iter__(self) -> Iterator[Task]:
+        return iter(self._tasks.values())
+
+    def __contains__(self, task: Task) -> bool:
+        return task.id in self._tasks
+
+    def __getitem__(self, task_id: int) -> Task:
+        return self._tasks[task_id]
+
     def push(self, task: Task) -> None:
         """Add a task. One that comes back for another attempt takes its old place, since ids grow by submission."""
         self._tasks[task.id] = task
-        heappush(self._heaps.setdefault(task.target, []), (-task.priority, task.id))
+        self.calls += task.count
+        target, entry = task.kind.target, order(task)
+        place = target.place
+        if target.soft:
+            heappush(self._heaps.setdefault(place, []), entry)
+            place = EVERYWHERE
+        heappush(self._heaps.setdefault(place, []), entry)
+        if task.kind.ranks > self._widest.get(place, 0):
+            self._widest[place] = task.kind.ranks
 
-    def pop_for(self, rank: int, node: str) -> Task | None:
-        """Take the first of the tasks that may run on this worker; None if there is none."""
-        targets = (ANYWHERE, Target(rank=rank), Target(node=node))
-        heaps = [heap for target in targets if (heap := self._heaps.get(target))]
-        if not heaps:
-            return None
-        _, task_id = heappop(min(heaps, key=lambda heap: heap[0]))
-        return self._tasks.pop(task_id)
+    def first_for(self, rank: int, site: Site) -> Task | None:
+        """The first of the tasks that may run on this worker; None if there is none."""
+        best: Order | None = None
+        if self._tasks:
+            for place in (*site.places, (rank, None, None)):
+                entry = self._top(place)
+                if entry is not None and (best is None or entry < best):
+                    best = entry
+        return None if best is None else self._tasks[best[2]]
 
-    def pop_all(self, target: Target | None = None) -> list[Task]:
-        """Take every task, or every one of this target, in order of submission."""
-        targets = list(self._heaps) if target is None else [target]
-        ids = sorted(task_id for t in targets for _, task_id in self._heaps.pop(t, ()))
-        return [self._tasks.pop(task_id) for task_id in ids]
+    def remove(self, task: Task) -> None:
+        """Take a task out."""
+        del self._tasks[task.id]
+        self.calls -= task.count
+
+    def beyond(self, place: Place, workers: int) -> list[Task]:
+        """The tasks that want more workers of this place than so many."""
+        if workers >= self._widest.get(place, 0):
+            return []
+        ids = sorted({entry[2] for entry in self._heaps[place]})
+        tasks = [self._tasks[task_id] for task_id in ids if task_id in self._tasks]
+        if place != EVERYWHERE:
+            tasks = [task for task in tasks if not task.kind.target.soft]
+        self._widest[place] = max((task.kind.ranks for task in tasks if task.kind.ranks <= workers), default=0)
+        return [task for task in tasks if task.kind.ranks > workers]
+
+    def pop_all(self) -> list[Task]:
+        """Take every task, in order of submission."""
+        tasks = [self._tasks[task_id] for task_id in sorted(self._tasks)]
+        self._heaps.clear()
+        self._tasks.clear()
+        self._widest.clear()
+        self.calls = 0
+        return tasks
+
+    def _top(self, place: Place) -> Order | None:
+        heap = self._heaps.get(place)
+        while heap:
+            if heap[0][2] in self._tasks:
+                return heap[0]
+            heappop(heap)
+        return None
 
 
-class IdleWorkers:
-    """Workers that wait for a task; the one that has waited longest is taken first."""
+class WaitingWorkers:
+    """Workers that wait; the one that has waited longest is taken first.
+
+    Ordered dicts, because the first key of a plain one is found by walking over all that were deleted before it: to
+    hand out 100,000 workers would take 5 s.
+    """
 
     def __init__(self) -> None:
-        self._all: dict[int, str] = {}  # rank -> node; dicts keep insertion order
-        self._by_node: dict[str, dict[int, None]] = {}
+        self._by_place: dict[Place, OrderedDict[int, None]] = {EVERYWHERE: OrderedDict()}
 
     def __len__(self) -> int:
-        return len(self._all)
+        return len(self._by_place[EVERYWHERE])
 
     def __contains__(self, rank: int) -> bool:
-        return rank in self._all
+        return rank in self._by_place[EVERYWHERE]
 
-    def add(self, rank: int, node: str) -> None:
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._by_place[EVERYWHERE])
+
+    def add(self, rank: int, site: Site) -> None:
         """A worker begins to wait."""
-        self._all[rank] = node
-        self._by_node.setdefault(node, {})[rank] = None
+        for place in site.places:
+            self._by_place.setdefault(place, OrderedDict())[rank] = None
 
-    def discard(self, rank: int) -> None:
-        """A worker no longer waits, if it did."""
-        node = self._all.pop(rank, None)
-        if node is not None:
-            del self._by_node[node][rank]
+    def remove(self, rank: int, site: Site) -> None:
+        """A worker no longer waits."""
+        for place in site.places:
+            del self._by_place[place][rank]
 
-    def take(self, target: Target) -> int | None:
-        """Take a worker on which a task with this target may run; None if none waits."""
-        if target.rank is not None:
-            rank = target.rank if target.rank in self._all else None
+    def find(self, target: Target) -> int | None:
+        """The worker that has waited longest of those in the target's place; of all if it is soft and none is there."""
+        if target.rank is None:
+            found = next(iter(self._by_place.get(target.place, ())), None)
         else:
-            waiting = self._all if target.node is None else self._by_node.get(target.node, {})
-            rank = next(iter(waiting), None)
-        if rank is not None:
-            self.discard(rank)
-        return rank
+            found = target.rank if target.rank in self else None
+        return next(iter(self), None) if found is None and target.soft else found

@@ -1,11 +1,12 @@
-"""The scheduler: which task runs where, what a failure costs, and when the job is over."""
+"""The scheduler: what becomes of each task, what a failure costs, and when the job is over."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from swiftpy.core.dependencies import Dependencies
 from swiftpy.core.events import (
     Command,
     DrainRequested,
@@ -14,54 +15,56 @@ from swiftpy.core.events import (
     InterruptRequested,
     InterruptTask,
     KillTask,
+    RecallAnswered,
     ReportOutcome,
-    StartTask,
     StopWorker,
     SubmissionClosed,
     TaskFailed,
     TaskFinished,
     TaskKilled,
+    TaskResumed,
+    TaskReturned,
     TaskSubmitted,
+    TaskSuspended,
+    ValueGiven,
     WorkerLost,
     WorkerReady,
 )
-from swiftpy.core.queue import IdleWorkers, ReadyQueue
-from swiftpy.core.task import FINAL_STATES, TRANSITIONS, Target, Task, TaskState
+from swiftpy.core.placement import Placement
+from swiftpy.core.task import Site, Task, TaskState
 from swiftpy.errors import TaskError
-
-
-@dataclass(slots=True)
-class _Running:
-    task: Task
-    attempt: int
 
 
 class Scheduler:
     """Matches ready tasks with waiting workers.
 
-    `workers` maps the rank of every worker of the job to the name of its node; a worker takes tasks once it is
-    ready. An illegal event (a task id used twice, a worker that does not exist) raises ValueError and changes
-    nothing. An event of an attempt that is over is dropped: it crossed a KillTask or a WorkerLost on its way.
+    `workers` maps the rank of every worker of the job to where and what it is; a worker takes tasks once it is ready.
+    One that was lost may become ready again. An illegal event (a task id used twice, a worker that does not exist)
+    raises ValueError and changes nothing. An event of an attempt that is over is dropped: it crossed a KillTask or a
+    WorkerLost on its way. A task's state is where it is held: in `_dependencies` (BLOCKED), in `_placement.ready`, or
+    by a worker (RUNNING); what is resolved is forgotten, so that memory does not grow with what was done.
     """
 
-    def __init__(self, workers: Mapping[int, str]) -> None:
-        self.workers = dict(workers)
+    def __init__(self, workers: Mapping[int, Site]) -> None:
         self.draining = False
         self._closed = False
         self._stopped = False
-        self._ready = ReadyQueue()
-        self._idle = IdleWorkers()
-        self._running: dict[int, _Running] = {}  # worker -> its attempt
-        self._states: dict[int, TaskState] = {}
-        self._attempts: dict[int, int] = {}
+        self._last_id = -1
+        self._dependencies = Dependencies()
+        self._placement = Placement(workers, self._dependencies)
         self._handlers: dict[type, Callable[[Any], list[Command]]] = {
             TaskSubmitted: self._task_submitted,
+            ValueGiven: self._value_given,
             SubmissionClosed: self._submission_closed,
             WorkerReady: self._worker_ready,
             WorkerLost: self._worker_lost,
             TaskFinished: self._task_finished,
             TaskFailed: self._task_failed,
             TaskKilled: self._task_killed,
+            TaskReturned: self._task_returned,
+            RecallAnswered: self._recall_answered,
+            TaskSuspended: self._task_suspended,
+            TaskResumed: self._task_resumed,
             DrainRequested: self._drain_requested,
             InterruptRequested: self._interrupt_requested,
             GraceExpired: self._grace_expired,
@@ -70,7 +73,10 @@ class Scheduler:
     def step(self, event: Event) -> list[Command]:
         """Take in one event; return what must be done about it, in this order."""
         commands = self._handlers[type(event)](event)
-        return commands + self._stop_when_over()
+        if self._closed and not self._stopped and self.quiet:
+            self._stopped = True
+            commands += [StopWorker(worker) for worker in self._placement.workers]
+        return commands
 
     @property
     def over(self) -> bool:
@@ -78,183 +84,279 @@ class Scheduler:
         return self._stopped
 
     @property
+    def quiet(self) -> bool:
+        """No task is unresolved."""
+        place = self._placement
+        return not (place.running or place.ready or place.suspended or self._dependencies)
+
+    @property
+    def stuck(self) -> list[Task]:
+        """Tasks that wait for others, when nothing runs or is ready that they could wait for."""
+        place = self._placement
+        if place.running or place.ready:
+            return []
+        return [*self._dependencies, *(task for tasks in place.suspended.values() for task in tasks)]
+
+    @property
     def running(self) -> dict[int, Task]:
-        """worker -> the task that it runs."""
-        return {worker: running.task for worker, running in self._running.items()}
+        """worker -> the last task that was sent to it, of those that have not ended."""
+        return dict(self._placement.held())
+
+    @property
+    def busy(self) -> list[int]:
+        """The workers that have begun something, be it only to wait for other tasks."""
+        return list(dict.fromkeys([*self._placement.running, *self._placement.suspended]))
 
     @property
     def waiting(self) -> int:
-        """How many tasks wait for a worker."""
-        return len(self._ready)
+        """How many calls wait for a worker."""
+        return self._placement.ready.calls
 
     # -- events ------------------------------------------------------------------------------------------------
 
     def _task_submitted(self, event: TaskSubmitted) -> list[Command]:
         task = event.task
-        if task.id in self._states:
-            raise ValueError(f"task {task.id} was submitted before")
-        if self._closed:
+        if task.id <= self._last_id:
+            raise ValueError(f"task {task.id} was submitted after task {self._last_id}")
+        if self._closed and not self.draining:
             raise ValueError(f"task {task.id} was submitted after SubmissionClosed")
-        self._states[task.id] = TaskState.READY
+        self._last_id = task.id + task.count - 1
         if self.draining:
-            return [self._interrupt(task)]
+            return [_interrupted(task)]
+        if task.after:
+            self._dependencies.add(task)
+            return []
         return self._place(task)
+
+    def _value_given(self, event: ValueGiven) -> list[Command]:
+        return [command for task in self._dependencies.resolved(event.id, 1) for command in self._place(task)]
 
     def _submission_closed(self, event: SubmissionClosed) -> list[Command]:
         self._closed = True
         return []
 
     def _worker_ready(self, event: WorkerReady) -> list[Command]:
-        self._node_of(event.worker)
-        if event.worker in self._idle or event.worker in self._running:
-            raise ValueError(f"worker {event.worker} was ready before")
-        return self._next_task_for(event.worker)
+        place, worker = self._placement, event.worker
+        if worker in place.lost:
+            place.come_back(worker)
+            if self._stopped:
+                return [StopWorker(worker)]
+        self._must_exist(worker)
+        if place.waits(worker) or worker in place.running:
+            raise ValueError(f"worker {worker} was ready before")
+        return place.feed(worker)
 
     def _worker_lost(self, event: WorkerLost) -> list[Command]:
-        node = self._node_of(event.worker)
-        del self.workers[event.worker]
-        self._idle.discard(event.worker)
+        self._must_exist(event.worker)
+        node = self._placement.workers[event.worker].node
+        begun, held = self._placement.lose(event.worker)
         commands: list[Command] = []
-        running = self._running.pop(event.worker, None)
-        if running:
+        for task in begun:
             error = TaskError("lost", event.reason, host=node, rank=event.worker)
-            commands += self._settle_failure(running, event.worker, error, 0.0)
-        orphans = [Target(rank=event.worker)]
-        if node not in self.workers.values():
-            orphans.append(Target(node=node))
-        tasks = [task for target in orphans for task in self._ready.pop_all(target)]
-        if not self.workers:
-            tasks += self._ready.pop_all()
-        return commands + [self._reject(task) for task in tasks]
+            commands += self._attempt_failed(task, event.worker, error, 0.0)
+        for task in held:
+            commands += self._again(task)
+        orphans = self._placement.orphans(event.worker)
+        for task in orphans:
+            commands += self._reject(task)
+        return commands + self._placement.disband(orphans)
 
     def _task_finished(self, event: TaskFinished) -> list[Command]:
-        running = self._take_current(event)
-        if running is None:
+        task = self._placement.release(event.worker, event.task_id, event.attempt)
+        if task is None:
             return []
-        self._move(running.task, TaskState.DONE)
-        report = ReportOutcome(
-            running.task, TaskState.DONE, event.attempt, event.worker, event.seconds, value=event.value
-        )
-        return [report, *self._next_task_for(event.worker)]
+        failed = {index for index, _ in event.failures}
+        if task.kind.ranks > 1:
+            error = event.failures[0][1] if event.failures else None
+            return self._part_ended(task, event.worker, event.seconds, event.value, error) + self._feed(event.worker)
+        calls = task.count if event.made is None else event.made
+        if not calls:
+            return self._again(task) + self._feed(event.worker)
+        self._placement.pieces.measured(task.kind.function, calls, event.seconds)
+        commands: list[Command] = []
+        done, rest = (task, None) if calls == task.count else (task.part(0, calls), task.part(calls, task.count))
+        if len(failed) < calls:
+            report = ReportOutcome(done, TaskState.DONE, event.attempt, event.worker, event.seconds, value=event.value)
+            commands.append(report._replace(failed=frozenset(failed)) if failed else report)
+        if rest is not None:
+            if rest.kind.chained and calls - 1 in failed and not self.draining:
+                rest.after = (rest.id - 1,)
+                self._dependencies.add(rest)
+            else:
+                commands += self._again(rest)
+        for index, error in event.failures:
+            part = done if done.count == 1 else done.part(index, index + 1)
+            commands += self._settle_failure(part, event.worker, error, event.seconds)
+        return commands + self._feed(event.worker, self._dependencies.resolved(done.id, calls, failed))
 
     def _task_failed(self, event: TaskFailed) -> list[Command]:
-        running = self._take_current(event)
-        if running is None:
+        task = self._placement.release(event.worker, event.task_id, event.attempt)
+        if task is None:
             return []
-        commands = self._settle_failure(running, event.worker, event.error, event.seconds)
-        return commands + self._next_task_for(event.worker)
+        commands = self._attempt_failed(task, event.worker, event.error, event.seconds)
+        return commands + self._feed(event.worker)
 
     def _task_killed(self, event: TaskKilled) -> list[Command]:
-        running = self._take_current(event)
-        if running is None:
+        task = self._placement.release(event.worker, event.task_id, event.attempt)
+        if task is None:
             return []
-        return [
-            self._interrupt(running.task, event.attempt, event.worker, event.seconds),
-            *self._next_task_for(event.worker),
-        ]
+        if task.kind.ranks > 1:
+            commands = self._part_ended(task, event.worker, event.seconds, killed=True)
+        else:
+            commands = [_interrupted(task, event.worker, event.seconds)]
+        return commands + self._feed(event.worker)
+
+    def _task_returned(self, event: TaskReturned) -> list[Command]:
+        rest = self._placement.shrink(event.worker, event.task_id, event.attempt, event.kept)
+        if rest is None:
+            return []
+        commands = self._again(rest)
+        if event.worker in self._placement.running or self._placement.waits(event.worker):
+            return commands
+        return commands + self._feed(event.worker)  # what it had been running ended meanwhile
+
+    def _recall_answered(self, event: RecallAnswered) -> list[Command]:
+        return self._placement.recall_answered(event.worker)
+
+    def _task_suspended(self, event: TaskSuspended) -> list[Command]:
+        freed = self._placement.suspend(event.worker, event.task_id, event.attempt)
+        return self._feed(event.worker) if freed else []
+
+    def _task_resumed(self, event: TaskResumed) -> list[Command]:
+        return self._placement.resume(event.worker, event.task_id, event.attempt)
 
     def _drain_requested(self, event: DrainRequested) -> list[Command]:
         self.draining = True
         self._closed = True
-        return [self._interrupt(task) for task in self._ready.pop_all()]
+        waiting = self._placement.ready.pop_all()
+        commands = [_interrupted(task) for task in waiting + self._dependencies.pop_all()]
+        return commands + self._placement.disband(waiting) + self._placement.recall_all()
 
     def _interrupt_requested(self, event: InterruptRequested) -> list[Command]:
         if not self.draining:
             raise ValueError("InterruptRequested without DrainRequested")
-        return [InterruptTask(worker, running.task.id, running.attempt) for worker, running in self._running.items()]
+        return [InterruptTask(worker, task.id, task.attempt) for worker, task in self._placement.held()]
 
     def _grace_expired(self, event: GraceExpired) -> list[Command]:
         if not self.draining:
             raise ValueError("GraceExpired without DrainRequested")
-        return [KillTask(worker, running.task.id, running.attempt) for worker, running in self._running.items()]
+        return [KillTask(worker, task.id, task.attempt) for worker, task in self._placement.held()]
 
     # -- what follows from them --------------------------------------------------------------------------------
 
     def _place(self, task: Task) -> list[Command]:
-        """Start a ready task on a waiting worker, or queue it, or reject it if it can run nowhere."""
-        if not self._can_run(task.target):
-            return [self._reject(task)]
-        worker = self._idle.take(task.target)
-        if worker is None:
-            self._ready.push(task)
+        """A task is ready: start or queue it, or reject it if it can run nowhere."""
+        return self._reject(task) if self._placement.lacks(task) else self._placement.add(task)
+
+    def _again(self, task: Task) -> list[Command]:
+        """Calls that were sent to a worker and not begun are ready again, unless the job is ending."""
+        return [_interrupted(task)] if self.draining else self._place(task)
+
+    def _feed(self, worker: int, freed: list[Task] | None = None) -> list[Command]:
+        """A worker has room; these tasks became ready by what it did."""
+        if not freed:
+            return self._placement.feed(worker)
+        commands: list[Command] = []
+        possible = []
+        for task in freed:
+            if self._placement.lacks(task):
+                commands += self._reject(task)
+            else:
+                possible.append(task)
+        return commands + self._placement.feed_after(worker, possible)
+
+    def _part_ended(
+        self,
+        task: Task,
+        worker: int,
+        seconds: float,
+        value: bytes | None = None,
+        error: TaskError | None = None,
+        killed: bool = False,
+    ) -> list[Command]:
+        """A parallel task ended on one of its workers; it has ended when it has on all.
+
+        Its value is what its first worker returned.
+        """
+        gang = self._placement.gangs[task.id]
+        gang.unfinished.discard(worker)
+        gang.error = gang.error or error
+        gang.killed = gang.killed or killed
+        if worker == gang.first:
+            gang.value = value
+        if gang.unfinished:
             return []
-        return [self._start(task, worker)]
+        del self._placement.gangs[task.id]
+        if gang.killed:
+            return [_interrupted(task, worker, seconds)]
+        if gang.error is not None:
+            return self._settle_failure(task, worker, gang.error, seconds)
+        report = ReportOutcome(task, TaskState.DONE, task.attempt, gang.first, seconds, value=gang.value)
+        freed = self._dependencies.resolved(task.id, 1)
+        return [report, *(command for task in freed for command in self._place(task))]
 
-    def _can_run(self, target: Target) -> bool:
-        if target.rank is not None:
-            return target.rank in self.workers
-        return bool(self.workers) if target.node is None else target.node in self.workers.values()
+    def _attempt_failed(self, task: Task, worker: int, error: TaskError, seconds: float) -> list[Command]:
+        """All that a worker ran of a task failed."""
+        if task.kind.ranks > 1:
+            return self._part_ended(task, worker, seconds, error=error)
+        return self._settle_failure(task, worker, error, seconds)
 
-    def _next_task_for(self, worker: int) -> list[Command]:
-        node = self.workers[worker]
-        task = self._ready.pop_for(worker, node)
-        if task is None:
-            self._idle.add(worker, node)
-            return []
-        return [self._start(task, worker)]
-
-    def _start(self, task: Task, worker: int) -> StartTask:
-        self._move(task, TaskState.RUNNING)
-        attempt = self._attempts[task.id] = self._attempts.get(task.id, 0) + 1
-        self._running[worker] = _Running(task, attempt)
-        return StartTask(worker, task, attempt)
-
-    def _settle_failure(self, running: _Running, worker: int, error: TaskError, seconds: float) -> list[Command]:
+    def _settle_failure(self, task: Task, worker: int, error: TaskError, seconds: float) -> list[Command]:
         """Report a failed attempt; try again while attempts are left. When draining, the restart tries again."""
-        task, attempt = running.task, running.attempt
-        if attempt > task.retries:
-            state = TaskState.FAILED
-        else:
-            state = TaskState.INTERRUPTED if self.draining else TaskState.READY
-        self._move(task, state)
-        report = ReportOutcome(task, state, attempt, worker, seconds, error=error)
-        return [report, *(self._place(task) if state is TaskState.READY else [])]
+        task.failures += 1
+        if task.failures > task.kind.retries:
+            report = ReportOutcome(task, TaskState.FAILED, task.attempt, worker, seconds, error=error)
+            return [report, *self._cancel_dependents(task, error)]
+        state = TaskState.INTERRUPTED if self.draining else TaskState.READY
+        report = ReportOutcome(task, state, task.attempt, worker, seconds, error=error)
+        return [report] if self.draining else [report, *self._place(task)]
 
-    def _interrupt(
-        self, task: Task, attempt: int = 0, worker: int | None = None, seconds: float = 0.0
-    ) -> ReportOutcome:
-        self._move(task, TaskState.INTERRUPTED)
-        return ReportOutcome(task, TaskState.INTERRUPTED, attempt, worker, seconds)
+    def _cancel_dependents(self, task: Task, error: TaskError) -> list[Command]:
+        """Whatever needs a result that will never be there fails, too, and says because of whom."""
+        name = task.label or task.kind.function
+        reason = TaskError("cancelled", f"it needs the result of {name}, which failed: {error.summary()}")
+        commands: list[Command] = []
+        failed = [task]
+        while failed:
+            task = failed.pop()
+            for call in range(task.id, task.id + task.count):
+                for dependent in self._dependencies.failed(call):
+                    commands.append(ReportOutcome(dependent, TaskState.FAILED, dependent.attempt, None, error=reason))
+                    failed.append(dependent)
+        return commands
 
-    def _reject(self, task: Task) -> ReportOutcome:
-        self._move(task, TaskState.FAILED)
-        error = TaskError("rejected", f"there is no worker for it: it wants {task.target}")
-        return ReportOutcome(task, TaskState.FAILED, self._attempts.get(task.id, 0), None, error=error)
+    def _reject(self, task: Task) -> list[Command]:
+        error = TaskError("rejected", f"there is no worker for it: {self._placement.lacks(task)}")
+        report = ReportOutcome(task, TaskState.FAILED, task.attempt, None, error=error)
+        return [report, *self._cancel_dependents(task, error)]
 
-    def _stop_when_over(self) -> list[Command]:
-        if self._stopped or not self._closed or self._running or len(self._ready):
-            return []
-        self._stopped = True
-        return [StopWorker(worker) for worker in self.workers]
-
-    # -- bookkeeping -------------------------------------------------------------------------------------------
-
-    def _take_current(self, event: TaskFinished | TaskFailed | TaskKilled) -> _Running | None:
-        """The attempt that the event speaks of, if it is what the worker runs; else the event is stale."""
-        running = self._running.get(event.worker)
-        if running is None or (running.task.id, running.attempt) != (event.task_id, event.attempt):
-            return None
-        return self._running.pop(event.worker)
-
-    def _node_of(self, worker: int) -> str:
-        if worker not in self.workers:
+    def _must_exist(self, worker: int) -> None:
+        if worker not in self._placement.workers:
             raise ValueError(f"there is no worker {worker}")
-        return self.workers[worker]
-
-    def _move(self, task: Task, state: TaskState) -> None:
-        if state not in TRANSITIONS[self._states[task.id]]:
-            raise ValueError(f"task {task.id} cannot go from {self._states[task.id]} to {state}")
-        self._states[task.id] = state
 
     def check(self) -> None:
         """Assert every invariant (for tests and the simulator)."""
-        states = self._states.values()
-        assert len(self._running) == sum(s is TaskState.RUNNING for s in states)
-        assert len(self._ready) == sum(s is TaskState.READY for s in states)
-        assert not any(worker in self._idle for worker in self._running)
-        assert set(self._running) <= set(self.workers)
-        assert not self._stopped or all(state in FINAL_STATES for state in states)
-        for worker, node in self.workers.items():
-            if worker in self._idle:  # nobody waits while there is something for them to do
-                task = self._ready.pop_for(worker, node)
-                assert task is None, f"worker {worker} waits while task {task} is ready"
+        place = self._placement
+        assert not self._stopped or self.quiet
+        waiting: list[tuple[int, Task | None]] = [(worker, None) for worker in place.idle]
+        for task_id, workers in place.gathering.items():
+            assert 0 < len(workers) < place.ready[task_id].kind.ranks
+            waiting += [(worker, place.ready[task_id]) for worker in workers]
+        busy = set(place.running)
+        assert len(waiting) + len(busy) == len(busy.union(worker for worker, _ in waiting)) <= len(place.workers)
+        assert busy | set(place.suspended) <= set(place.workers)
+        for worker, for_what in waiting:  # nobody waits while there is something for them to do
+            assert place.ready.first_for(worker, place.workers[worker]) is for_what
+        assert all(1 <= len(held) <= 3 for held in place.running.values())
+        assert place.ready.calls == sum(task.count for task in place.ready)
+        assert not any(task.after or place.lacks(task) for task in place.ready)
+        assert all(task.after for task in self._dependencies)
+        parallel = Counter(task.id for _, task in place.held() if task.kind.ranks > 1)
+        assert parallel == {task_id: len(gang.unfinished) for task_id, gang in place.gangs.items()}
+        tasks = [*place.ready, *self._dependencies, *{task.id: task for _, task in place.held()}.values()]
+        calls = [call for task in tasks for call in range(task.id, task.id + task.count)]
+        assert len(calls) == len(set(calls)), "a call is in two places"
+
+
+def _interrupted(task: Task, worker: int | None = None, seconds: float = 0.0) -> ReportOutcome:
+    return ReportOutcome(task, TaskState.INTERRUPTED, task.attempt, worker, seconds)

@@ -1,12 +1,33 @@
-"""Calling a function by its name: the one place where payloads are unpickled and exceptions become values."""
+"""Calling functions by name: the one place where payloads are unpickled and exceptions become values.
+
+A payload is a pickle of (definition, pickled calls). `definition` is None for a function that can be imported, else the
+function itself, pickled by value, which is kept under the name that it was sent with. A call is a tuple of positional
+arguments, or bytes: a pickle of (arguments, keyword arguments) that is opened only when its turn has come.
+"""
 
 from __future__ import annotations
 
 import importlib
 import pickle
 import traceback
+from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
+
+import cloudpickle
+
+from swiftpy.errors import TaskError
+
+_defined: dict[str, Callable[..., Any]] = {}
+_latest: Any = None
+
+
+class Answer(NamedTuple):
+    """What became of a run of calls: the pickled list of values, how many were made, and (index, error) of failures."""
+
+    value: bytes
+    made: int
+    failures: tuple[tuple[int, TaskError], ...] = ()
 
 
 def resolve(function: str) -> Callable[..., Any]:
@@ -20,28 +41,119 @@ def resolve(function: str) -> Callable[..., Any]:
     return found  # type: ignore[no-any-return]  # any callable will do
 
 
+def previous() -> Any:
+    """The result of the call before, in a chained run: what its pickled calls refer to."""
+    return _latest
+
+
 def pack(*args: Any, **kwargs: Any) -> bytes:
-    """Arguments as a payload."""
+    """Arguments of one call as a payload."""
+    return pickle.dumps((None, pickle.dumps([pack_call(args, kwargs)], protocol=5)), protocol=5)
+
+
+def pack_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+    """One call's arguments in the form that is opened when its turn has come."""
     return pickle.dumps((args, kwargs), protocol=5)
 
 
-def call(function: str, payload: bytes) -> tuple[bool, bytes]:
-    """Call a function by name: (True, its pickled result) or (False, pickled (message, traceback)).
+class Run:
+    """A run of calls in progress. Another thread may take calls off its end (`give_up`)."""
 
-    SystemExit and KeyboardInterrupt are failures of the task like any other: a task cannot end its worker.
-    """
+    def __init__(self, function: str, payload: bytes, chained: bool = False, first: tuple[Any, ...] = ()) -> None:
+        self._name, self._payload, self._chained, self._first = function, payload, chained, first
+        self._todo: deque[Any] = deque()
+        self._begun = 0
+        self.count = 0
+
+    def open(self) -> Callable[..., Any]:
+        """Unpickle the payload; return the function."""
+        definition, packed = pickle.loads(self._payload)
+        if definition is not None:
+            _defined[self._name] = pickle.loads(definition)
+        function = _defined.get(self._name)
+        if function is None:
+            function = _defined[self._name] = resolve(self._name)
+        calls = pickle.loads(packed)
+        self._payload = b""
+        self.count = len(calls)
+        self._todo.extend(calls)
+        return function
+
+    def give_up(self) -> int | None:
+        """Drop the calls that were not begun; how many are kept, or None if there was nothing to drop."""
+        dropped = 0
+        while self._todo:
+            try:
+                self._todo.pop()
+            except IndexError:  # the other thread was faster
+                break
+            dropped += 1
+        self.count -= dropped
+        return self.count if dropped else None
+
+    def make(self) -> Answer:
+        """Make the calls, one after another.
+
+        SystemExit and KeyboardInterrupt are failures of the task like any other: a task cannot end its worker.
+        """
+        try:
+            function = self.open()
+        except BaseException as exception:
+            return Answer(b"", 1, ((0, describe(exception)),))
+        values: list[Any] = []
+        failures: list[tuple[int, TaskError]] = []
+        todo, first = self._todo, self._first
+        global _latest
+        while todo:
+            try:
+                call = todo.popleft()
+            except IndexError:  # it was given up in this moment
+                break
+            try:
+                if type(call) is tuple:
+                    values.append(function(*first, *call) if first else function(*call))
+                else:
+                    args, kwargs = pickle.loads(call)
+                    values.append(function(*first, *args, **kwargs))
+            except BaseException as exception:
+                failures.append((len(values), describe(exception)))
+                values.append(None)
+            if self._chained:
+                _latest = values[-1]
+                if failures:
+                    break
+        return _answer(values, failures)
+
+
+def _answer(values: list[Any], failures: list[tuple[int, TaskError]]) -> Answer:
     try:
-        args, kwargs = pickle.loads(payload)
-        return True, pickle.dumps(resolve(function)(*args, **kwargs), protocol=5)
-    except BaseException as exception:
-        if isinstance(exception, SystemExit):
-            message = f"it called exit({exception.code!r})"
-        else:
-            message = "".join(traceback.format_exception_only(exception)).strip().replace("\n", " ")
-        return False, pickle.dumps((message, _remote_part(exception)), protocol=5)
+        return Answer(pickle.dumps(values, protocol=5), len(values), tuple(failures))
+    except Exception:  # of a class that came by value; or one that nobody can send: find out whose it is
+        for index, value in enumerate(values):
+            try:
+                cloudpickle.dumps(value, protocol=5)
+            except Exception as exception:
+                values[index] = None
+                failures.append((index, describe(exception)))
+        failures.sort(key=lambda failure: failure[0])
+        return Answer(cloudpickle.dumps(values, protocol=5), len(values), tuple(failures))
 
 
-def _remote_part(exception: BaseException) -> str:
-    """The traceback as text, less the frame of `call` itself."""
-    trace = exception.__traceback__
-    return "".join(traceback.format_exception(type(exception), exception, trace and trace.tb_next))
+def describe(exception: BaseException) -> TaskError:
+    """An exception of a task as data."""
+    if isinstance(exception, SystemExit):
+        message = f"it called exit({exception.code!r})"
+    else:
+        message = "".join(traceback.format_exception_only(exception)).strip().replace("\n", " ")
+    trace = exception.__traceback__  # its first frame is ours
+    text = "".join(traceback.format_exception(type(exception), exception, trace and trace.tb_next))
+    return TaskError("exception", message, text, exception=_pickled(exception))
+
+
+def _pickled(exception: BaseException) -> bytes:
+    """The exception itself if it comes back as what it was, else b""; many cannot, which is no reason to fail."""
+    try:
+        data = pickle.dumps(exception, protocol=5)
+        return data if type(pickle.loads(data)) is type(exception) else b""
+    except Exception:
+        return b""

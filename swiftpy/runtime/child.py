@@ -1,7 +1,7 @@
 """The main program of an isolated child: one persistent Python instance that runs one task after another.
 
 Started by `spawner` as `python -m swiftpy.runtime.child CHANNEL PARENT`. It reads (function, payload) from its channel
-and answers (ok, bytes), see `call`. Software and data that a task loads stay loaded for the next.
+and sends an `Answer`, see `call`. Software and data that a task loads stay loaded for the next.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 import threading
 from multiprocessing.connection import Connection
 
-from swiftpy.runtime.call import call
+from swiftpy.runtime.call import Run
 from swiftpy.runtime.spawner import end_with_parent
 
 
@@ -39,6 +39,7 @@ def main() -> None:
     # A request to stop is for the task to heed. Not SIG_IGN, which what the task starts would inherit for ever.
     signal.signal(signal.SIGTERM, lambda *_: None)
     sys.argv = sys.argv[:1]
+    os.set_inheritable(fd, False)  # or what a task starts, and leaves running, would keep the channel open
     channel = Connection(fd)
     threading.Thread(target=_exit_at_hangup, args=(fd,), daemon=True).start()
     own = os.getpid()
@@ -46,12 +47,12 @@ def main() -> None:
         request = channel.recv()
         if request is None:
             return
-        ok, data = call(*request)
+        answer = Run(*request).make()
         sys.stdout.flush()
         sys.stderr.flush()
         if os.getpid() != own:  # a process that the task forked came back here: its answer is nobody's
-            os._exit(0 if ok else 1)
-        channel.send((ok, data))
+            os._exit(1 if answer.failures else 0)
+        channel.send(answer)
 
 
 if __name__ == "__main__":

@@ -4,48 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pickle
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from types import FrameType
-from typing import Protocol
+from typing import Any
 
-from swiftpy.core.task import Task
 from swiftpy.errors import TaskError
-from swiftpy.runtime.call import call
+from swiftpy.runtime.call import Answer, Run
+from swiftpy.runtime.order import Order
 from swiftpy.runtime.spawner import Spawner
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How an attempt ended: with a pickled `value`, with an `error`, or with neither because it was killed."""
+    """How an attempt ended: with an `answer`, with an `error`, or with neither because it was killed."""
 
     seconds: float
-    value: bytes | None = None
+    answer: Answer | None = None
     error: TaskError | None = None
-
-
-class Executor(Protocol):
-    """Runs one task at a time."""
-
-    def start(self, task: Task) -> None:
-        """Begin a task."""
-
-    def poll(self) -> Outcome | None:
-        """The outcome of the task that was started, once it is there."""
-
-    def interrupt(self) -> None:
-        """Ask the running task to save its state and return."""
-
-    def kill(self) -> None:
-        """End the running task; its outcome will be neither value nor error."""
-
-    def close(self) -> None:
-        """Release everything."""
 
 
 class TimeLimitExceeded(BaseException):
@@ -56,43 +36,42 @@ class InlineExecutor:
     """Runs tasks in the rank itself: nothing is faster, but a task that crashes takes the job with it.
 
     A time limit is raised in the task by an alarm, so it works only where Python code runs, and only in the main
-    thread; `kill` cannot interrupt a task.
+    thread. `group` makes the communicator of the workers of a parallel task, which its function gets as its first
+    argument.
     """
 
-    def __init__(self, host: str, rank: int) -> None:
-        self._host, self._rank = host, rank
-        self._outcome: Outcome | None = None
+    def __init__(self, host: str, rank: int, group: Callable[[tuple[int, ...]], Any]) -> None:
+        self._host, self._rank, self._group = host, rank, group
 
-    def start(self, task: Task) -> None:
-        """See Executor: here the task runs to its end."""
-        began = time.monotonic()
-        if task.timeout:
-            signal.signal(signal.SIGALRM, self._time_is_up)
-            signal.setitimer(signal.ITIMER_REAL, task.timeout)
-        try:
-            answer = call(task.function, task.payload)
-        finally:
-            if task.timeout:
-                signal.setitimer(signal.ITIMER_REAL, 0)
-        self._outcome = _outcome_of(answer, time.monotonic() - began, self._host, self._rank)
+    def run(self, order: Order) -> Run:
+        """An order's calls, to be made."""
+        first = (self._group(order.gang),) if order.gang else ()
+        return Run(order.function, order.payload, order.chained, first)
 
-    def poll(self) -> Outcome | None:
-        """See Executor."""
-        outcome, self._outcome = self._outcome, None
-        return outcome
+    def make(self, run: Run, timeout: float | None) -> Outcome:
+        """Make the calls."""
+        began = time.perf_counter()
+        if timeout is None:
+            answer = run.make()
+        else:
+            with _alarm(timeout):
+                answer = run.make()
+        return _outcome_of(answer, time.perf_counter() - began, self._host, self._rank)
 
-    def interrupt(self) -> None:
-        """See Executor: too late here, the task has run."""
 
-    def kill(self) -> None:
-        """See Executor: too late here, the task has run."""
+@contextlib.contextmanager
+def _alarm(seconds: float) -> Iterator[None]:
+    """Raise TimeLimitExceeded in the main thread after so many seconds."""
 
-    def close(self) -> None:
-        """See Executor."""
-
-    @staticmethod
-    def _time_is_up(number: int, frame: FrameType | None) -> None:
+    def time_is_up(number: int, frame: FrameType | None) -> None:
         raise TimeLimitExceeded("the time limit of the task is over")
+
+    signal.signal(signal.SIGALRM, time_is_up)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 class IsolatedExecutor:
@@ -115,21 +94,21 @@ class IsolatedExecutor:
         self._env, self._output, self._clock = env, output, clock
         self._pid = 0
         self._channel: Connection | None = None
-        self._task: Task | None = None
+        self._order: Order | None = None
         self._began = 0.0
         self._kill_reason: str | None = None
 
-    def start(self, task: Task) -> None:
-        """See Executor."""
+    def start(self, order: Order) -> None:
+        """Begin a task."""
         if self._channel is None:
             self._channel = self._new_child()
-        self._task, self._began, self._kill_reason = task, self._clock(), None
+        self._order, self._began, self._kill_reason = order, self._clock(), None
         with contextlib.suppress(OSError):  # the child died while idle: poll reports it as this attempt's end
-            self._channel.send((task.function, task.payload))
+            self._channel.send((order.function, order.payload))
 
     def poll(self) -> Outcome | None:
-        """See Executor."""
-        if self._task is None or self._channel is None:
+        """The outcome of the task that was started, once it is there."""
+        if self._order is None or self._channel is None:
             return None
         seconds = self._clock() - self._began
         try:
@@ -140,19 +119,22 @@ class IsolatedExecutor:
         ended = self._spawner.exited()
         if ended is not None and ended[0] == self._pid:
             return self._died(ended[1], seconds)
-        if self._task.timeout and seconds > self._task.timeout and self._kill_reason is None:
+        if self._order.timeout and seconds > self._order.timeout and self._kill_reason is None:
             self._kill("timeout")
         return None
 
     def interrupt(self) -> None:
-        """See Executor: by SIGTERM, which a child ignores unless its task does something about it."""
-        if self._task is not None and self._channel is not None:
+        """Ask the running task to save its state and return.
+
+        By SIGTERM, which a child ignores unless its task does something about it.
+        """
+        if self._order is not None and self._channel is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._pid, signal.SIGTERM)
 
     def kill(self) -> None:
-        """See Executor."""
-        if self._task is not None and self._kill_reason is None:
+        """End the running task; its outcome will be neither answer nor error."""
+        if self._order is not None and self._kill_reason is None:
             self._kill("killed")
 
     def close(self) -> None:
@@ -166,6 +148,11 @@ class IsolatedExecutor:
             self._spawner.exited(5.0)
         self._drop_child()
 
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """What becomes readable when something happens to the child."""
+        return (self._spawner.fileno(), *([] if self._channel is None else [self._channel.fileno()]))
+
     def _new_child(self) -> Connection:
         ours, theirs = socket.socketpair()
         args = ["-m", "swiftpy.runtime.child"]
@@ -177,9 +164,9 @@ class IsolatedExecutor:
         self._kill_reason = reason
         self._spawner.kill(self._pid)
 
-    def _answered(self, answer: tuple[bool, bytes], seconds: float) -> Outcome:
+    def _answered(self, answer: Answer, seconds: float) -> Outcome:
         outcome = _outcome_of(answer, seconds, self._host, self._rank)
-        self._task = None
+        self._order = None
         if outcome.error:
             self._spawner.kill(self._pid)
             self._spawner.exited(5.0)
@@ -187,8 +174,8 @@ class IsolatedExecutor:
         return outcome
 
     def _died(self, code: int, seconds: float) -> Outcome:
-        assert self._task is not None
-        limit, self._task = self._task.timeout, None
+        assert self._order is not None
+        limit, self._order = self._order.timeout, None
         self._drop_child()
         if self._kill_reason == "killed":
             return Outcome(seconds)
@@ -206,13 +193,17 @@ class IsolatedExecutor:
         self._channel, self._pid = None, 0
 
 
-def _outcome_of(answer: tuple[bool, bytes], seconds: float, host: str, rank: int) -> Outcome:
-    ok, data = answer
-    if ok:
-        return Outcome(seconds, value=data)
-    message, trace = pickle.loads(data)
-    kind = "timeout" if TimeLimitExceeded.__name__ in message else "exception"
-    return Outcome(seconds, error=TaskError(kind, message, traceback=trace, host=host, rank=rank))
+def _outcome_of(answer: Answer, seconds: float, host: str, rank: int) -> Outcome:
+    if not answer.failures:
+        return Outcome(seconds, answer)
+    failures = []
+    for index, error in answer.failures:
+        kind = "timeout" if TimeLimitExceeded.__name__ in error.message else error.kind
+        placed = TaskError(kind, error.message, error.traceback, host, rank, error.exception)
+        failures.append((index, placed))
+    if answer.made == 1:
+        return Outcome(seconds, error=failures[0][1])
+    return Outcome(seconds, answer._replace(failures=tuple(failures)))
 
 
 def _signal_name(number: int) -> str:

@@ -10,16 +10,17 @@ import os
 import pickle
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from swiftpy.core.scheduler import Scheduler
-from swiftpy.core.task import Task
+from swiftpy.core.task import Site
 from swiftpy.errors import UserError
 from swiftpy.runtime.call import pack, resolve
-from swiftpy.runtime.executors import Executor, InlineExecutor, IsolatedExecutor
+from swiftpy.runtime.executors import InlineExecutor, IsolatedExecutor
+from swiftpy.runtime.order import Order
 from swiftpy.runtime.output import Console, redirect
 from swiftpy.runtime.preflight import Found, complaints
 from swiftpy.runtime.server import Client, Server
@@ -38,16 +39,15 @@ USER_ERROR = 2
 class JobSpec:
     """What every rank must know before tasks start; rank 0 makes it.
 
-    `outputs` are the files of the ranks' stdout and stderr. `env` is added to the environment of the tasks. `hooks`
-    are names of callables, called on each leader with (the leaders' communicator, env). `grace` and `walltime` are
-    those of `Server`. `local_env` is added for the tasks of the n-th rank of a node. `preflight` names a function, with
-    its arguments, that every rank calls, see `preflight`.
+    `outputs` are the files of the ranks' stdout and stderr; if empty, they go where the launcher takes them. `env` is
+    added to the environment of the tasks, and `local_env` to that of the n-th rank of a node. `hooks` are names of
+    callables, called on each leader with (the leaders' communicator, env). `grace` and `walltime` are `Server`'s.
+    `preflight` names a function, with its arguments, that every rank calls, see `preflight`.
     """
 
     outputs: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
     hooks: tuple[str, ...] = ()
-    isolated: bool = True
     grace: float = 60.0
     walltime: float = math.inf
     local_env: tuple[Mapping[str, str], ...] = ({},)
@@ -56,15 +56,30 @@ class JobSpec:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the ranks are: the host of each rank, and the node of each worker."""
+    """Where the ranks are: the host of each rank, and where and what each worker is."""
 
     hosts: list[str]
-    workers: dict[int, str]
+    workers: dict[int, Site]
 
     @property
     def size(self) -> int:
         """Number of ranks, server included."""
         return len(self.hosts)
+
+    def assign(self, kinds: Mapping[str, int]) -> None:
+        """Make so many workers of each node of each kind, in order of rank; those that are left have none."""
+        left: dict[str, list[str]] = {}
+        for rank, site in self.workers.items():
+            names = left.setdefault(site.node, [name for name, count in kinds.items() for _ in range(count)])
+            self.workers[rank] = Site(site.node, names.pop(0) if names else None)
+
+    def describe(self) -> list[str]:
+        """A line for each rank: its host, its node, and its kind."""
+        lines = [f"rank {SERVER}: host {self.hosts[SERVER]}, server"]
+        for rank, site in self.workers.items():
+            kind = f", {site.kind}" if site.kind else ""
+            lines.append(f"rank {rank}: host {self.hosts[rank]}, node {site.node}{kind}")
+        return lines
 
 
 class Lead:
@@ -88,26 +103,29 @@ class Lead:
             executor.close()
 
 
-def _call(executor: Executor, say: Callable[[str], None], function: str, *args: Any) -> Any:
+def _call(executor: IsolatedExecutor, say: Callable[[str], None], function: str, *args: Any) -> Any:
     """The result of a call by name; `say` gets the traceback of a failure, which is raised as UserError."""
-    executor.start(Task(0, function, pack(*args)))
+    executor.start(Order(0, 1, function, pack(*args)))
     while (outcome := executor.poll()) is None:
         time.sleep(0.005)
     if outcome.error is not None:
         say(outcome.error.traceback.rstrip())
         raise UserError(f"{function} failed: {outcome.error.message}")
-    assert outcome.value is not None
-    return pickle.loads(outcome.value)
+    assert outcome.answer is not None
+    return pickle.loads(outcome.answer.value)[0]
 
 
 class Application(Client, Protocol):
-    """A client of the engine that is started with mpiexec. Its methods run on rank 0."""
+    """A client of the engine that is started with mpiexec. Its methods run on rank 0, except `join`."""
 
     def prepare(self, lead: Lead) -> JobSpec:
         """Check everything, create what must exist. Raises UserError or SystemExit to end the job here."""
 
-    def tasks(self) -> Iterable[Task]:
-        """The tasks to run; called when the hooks are done."""
+    def join(self, worker: Worker) -> None:
+        """This rank is a worker, and about to take tasks."""
+
+    def serve(self, server: Server, scheduler: Scheduler) -> None:
+        """Let the server run the tasks; called when the hooks are done, and returns when the workers were stopped."""
 
     def failed(self, reasons: list[str]) -> int:
         """The hooks failed, for these reasons; returns the exit code."""
@@ -132,28 +150,31 @@ def run(application: Application) -> int:
     # With a server slot, the first rank of each node has no device: it is the server, or nothing but a leader.
     works = world.rank != SERVER and not (world.local_rank == 0 and "SWIFTPY_SERVER_SLOT" in os.environ)
     hosts = world.gather((world.host, world.node, works))
-    layout = Layout([host for host, _, _ in hosts], {r: node for r, (_, node, works) in enumerate(hosts) if works})
+    sites = {r: Site(node) for r, (_, node, works) in enumerate(hosts) if works}
+    layout = Layout([host for host, _, _ in hosts], sites)
     lead = Lead(layout, console, spawner, stop)
     prepared = world.broadcast(_prepare(application, lead) if world.rank == SERVER else None)
     if isinstance(prepared, int):
         return prepared if world.rank == SERVER else 0
     spec: JobSpec = prepared
-    output = redirect(Path(spec.outputs[world.rank]))
+    output = redirect(Path(spec.outputs[world.rank])) if spec.outputs else 1
     reasons = _run_hooks(world, spec)
-    executor = _executor(world, spec, spawner, output) if world.rank in layout.workers else None
-    reasons = reasons or _look(world, lead, spec, executor)
+    executors = _executors(world, spec, spawner, output) if world.rank in layout.workers else None
+    reasons = reasons or _look(world, lead, spec, executors[1] if executors is not None else None)
     if reasons:
         return application.failed(reasons) if world.rank == SERVER else 0
     if world.rank != SERVER:
-        if executor is not None:
-            Worker(world.transport, executor, lambda: stop.reason).run()
+        if executors is not None:
+            worker = Worker(world.transport, *executors, lambda: stop.reason)
+            application.join(worker)
+            worker.run()
         world.broadcast(None)  # asleep until rank 0 has finished, which inside MPI_Finalize would cost a core
         return 0
     scheduler = Scheduler(layout.workers)
     server = Server(world.transport, scheduler, application, stop, spec.grace, time.monotonic, spec.walltime)
-    clean = server.run(application.tasks())
+    application.serve(server, scheduler)
     code = application.finish()
-    if not clean:
+    if not server.clean:
         world.transport.abort(code)
     world.broadcast(None)
     return code
@@ -186,7 +207,7 @@ def _run_hooks(world: World, spec: JobSpec) -> list[str]:
     return []
 
 
-def _look(world: World, lead: Lead, spec: JobSpec, executor: Executor | None) -> list[str]:
+def _look(world: World, lead: Lead, spec: JobSpec, executor: IsolatedExecutor | None) -> list[str]:
     """Let every rank look at its environment; every rank learns what is wrong anywhere.
 
     Workers look in the very child that will run their tasks, so that what it imports is imported once.
@@ -201,7 +222,7 @@ def _look(world: World, lead: Lead, spec: JobSpec, executor: Executor | None) ->
     return complaints(world.gather(Found(world.host, world.rank, problems, facts)))
 
 
-def _executor(world: World, spec: JobSpec, spawner: Spawner, output: int) -> Executor:
+def _executors(world: World, spec: JobSpec, spawner: Spawner, output: int) -> tuple[InlineExecutor, IsolatedExecutor]:
     env = {
         **spec.env,
         **spec.local_env[world.local_rank % len(spec.local_env)],
@@ -211,7 +232,6 @@ def _executor(world: World, spec: JobSpec, spawner: Spawner, output: int) -> Exe
         "SWIFTPY_CORES": str(world.cores),
         "PYTHONUNBUFFERED": "1",  # or the last lines of a killed task would be lost
     }
-    if not spec.isolated:
-        os.environ.update(env)
-        return InlineExecutor(world.host, world.rank)
-    return IsolatedExecutor(spawner, world.host, world.rank, env, output)
+    os.environ.update(env)
+    isolated = IsolatedExecutor(spawner, world.host, world.rank, env, output)
+    return InlineExecutor(world.host, world.rank, world.group), isolated

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import sys
 import time
 import traceback
+import uuid
+from collections.abc import Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 import mpi4py
 
@@ -19,33 +22,77 @@ mpi4py.rc(thread_level="serialized")
 
 from mpi4py import MPI  # noqa: E402  (the options above only count before this import)
 
+from swiftpy.runtime.doorbell import Doorbell  # noqa: E402
 from swiftpy.runtime.transport import Backoff  # noqa: E402
 
 _TAG = 7
+#: Seconds between two looks while a large message waits to be fetched: MPI moves it only when it is called.
+_UNFINISHED_PAUSE = 1e-3
 
 
 class MpiTransport:
-    """Messages as pickles over MPI, received by polling with pauses (see Backoff for why)."""
+    """Messages as pickles over MPI.
 
-    def __init__(self, comm: MPI.Intracomm) -> None:
+    Nothing blocks inside MPI: MPICH spins there, which costs a core, and where ranks share cores it costs them
+    milliseconds. A rank that waits looks for 100 us, then sleeps until its doorbell rings; ranks of other nodes cannot
+    ring it, so that with several nodes its sleep is short, and grows (see Backoff).
+    """
+
+    def __init__(self, comm: MPI.Intracomm, bell: Doorbell | None, alone: bool) -> None:
         self.rank = comm.rank
         self._comm = comm
-        self._backoff = Backoff()
+        self._bell = bell
+        self._alone = alone and bell is not None
+        self._unfinished: list[MPI.Request] = []
 
     def send(self, dest: int, message: Any) -> None:
-        """See Transport."""
-        self._comm.send(message, dest, _TAG)
+        """See Transport. A large message leaves when its receiver looks; until then it is kept here."""
+        request = self._comm.isend(message, dest, _TAG)
+        if self._bell is not None:
+            self._bell.ring(dest)
+        if not request.Test():
+            self._unfinished.append(request)
 
-    def recv(self, timeout: float) -> Any | None:
+    def recv(self, timeout: float, also: Sequence[int] = ()) -> Any | None:
         """See Transport."""
+        message = self._look()
+        if message is not None or timeout <= 0:
+            return message
+        deadline = time.monotonic() + timeout
+        backoff = Backoff()
+        while (left := deadline - time.monotonic()) > 0:
+            woken = False
+            if backoff.spinning:
+                time.sleep(0)
+            else:
+                woken = self._sleep(left if self._alone else min(left, backoff.pause()), also)
+            message = self._look()
+            if message is not None or woken:
+                return message
+        return None
+
+    def _sleep(self, seconds: float, also: Sequence[int]) -> bool:
+        """Sleep until something may have come; True if something woke us, be it a message, `also`, or `wake`."""
+        if self._unfinished:
+            seconds = min(seconds, _UNFINISHED_PAUSE)
+        if self._bell is None:
+            return bool(select.select(also, [], [], seconds)[0])
+        self._bell.lie_down()
+        try:
+            return not self._comm.iprobe(MPI.ANY_SOURCE, _TAG) and self._bell.sleep(seconds, also)
+        finally:
+            self._bell.get_up()
+
+    def _look(self) -> Any | None:
+        if self._unfinished:
+            self._unfinished = [request for request in self._unfinished if not request.Test()]
         message = self._comm.improbe(MPI.ANY_SOURCE, _TAG)
-        if message is None and timeout > 0:
-            deadline = time.monotonic() + timeout
-            self._backoff.reset()
-            while message is None and time.monotonic() < deadline:
-                self._backoff.wait()
-                message = self._comm.improbe(MPI.ANY_SOURCE, _TAG)
         return None if message is None else message.recv()
+
+    def wake(self) -> None:
+        """See Transport. Without a doorbell the sleeps are short."""
+        if self._bell is not None:
+            self._bell.ring_own()
 
     def abort(self, code: int) -> None:
         """See Transport."""
@@ -85,7 +132,25 @@ class World:
         leaders = self._comm.Split(int(self.local_rank != 0))
         if self.local_rank == 0:
             self.leaders = leaders
-        self.transport = MpiTransport(self._comm.Dup())
+        self.transport = self._make_transport(node_comm)
+
+    def _make_transport(self, node_comm: MPI.Comm) -> MpiTransport:
+        """The ranks of a node share a page in which each has a byte (see Doorbell)."""
+        token = self._comm.bcast(f"{os.getpid()}-{uuid.uuid4().hex[:8]}")
+        ranks = node_comm.allgather(self.rank)
+        try:
+            self._window = MPI.Win.Allocate_shared(
+                len(ranks) if self.local_rank == 0 else 0, comm=cast(MPI.Intracomm, node_comm)
+            )
+            flags = memoryview(cast(bytearray, self._window.Shared_query(0)[0]))
+            bell = Doorbell(token, self.rank, flags, {rank: place for place, rank in enumerate(ranks)})
+        except OSError:  # no abstract sockets here (not Linux): wait by sleeping
+            bell = None
+        return MpiTransport(self._comm.Dup(), bell, alone=len(ranks) == self.size)
+
+    def group(self, ranks: Sequence[int]) -> MPI.Intracomm:
+        """A communicator of these ranks, which all call this; nobody else has to."""
+        return self._comm.Create_group(self._comm.group.Incl(ranks))
 
     def broadcast(self, value: Any) -> Any:
         """Rank 0's value, on every rank. Ranks that wait for rank 0 sleep."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Any, Protocol, get_args
 
 from swiftpy.core.events import (
     Command,
@@ -23,6 +23,7 @@ from swiftpy.core.events import (
 )
 from swiftpy.core.scheduler import Scheduler
 from swiftpy.core.task import Task
+from swiftpy.runtime.order import order
 from swiftpy.runtime.signals import StopRequest
 from swiftpy.runtime.transport import Transport
 
@@ -32,6 +33,7 @@ TICK = 0.2
 BATCH = 256
 #: Seconds that a worker has to end a task that it was told to kill.
 PATIENCE = 10.0
+EVENTS = frozenset(get_args(Event))
 
 
 class Client(Protocol):
@@ -40,11 +42,17 @@ class Client(Protocol):
     def started(self, command: StartTask) -> None:
         """An attempt is about to be sent to its worker."""
 
+    def payload(self, command: StartTask) -> bytes:
+        """The task's payload as it is sent to the worker (see `call`)."""
+
     def resolved(self, report: ReportOutcome) -> None:
         """An attempt ended."""
 
     def commit(self) -> None:
         """Make durable what `started` and `resolved` said; only then does anyone else hear of it."""
+
+    def heard(self, message: Any) -> list[Event]:
+        """A worker sent something that is no event of the scheduler: what events follow from it."""
 
     def draining(self, reason: str) -> None:
         """The job is ending early: because of a signal, or of its walltime."""
@@ -85,22 +93,43 @@ class Server:
         self._give_up_at = math.inf
 
     def run(self, tasks: Iterable[Task]) -> bool:
-        """Run the tasks; False if workers had to be given up, so that the job can only be aborted."""
-        self._take([*(TaskSubmitted(task) for task in tasks), SubmissionClosed()])
+        """Run these tasks and no others; returns `clean`."""
+        self.take([*(TaskSubmitted(task) for task in tasks), SubmissionClosed()])
         while not self._scheduler.over:
-            self._take(self._receive())
-            self._watch_the_clock()
-            self._client.tick()
+            self.progress(TICK)
+        return self.clean
+
+    @property
+    def clean(self) -> bool:
+        """False if workers had to be given up, so that the job can only be aborted."""
         return self._give_up_at > self._clock()
 
-    def _receive(self) -> list[Event]:
+    def progress(self, timeout: float) -> bool:
+        """Take in what has come, or wait so long for it, and do what follows; whether anything came."""
+        events = self._receive(timeout)
+        self.take(events)
+        self._watch_the_clock()
+        self._client.tick()
+        return bool(events)
+
+    def send(self, worker: int, message: Any) -> None:
+        """A client's message to what it has on a worker."""
+        self._transport.send(worker, message)
+
+    def wake(self) -> None:
+        """End a wait in `progress`; the one call that any thread may make at any time."""
+        self._transport.wake()
+
+    def _receive(self, timeout: float) -> list[Event]:
         events: list[Event] = []
-        message = self._transport.recv(TICK)
+        message = self._transport.recv(timeout)
         while message is not None:
             if isinstance(message, DrainRequested):  # a worker got a signal; usually all ranks get it
                 self._stop.reason = self._stop.reason or message.reason
-            else:
+            elif type(message) in EVENTS:
                 events.append(message)
+            else:
+                events += self._client.heard(message)
             message = self._transport.recv(0) if len(events) < BATCH else None
         return events
 
@@ -112,19 +141,19 @@ class Server:
         if not self._scheduler.draining and now + self._client.seconds_needed() >= self._interrupt_at:
             reason = self._stop.reason or "walltime"
             self._client.draining(reason)
-            self._take([DrainRequested(reason)])
+            self.take([DrainRequested(reason)])
         if now >= self._interrupt_at and self._kill_at == math.inf:
             self._kill_at = now + self._grace
-            self._take([InterruptRequested()])
+            self.take([InterruptRequested()])
         insisted = self._stop.reason is not None and self._stop.insisted
         if (now >= self._kill_at or insisted) and self._give_up_at == math.inf:
             self._give_up_at = now + PATIENCE
-            self._take([GraceExpired()])
+            self.take([GraceExpired()])
         if now >= self._give_up_at:
             reason = f"it did not end within {PATIENCE:g} s of being told to"
-            self._take([WorkerLost(worker, reason) for worker in self._scheduler.running])
+            self.take([WorkerLost(worker, reason) for worker in self._scheduler.busy])
 
-    def _take(self, events: list[Event]) -> None:
+    def take(self, events: list[Event]) -> None:
         """Step through the events; record what follows; and only then send it."""
         commands: list[Command] = []
         for event in events:
@@ -137,5 +166,7 @@ class Server:
         if commands:
             self._client.commit()
         for command in commands:
-            if not isinstance(command, ReportOutcome):
+            if isinstance(command, StartTask):
+                self._transport.send(command.worker, order(command, self._client.payload(command)))
+            elif not isinstance(command, ReportOutcome):
                 self._transport.send(command.worker, command)

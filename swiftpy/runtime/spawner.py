@@ -63,6 +63,10 @@ class Spawner:
         message = self._receive()
         return int(message["pid"]), int(message["code"])
 
+    def fileno(self) -> int:
+        """The descriptor that is readable when `exited` has something to say."""
+        return self._socket.fileno()
+
     def close(self) -> None:
         """End the helper and what is left of its children."""
         self._socket.close()

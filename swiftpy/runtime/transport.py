@@ -1,9 +1,10 @@
-"""How server and workers exchange messages: the interface, its pause between polls, and an in-process form."""
+"""How server and workers exchange messages: the interface, a pause between polls, and an in-process form."""
 
 from __future__ import annotations
 
 import queue
 import time
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 #: The server's rank.
@@ -18,15 +19,21 @@ class Transport(Protocol):
     def send(self, dest: int, message: Any) -> None:
         """Send a message; returns when `message` may be changed again."""
 
-    def recv(self, timeout: float) -> Any | None:
-        """The next message, or None if none came within `timeout` seconds (0 looks once)."""
+    def recv(self, timeout: float, also: Sequence[int] = ()) -> Any | None:
+        """The next message; None if none came within `timeout` seconds (0 looks once).
+
+        None, too, as soon as one of the descriptors `also` is readable, or somebody calls `wake`.
+        """
+
+    def wake(self) -> None:
+        """End this rank's wait in `recv`; any thread may call it."""
 
     def abort(self, code: int) -> None:
         """End the whole job at once."""
 
 
 class Backoff:
-    """Pauses between polls: yields for 100 us, then sleeps for longer and longer, up to `longest` seconds.
+    """Pauses between polls, where nothing can wake who waits: yields for 100 us, then sleeps, longer and longer.
 
     A waiting rank must not spin, because a TensorFlow worker needs the core; nor may it block inside MPI, where
     MPICH spins. At 20 ms a wait costs 0.3 to 0.6 % of a core (benchmarks/idle.py).
@@ -36,20 +43,23 @@ class Backoff:
 
     def __init__(self, longest: float = 20e-3) -> None:
         self._longest = longest
-        self.reset()
-
-    def reset(self) -> None:
-        """Something came: poll eagerly again."""
         self._since = time.perf_counter()
         self._pause = 20e-6
 
+    @property
+    def spinning(self) -> bool:
+        """Whether it is too early to sleep."""
+        return time.perf_counter() - self._since < self.SPIN
+
+    def pause(self) -> float:
+        """Seconds to sleep now."""
+        pause = self._pause
+        self._pause = min(2 * pause, self._longest)
+        return pause
+
     def wait(self) -> None:
         """Pause once."""
-        if time.perf_counter() - self._since < self.SPIN:
-            time.sleep(0)
-            return
-        time.sleep(self._pause)
-        self._pause = min(2 * self._pause, self._longest)
+        time.sleep(0 if self.spinning else self.pause())
 
 
 class QueueTransport:
@@ -69,12 +79,16 @@ class QueueTransport:
         """See Transport."""
         self._queues[dest].put(message)
 
-    def recv(self, timeout: float) -> Any | None:
-        """See Transport."""
+    def recv(self, timeout: float, also: Sequence[int] = ()) -> Any | None:
+        """See Transport; here nothing but a message ends the wait before its time."""
+        timeout = min(timeout, 0.01) if also else timeout
         try:
             return self._queues[self.rank].get(timeout=timeout) if timeout else self._queues[self.rank].get(False)
         except queue.Empty:
             return None
+
+    def wake(self) -> None:
+        """See Transport: here nobody needs it."""
 
     def abort(self, code: int) -> None:
         """See Transport."""

@@ -2,95 +2,233 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 from swiftpy.core.events import (
     DrainRequested,
     InterruptTask,
     KillTask,
-    StartTask,
+    RecallAnswered,
+    RecallTasks,
     StopWorker,
     TaskFailed,
     TaskFinished,
     TaskKilled,
+    TaskResumed,
+    TaskReturned,
+    TaskSuspended,
     WorkerReady,
 )
-from swiftpy.runtime.executors import Executor, Outcome
-from swiftpy.runtime.transport import SERVER, Backoff, Transport
+from swiftpy.runtime.call import Run
+from swiftpy.runtime.executors import InlineExecutor, IsolatedExecutor, Outcome
+from swiftpy.runtime.order import Order
+from swiftpy.runtime.transport import SERVER, Transport
+
+#: Seconds between two looks at this rank's signals while nothing else happens.
+TICK = 0.2
+#: A task that has kept its rank for so many seconds is not waited for: a thread answers in the rank's place.
+BUSY = 20e-3
 
 
 class Worker:
-    """One worker rank. `stop_reason()` says why this rank was asked to end early (a signal), if it was."""
+    """One worker rank. `stop_reason()` says why this rank was asked to end early (a signal), if it was.
 
-    def __init__(self, transport: Transport, executor: Executor, stop_reason: Callable[[], str | None]) -> None:
+    Tasks that run in the rank itself keep it from its messages. While one does so for long, a thread stands by: it
+    takes messages in and gives calls back that were not begun (see RecallTasks). The rank and the thread take turns
+    (`_turn`) with the transport; what the thread does not handle waits in `_inbox`.
+
+    A task may wait for tasks that it submitted (`wait_until`). Its thread sleeps then, and another takes up the loop,
+    so that the rank can run what it waits for; when that is done, the loop ends and the task goes on. Of all these
+    threads one is awake at a time.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        inline: InlineExecutor,
+        isolated: IsolatedExecutor,
+        stop_reason: Callable[[], str | None],
+    ) -> None:
         self._transport = transport
-        self._executor = executor
+        self._inline = inline
+        self._isolated = isolated
         self._stop_reason = stop_reason
         self._asked_to_drain = False
-        self._current: StartTask | None = None
+        self._beside: Order | None = None  # runs in the isolated process
+        self._here: tuple[Order, Run] | None = None  # runs in this one
+        self._waiting: list[tuple[Callable[[], bool], threading.Event]] = []
+        self._inbox: deque[Any] = deque()
+        self._turn = threading.Lock()
+        self._stopped = threading.Event()
+        #: What handles messages that are not the engine's.
+        self.guest: Callable[[Any], None] | None = None
 
     def run(self) -> None:
         """Work until the server says stop."""
-        self._transport.send(SERVER, WorkerReady(self._transport.rank))
-        backoff = Backoff()
-        while True:
-            message = self._transport.recv(0)
-            if isinstance(message, StopWorker):
-                self._executor.close()
-                return
-            if isinstance(message, StartTask):
-                self._begin(message)
-            elif isinstance(message, InterruptTask) and self._runs(message):
-                self._executor.interrupt()
-            elif isinstance(message, KillTask) and self._runs(message):
-                self._executor.kill()
-            elif not isinstance(message, InterruptTask | KillTask | None):
-                raise AssertionError(f"a worker cannot be sent {message}")
-            if self._report() or message is not None:
-                backoff.reset()
-            else:
-                backoff.wait()
+        self.send(WorkerReady(self._transport.rank))
+        threading.Thread(target=self._stand_by, daemon=True).start()
+        self._loop()
+        self._isolated.close()
+
+    @property
+    def rank(self) -> int:
+        """This worker's rank."""
+        return self._transport.rank
+
+    @property
+    def depth(self) -> int:
+        """How deep the running task is below the program's own, see `Kind.depth`."""
+        return self._here[0].depth if self._here is not None else 0
+
+    def send(self, message: Any) -> None:
+        """Send to the server."""
+        with self._turn:
+            self._transport.send(SERVER, message)
+
+    def wait_until(self, enough: Callable[[], bool]) -> None:
+        """Called by a running task: let this rank do other things until `enough()`."""
+        assert self._here is not None, "no task runs here"
+        here, went_on = self._here, threading.Event()
+        order, run = here
+        with self._turn:
+            self._return_calls(order, run)
+            self._transport.send(SERVER, TaskSuspended(self.rank, order.task_id, order.attempt))
+        self._here = None
+        self._waiting.append((enough, went_on))
+        threading.Thread(target=self._loop, daemon=True).start()
+        went_on.wait()
+        if self._stopped.is_set():
+            raise SystemExit("the job ends")
+        self._here = here
+        self.send(TaskResumed(self.rank, order.task_id, order.attempt))
+
+    # -- the loop ----------------------------------------------------------------------------------------------
+
+    def _loop(self) -> None:
+        """Handle messages until the server says stop, or a task that waited can go on in its own thread."""
+        while not self._stopped.is_set():
+            for waiting in reversed(self._waiting):
+                if waiting[0]():
+                    self._waiting.remove(waiting)
+                    waiting[1].set()
+                    return
+            message = self._receive()
+            if message is not None:
+                self._handle(message)
+            if self._beside is not None:
+                self._look_beside(self._beside)
             self._pass_on_signals()
 
-    def _begin(self, message: StartTask) -> None:
-        self._current = message
-        self._note(message, "started")
-        self._executor.start(message.task)
+    def _receive(self) -> Any | None:
+        descriptors = self._isolated.descriptors if self._beside is not None else ()
+        with self._turn:
+            return self._inbox.popleft() if self._inbox else self._transport.recv(TICK, descriptors)
 
-    def _runs(self, message: InterruptTask | KillTask) -> bool:
-        """Whether this is about the attempt that runs: it may have ended while the message was on its way."""
-        current = self._current
-        return current is not None and (current.task.id, current.attempt) == (message.task_id, message.attempt)
+    def _handle(self, message: Any) -> None:
+        if type(message) is Order:
+            if message.label:
+                self._note(message, "started")
+            if message.isolated:
+                self._beside = message
+                self._isolated.start(message)
+            else:
+                self._run_here(message)
+        elif isinstance(message, StopWorker):
+            self._stopped.set()
+            for _, went_on in self._waiting:
+                went_on.set()
+        elif isinstance(message, RecallTasks):
+            self.send(RecallAnswered(self.rank))  # what came before it has been done
+        elif isinstance(message, InterruptTask | KillTask):
+            self._end(message)
+        else:
+            assert self.guest is not None, f"a worker cannot be sent {message}"
+            self.guest(message)
 
-    def _report(self) -> bool:
-        current = self._current
-        outcome = self._executor.poll() if current else None
-        if current is None or outcome is None:
-            return False
-        self._current = None
-        ending = outcome.error.summary() if outcome.error else "finished" if outcome.value else "killed"
-        self._note(current, f"{ending} after {outcome.seconds:.1f} s")
-        if outcome.error and outcome.error.traceback:
-            print(outcome.error.traceback.rstrip())
-        self._transport.send(SERVER, self._event(current, outcome))
-        return True
+    def _run_here(self, order: Order) -> None:
+        run = self._inline.run(order)
+        self._here = (order, run)
+        outcome = self._inline.make(run, order.timeout)
+        self._here = None
+        self._report(order, outcome)
 
-    def _note(self, current: StartTask, what: str) -> None:
+    def _look_beside(self, order: Order) -> None:
+        outcome = self._isolated.poll()
+        if outcome is not None:
+            self._beside = None
+            self._report(order, outcome)
+
+    def _end(self, message: InterruptTask | KillTask) -> None:
+        """Interrupt or kill an attempt. It may have ended while the message was on its way, or not begun."""
+        attempt = (message.task_id, message.attempt)
+        beside = self._beside
+        if beside is not None and (beside.task_id, beside.attempt) == attempt:
+            if isinstance(message, KillTask):
+                self._isolated.kill()
+            else:
+                self._isolated.interrupt()
+        elif isinstance(message, KillTask):
+            with self._turn:
+                for order in [o for o in self._inbox if type(o) is Order and (o.task_id, o.attempt) == attempt]:
+                    self._inbox.remove(order)
+                    self._transport.send(SERVER, TaskKilled(self.rank, *attempt, 0.0))
+
+    def _report(self, order: Order, outcome: Outcome) -> None:
+        if order.label:
+            ending = outcome.error.summary() if outcome.error else "finished" if outcome.answer else "killed"
+            self._note(order, f"{ending} after {outcome.seconds:.1f} s")
+            if outcome.error and outcome.error.traceback:
+                print(outcome.error.traceback.rstrip())
+        attempt = (self.rank, order.task_id, order.attempt)
+        if outcome.error is not None:
+            self.send(TaskFailed(*attempt, outcome.error, outcome.seconds))
+        elif outcome.answer is not None:
+            value, made, failures = outcome.answer
+            self.send(TaskFinished(*attempt, value, outcome.seconds, made, failures))
+        else:
+            self.send(TaskKilled(*attempt, outcome.seconds))
+
+    def _note(self, order: Order, what: str) -> None:
         """A line in this rank's output, so that a reader finds where each attempt begins and ends."""
         now = time.strftime("%Y-%m-%d %H:%M:%S")
-        print(f"{now} swiftpy INFO {current.task.label} attempt {current.attempt}: {what}")
-
-    def _event(self, current: StartTask, outcome: Outcome) -> TaskFinished | TaskFailed | TaskKilled:
-        rank, task_id, attempt = self._transport.rank, current.task.id, current.attempt
-        if outcome.error is not None:
-            return TaskFailed(rank, task_id, attempt, outcome.error, outcome.seconds)
-        if outcome.value is not None:
-            return TaskFinished(rank, task_id, attempt, outcome.value, outcome.seconds)
-        return TaskKilled(rank, task_id, attempt, outcome.seconds)
+        print(f"{now} swiftpy INFO {order.label} attempt {order.attempt}: {what}")
 
     def _pass_on_signals(self) -> None:
         reason = self._stop_reason()
         if reason is not None and not self._asked_to_drain:
             self._asked_to_drain = True
-            self._transport.send(SERVER, DrainRequested(reason))
+            self.send(DrainRequested(reason))
+
+    # -- the thread that stands by -----------------------------------------------------------------------------
+
+    def _stand_by(self) -> None:
+        """Answer in the rank's place whenever one task has kept it since the last look."""
+        last = None
+        while not self._stopped.wait(BUSY):
+            here = self._here
+            if here is not None and here is last:
+                with self._turn:
+                    self._attend(here)
+            last = here
+
+    def _attend(self, here: tuple[Order, Run]) -> None:
+        while (message := self._transport.recv(0)) is not None:
+            if not isinstance(message, RecallTasks):
+                self._inbox.append(message)
+                continue
+            if self._here is here:
+                self._return_calls(*here)
+            for order in [order for order in self._inbox if type(order) is Order]:
+                self._inbox.remove(order)
+                self._transport.send(SERVER, TaskReturned(self.rank, order.task_id, order.attempt, 0))
+            self._transport.send(SERVER, RecallAnswered(self.rank))
+
+    def _return_calls(self, order: Order, run: Run) -> None:
+        """Give back the calls after the one that runs; not those that need it."""
+        kept = None if order.chained else run.give_up()
+        if kept is not None:
+            self._transport.send(SERVER, TaskReturned(self.rank, order.task_id, order.attempt, kept))

@@ -8,16 +8,19 @@ import os
 import pickle
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
-from swiftpy.core.events import ReportOutcome, StartTask
-from swiftpy.core.task import Task, TaskState
+from swiftpy.core.events import Event, ReportOutcome, StartTask
+from swiftpy.core.scheduler import Scheduler
+from swiftpy.core.task import Kind, Task, TaskState
 from swiftpy.errors import TaskError, UserError
 from swiftpy.experiment import markers, provenance
 from swiftpy.experiment.restart import epoch_seconds
 from swiftpy.experiment.spec import RunSpec
 from swiftpy.runtime.call import pack, resolve
 from swiftpy.runtime.job import USER_ERROR, JobSpec, Lead
+from swiftpy.runtime.server import Server
+from swiftpy.runtime.worker import Worker
 from swiftpy.sites.schedulers import job_id
 from swiftpy.sites.settings import local_env, walltime
 from swiftpy.upf import preflight
@@ -81,7 +84,6 @@ class UpfApplication:
             outputs=tuple(str(exp.out_file(rank, size)) for rank in range(size)),
             env=self._experiment.env,
             hooks=tuple(options.hook),
-            isolated=not options.inline,
             grace=options.grace,
             walltime=self._time_left(),
             local_env=local_env(self._intent.site, self._intent.settings),
@@ -106,8 +108,14 @@ class UpfApplication:
 
     # -- during ------------------------------------------------------------------------------------------------
 
-    def tasks(self) -> Iterator[Task]:
+    def join(self, worker: Worker) -> None:
         """See Application."""
+
+    def serve(self, server: Server, scheduler: Scheduler) -> None:
+        """See Application."""
+        server.run(self._tasks())
+
+    def _tasks(self) -> Iterator[Task]:
         options, settings, exp = self._intent.options, self._intent.settings, self._experiment.exp
         for number, (spec, _) in enumerate(self._runs):
             params = {
@@ -116,19 +124,23 @@ class UpfApplication:
                 "experiment_id": exp.id,
                 "run_id": spec.id,
             }
-            yield Task(
-                number,
+            kind = Kind(
                 "swiftpy.upf.task:run_one",
-                pack(options.task, params),
                 label=spec.id,
                 timeout=time_limit(params["timeout"]),
                 retries=options.retries,
+                isolated=not options.inline,
             )
+            yield Task(number, kind, pack(options.task, params))
 
     def started(self, command: StartTask) -> None:
         """See Client."""
         self._progress.started(command.task.label)
         self._write("run_started", id=command.task.label, attempt=command.attempt, **self._place(command.worker))
+
+    def payload(self, command: StartTask) -> bytes:
+        """See Client."""
+        return cast(bytes, command.task.payload)
 
     def resolved(self, report: ReportOutcome) -> None:
         """See Client."""
@@ -145,6 +157,10 @@ class UpfApplication:
             self._experiment.journal.flush()
         except OSError as error:
             self._journal_broke(error)
+
+    def heard(self, message: object) -> list[Event]:
+        """See Client: RUNs are isolated, and send nothing."""
+        raise AssertionError(f"no RUN can send {message!r}")
 
     def draining(self, reason: str) -> None:
         """See Client."""
@@ -165,7 +181,7 @@ class UpfApplication:
 
     def _run_done(self, report: ReportOutcome) -> None:
         spec, decision = self._runs[report.task.id]
-        value: dict[str, Any] = pickle.loads(report.value or b"")
+        value: dict[str, Any] = pickle.loads(report.value or b"")[0]
         measured = None
         if decision.verdict in ("new", "fresh") and report.attempt == 1 and value.get("epochs"):
             measured = round(report.seconds / value["epochs"], 3)

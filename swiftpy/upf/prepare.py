@@ -150,7 +150,7 @@ def _establish(intent: Intent, lead: Lead) -> Experiment:
     provenance.write_jobid(exp, jobid or f"{socket.gethostname()}:{os.getpid()}")
     count = 1 + len(lead.layout.workers)
     if not options.exp:
-        nodes = len(set(lead.layout.workers.values()))
+        nodes = len({site.node for site in lead.layout.workers.values()})
         provenance.log(exp, submission_record(settings, exp, jobid or "-", count, nodes))
     provenance.log(exp, {"STARTED": timestamp()})
     journal = Journal(exp.journal)

@@ -1,6 +1,9 @@
 """The scheduler against a naive reference on random histories, and the rules that a history does not show."""
 
+import random
+
 import pytest
+from histories import ERROR, History
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -11,6 +14,8 @@ from swiftpy.core.events import (
     InterruptRequested,
     InterruptTask,
     KillTask,
+    RecallAnswered,
+    RecallTasks,
     ReportOutcome,
     StartTask,
     StopWorker,
@@ -18,120 +23,93 @@ from swiftpy.core.events import (
     TaskFailed,
     TaskFinished,
     TaskKilled,
+    TaskResumed,
+    TaskReturned,
     TaskSubmitted,
+    TaskSuspended,
     WorkerLost,
     WorkerReady,
 )
 from swiftpy.core.scheduler import Scheduler
-from swiftpy.core.task import FINAL_STATES, TRANSITIONS, Target, Task, TaskState
-from swiftpy.errors import TaskError
+from swiftpy.core.task import FINAL_STATES, TRANSITIONS, Kind, Site, Target, Task, TaskState
 
-WORKERS = {1: "a", 2: "a", 3: "b", 4: "b"}
-ERROR = TaskError("exception", "boom")
-
-
-def task(id, **kwargs):
-    return Task(id, "m:f", b"", **kwargs)
+NODES = {1: Site("a"), 2: Site("a"), 3: Site("b"), 4: Site("b")}
+ONE = {1: Site("a")}
+TWO = {1: Site("a"), 2: Site("a")}
 
 
-targets = st.one_of(
-    st.just(Target()),
-    st.builds(Target, rank=st.integers(1, 5)),
-    st.builds(Target, node=st.sampled_from("abc")),
-)
-submissions = st.tuples(st.just("submit"), st.integers(-1, 1), targets, st.integers(0, 2))
-others = st.tuples(st.sampled_from(["ready", "finish", "fail", "kill", "stale", "lose", "drain"]), st.integers(1, 4))
+@settings(max_examples=1000, deadline=None)
+@given(st.binary(max_size=400))
+def test_same_as_the_reference(data):
+    History(data, Reference).run()
 
 
-def to_event(step, number, scheduler, ready):
-    """The event that a drawn step means in the present state; None where it would be illegal."""
-    kind = step[0]
-    if kind == "submit":
-        _, priority, target, retries = step
-        return TaskSubmitted(task(number, priority=priority, target=target, retries=retries))
-    worker = step[1]
-    if kind == "drain":
-        return DrainRequested("test") if number > 12 else None
-    if worker not in scheduler.workers:
-        return None
-    if kind == "ready":
-        if worker in ready:
-            return None
-        ready.add(worker)
-        return WorkerReady(worker)
-    if kind == "lose":
-        return WorkerLost(worker, "gone") if number > 6 else None
-    if worker not in scheduler.running:
-        return None
-    running = scheduler._running[worker]
-    attempt = running.attempt - (kind == "stale")
-    if kind == "fail":
-        return TaskFailed(worker, running.task.id, attempt, ERROR, 1.0)
-    if kind == "kill":
-        return TaskKilled(worker, running.task.id, attempt, 1.0)
-    return TaskFinished(worker, running.task.id, attempt, b"", 1.0)
+@pytest.mark.parametrize("seed", range(20))
+def test_same_as_the_reference_on_long_histories(seed):
+    History(random.Random(seed).randbytes(4000), Reference).run()
 
 
-@settings(max_examples=500, deadline=None)
-@given(st.lists(st.one_of(submissions, others), max_size=60))
-def test_same_as_the_reference(steps):
-    scheduler, reference, ready = Scheduler(WORKERS), Reference(WORKERS), set()
-    reports = {}
-    for number, step in enumerate(steps):
-        if scheduler.draining and step[0] == "drain":
-            continue
-        event = to_event(step, number, scheduler, ready)
-        if event is None or (scheduler._closed and isinstance(event, TaskSubmitted)):
-            continue
-        for command in scheduler.step(event):
-            if isinstance(command, ReportOutcome):
-                assert reports.get(command.task.id) not in FINAL_STATES, "two final reports"
-                reports[command.task.id] = command.state
-        reference.step(event)
-        scheduler.check()
-        assert scheduler._states == reference.state
-        assert {w: t.id for w, t in scheduler.running.items()} == reference.running
-        assert list(scheduler._idle._all) == reference.idle
-    for task_id, state in scheduler._states.items():
-        assert state not in FINAL_STATES or reports[task_id] is state
+def task(id, count=1, after=(), **kind):
+    return Task(id, Kind("m:f", **kind), list(range(id, id + count)), count, after)
+
+
+def scheduler_with(workers, *tasks, ready=()):
+    """A scheduler that has heard of these workers, and then of these tasks."""
+    scheduler = Scheduler(workers)
+    for worker in ready:
+        scheduler.step(WorkerReady(worker))
+    for one in tasks:
+        scheduler.step(TaskSubmitted(one))
+    return scheduler
 
 
 def started(commands):
     return [(c.worker, c.task.id, c.attempt) for c in commands if isinstance(c, StartTask)]
 
 
+def sent(commands):
+    """(worker, first call, number of calls) of what is started."""
+    return [(c.worker, c.task.id, c.task.count) for c in commands if isinstance(c, StartTask)]
+
+
+def reports(commands):
+    return [(c.task.id, c.task.count, c.state.value) for c in commands if isinstance(c, ReportOutcome)]
+
+
 def test_report_comes_before_the_next_task():
-    scheduler = Scheduler({1: "a"})
-    scheduler.step(TaskSubmitted(task(0)))
-    scheduler.step(TaskSubmitted(task(1)))
-    scheduler.step(WorkerReady(1))
+    scheduler = scheduler_with(ONE, task(0), task(1), ready=[1])
     commands = scheduler.step(TaskFinished(1, 0, 1, b"v", 2.0))
     assert [type(c) for c in commands] == [ReportOutcome, StartTask]
     assert commands[0].value == b"v"
 
 
-def test_priority_then_submission_order_and_targets():
-    scheduler = Scheduler(WORKERS)
-    for t in (
+def test_priority_then_depth_then_submission_and_targets():
+    scheduler = scheduler_with(
+        NODES,
         task(0),
         task(1, priority=1),
         task(2, target=Target(node="b"), priority=2),
         task(3, target=Target(rank=2)),
         task(4),
-    ):
-        assert scheduler.step(TaskSubmitted(t)) == []
+        task(5, depth=1),
+    )
     assert started(scheduler.step(WorkerReady(1))) == [(1, 1, 1)]
     assert started(scheduler.step(WorkerReady(3))) == [(3, 2, 1)]
-    assert started(scheduler.step(WorkerReady(4))) == [(4, 0, 1)]
+    assert started(scheduler.step(WorkerReady(4))) == [(4, 5, 1)]
+    assert started(scheduler.step(TaskFinished(4, 5, 1, b"", 1))) == [(4, 0, 1)]
     assert started(scheduler.step(WorkerReady(2))) == [(2, 3, 1)]
-    assert started(scheduler.step(TaskFinished(1, 1, 1, b"", 0))) == [(1, 4, 1)]
+    assert started(scheduler.step(TaskFinished(1, 1, 1, b"", 1))) == [(1, 4, 1)]
+
+
+def test_a_soft_target_is_a_wish():
+    scheduler = scheduler_with(TWO, ready=[1, 2])
+    wish = Target(rank=2, soft=True)
+    assert started(scheduler.step(TaskSubmitted(task(0, target=wish)))) == [(2, 0, 1)]
+    assert started(scheduler.step(TaskSubmitted(task(1, target=wish)))) == [(1, 1, 1)]
 
 
 def test_a_retry_counts_attempts_and_keeps_its_place():
-    scheduler = Scheduler({1: "a"})
-    scheduler.step(TaskSubmitted(task(0, retries=1)))
-    scheduler.step(TaskSubmitted(task(1)))
-    scheduler.step(WorkerReady(1))
+    scheduler = scheduler_with(ONE, task(0, retries=1), task(1), ready=[1])
     commands = scheduler.step(TaskFailed(1, 0, 1, ERROR, 1.0))
     assert commands[0].state is TaskState.READY
     assert started(commands) == [(1, 0, 2)]
@@ -141,12 +119,91 @@ def test_a_retry_counts_attempts_and_keeps_its_place():
     assert started(commands) == [(1, 1, 1)]
 
 
-def test_drain_starts_nothing_and_grace_kills():
-    scheduler = Scheduler({1: "a", 2: "a"})
-    for i in range(3):
-        scheduler.step(TaskSubmitted(task(i, retries=1)))
-    scheduler.step(WorkerReady(1))
+def test_short_calls_travel_together_long_ones_alone():
+    scheduler = scheduler_with(TWO, task(0, 1000), ready=[1, 2])
+    assert sent(scheduler.step(TaskFinished(1, 0, 1, b"", 1e-5))) == [(1, 2, 200), (1, 202, 199)]  # 2 ms, one more
+    assert sent(scheduler.step(TaskFinished(2, 1, 1, b"", 60.0))) == [(2, 401, 1)]
+
+
+def test_a_run_is_shared_by_those_who_wait():
+    scheduler = scheduler_with(TWO, task(0), ready=[1])
+    scheduler.step(TaskFinished(1, 0, 1, b"", 1e-6))
     scheduler.step(WorkerReady(2))
+    commands = scheduler.step(TaskSubmitted(task(1, 10)))
+    assert sent(commands) == [(1, 1, 5), (2, 6, 5)]
+
+
+def test_a_run_that_became_ready_is_shared_too():
+    scheduler = scheduler_with(TWO, task(0), ready=[1])
+    scheduler.step(TaskFinished(1, 0, 1, b"", 1e-6))
+    scheduler.step(WorkerReady(2))
+    scheduler.step(TaskSubmitted(task(1)))
+    scheduler.step(TaskSubmitted(task(2, 10, after=[1])))
+    assert sent(scheduler.step(TaskFinished(1, 1, 1, b"", 1e-6))) == [(1, 2, 5), (2, 7, 5)]
+
+
+def test_who_waits_asks_the_others_until_one_has_something():
+    """Three runs of calls that turn out slow; the first to be asked has begun all of its own meanwhile."""
+    workers = {rank: Site("a") for rank in (1, 2, 3)}
+    scheduler = scheduler_with(workers, task(0), ready=[1])
+    scheduler.step(TaskFinished(1, 0, 1, b"", 1e-6))
+    scheduler.step(WorkerReady(2))
+    scheduler.step(WorkerReady(3))
+    assert sent(scheduler.step(TaskSubmitted(task(1, 6)))) == [(1, 1, 2), (2, 3, 2), (3, 5, 2)]
+    assert RecallTasks(1) in scheduler.step(TaskFinished(3, 5, 1, b"", 10.0))
+    assert scheduler.step(RecallAnswered(1)) == [RecallTasks(2)]
+    assert sent(scheduler.step(TaskReturned(2, 3, 1, 1))) == [(3, 4, 1)]
+    assert scheduler.step(RecallAnswered(2)) == []
+
+
+def test_a_task_that_goes_on_gives_others_what_its_worker_took_up_meanwhile():
+    scheduler = scheduler_with(TWO, task(0), task(1), ready=[1, 2])
+    scheduler.step(TaskSuspended(1, 0, 1))
+    assert sent(scheduler.step(TaskSubmitted(task(2)))) == [(1, 2, 1)]
+    scheduler.step(TaskFinished(2, 1, 1, b"", 1.0))
+    assert scheduler.step(TaskResumed(1, 0, 1)) == [RecallTasks(1)]
+    assert sent(scheduler.step(TaskReturned(1, 2, 1, 0))) == [(2, 2, 1)]
+
+
+def test_a_chain_goes_on_after_a_retry_and_is_cancelled_after_a_failure():
+    scheduler = scheduler_with(ONE, task(0, chained=True))
+    scheduler.step(WorkerReady(1))
+    scheduler.step(TaskFinished(1, 0, 1, b"", 1e-6))
+    assert sent(scheduler.step(TaskSubmitted(task(1, 5, chained=True, retries=1)))) == [(1, 1, 5)]
+    commands = scheduler.step(TaskFinished(1, 1, 1, b"", 1e-6, 3, ((2, ERROR),)))
+    assert reports(commands) == [(1, 3, "done"), (3, 1, "ready")]
+    assert started(commands) == [(1, 3, 2)]
+    assert started(scheduler.step(TaskFinished(1, 3, 2, b"", 1e-6))) == [(1, 4, 2)]
+    assert reports(scheduler.step(TaskFinished(1, 4, 2, b"", 1e-6, 1, ((0, ERROR),)))) == [(4, 1, "ready")]
+    commands = scheduler.step(TaskFailed(1, 4, 3, ERROR, 1.0))
+    assert reports(commands) == [(4, 1, "failed"), (5, 1, "failed")]
+    assert commands[1].error.kind == "cancelled" and "boom" in commands[1].error.message
+
+
+def test_what_became_ready_starts_where_its_data_are_and_in_order():
+    scheduler = scheduler_with(TWO, task(0), task(1, after=[0]), task(2, after=[0], priority=1), ready=[2, 1])
+    assert started(scheduler.step(TaskFinished(2, 0, 1, b"", 1.0))) == [(2, 2, 1), (1, 1, 1)]
+
+
+def test_a_parallel_task_starts_when_enough_workers_wait_and_does_not_starve():
+    scheduler = scheduler_with(TWO, task(0), task(1), task(2, ranks=2), *map(task, range(3, 9)), ready=[1, 2])
+    assert started(scheduler.step(TaskFinished(1, 0, 1, b"", 1.0))) == []
+    commands = scheduler.step(TaskFinished(2, 1, 1, b"", 1.0))
+    assert started(commands) == [(1, 2, 1), (2, 2, 1)] and commands[1].gang == (1, 2)
+    scheduler.step(TaskFinished(1, 2, 1, b"first", 1.0))
+    commands = scheduler.step(TaskFinished(2, 2, 1, b"second", 1.0))
+    assert commands[0].value == b"first"
+
+
+def test_a_parallel_task_of_which_one_part_is_killed_is_interrupted():
+    scheduler = scheduler_with(TWO, task(0, ranks=2), ready=[1, 2])
+    scheduler.step(DrainRequested("SIGTERM"))
+    assert scheduler.step(TaskKilled(1, 0, 1, 1.0)) == []
+    assert reports(scheduler.step(TaskFinished(2, 0, 1, b"", 1.0))) == [(0, 1, "interrupted")]
+
+
+def test_drain_starts_nothing_and_grace_kills():
+    scheduler = scheduler_with(TWO, *[task(i, retries=1) for i in range(3)], ready=[1, 2])
     commands = scheduler.step(DrainRequested("SIGTERM"))
     assert [(c.task.id, c.state, c.attempt) for c in commands] == [(2, TaskState.INTERRUPTED, 0)]
     commands = scheduler.step(TaskFailed(1, 0, 1, ERROR, 1.0))  # a retry is the restart's business
@@ -159,24 +216,72 @@ def test_drain_starts_nothing_and_grace_kills():
     assert scheduler.over
 
 
+def test_drain_takes_back_what_was_sent_and_not_begun():
+    scheduler = scheduler_with(ONE, task(0), ready=[1])
+    scheduler.step(TaskFinished(1, 0, 1, b"", 1e-6))
+    scheduler.step(TaskSubmitted(task(1, 10)))
+    assert scheduler.step(DrainRequested("SIGTERM")) == [RecallTasks(1)]
+    assert reports(scheduler.step(TaskReturned(1, 1, 1, 4))) == [(5, 6, "interrupted")]
+
+
+def test_what_is_left_of_a_chain_that_failed_is_interrupted_when_draining():
+    scheduler = scheduler_with(ONE, task(0), ready=[1])
+    scheduler.step(TaskFinished(1, 0, 1, b"", 1e-6))
+    scheduler.step(TaskSubmitted(task(1, 5, chained=True, retries=1)))
+    scheduler.step(DrainRequested("SIGTERM"))
+    commands = scheduler.step(TaskFinished(1, 1, 1, b"", 1e-6, 2, ((1, ERROR),)))
+    assert reports(commands) == [(1, 2, "done"), (3, 3, "interrupted"), (2, 1, "interrupted")]
+    assert scheduler.over
+
+
 def test_a_job_without_tasks_is_over_at_once():
-    scheduler = Scheduler({1: "a"})
-    assert scheduler.step(SubmissionClosed()) == [StopWorker(1)]
+    assert Scheduler(ONE).step(SubmissionClosed()) == [StopWorker(1)]
 
 
 def test_the_last_worker_lost_fails_what_waits():
-    scheduler = Scheduler({1: "a"})
-    scheduler.step(TaskSubmitted(task(0, retries=5)))
-    scheduler.step(TaskSubmitted(task(1)))
+    scheduler = scheduler_with(ONE, task(0, retries=5), task(1))
     scheduler.step(SubmissionClosed())
     scheduler.step(WorkerReady(1))
-    reports = scheduler.step(WorkerLost(1, "died"))
-    assert [(r.task.id, r.state, r.error.kind) for r in reports] == [
+    commands = scheduler.step(WorkerLost(1, "died"))
+    assert [(r.task.id, r.state, r.error.kind) for r in commands] == [
         (0, TaskState.READY, "lost"),
         (0, TaskState.FAILED, "rejected"),
         (1, TaskState.FAILED, "rejected"),
     ]
     assert scheduler.over
+
+
+def test_the_last_worker_of_a_node_lost_fails_what_only_it_could_run():
+    soft, hard = Target(node="b", soft=True), Target(node="b")
+    tasks = task(0), task(1), task(2, target=hard), task(3, target=soft), task(4, ranks=2)
+    scheduler = scheduler_with({1: Site("a"), 2: Site("b")}, *tasks, ready=[1, 2])
+    commands = scheduler.step(WorkerLost(2, "died"))
+    assert reports(commands) == [(1, 1, "failed"), (4, 1, "failed"), (2, 1, "failed")]
+    assert started(scheduler.step(TaskFinished(1, 0, 1, b"", 1.0))) == [(1, 3, 1)]
+
+
+def test_a_worker_that_was_lost_may_come_back():
+    scheduler = scheduler_with(TWO, task(0, retries=1), ready=[1])
+    scheduler.step(WorkerLost(1, "its node hung"))
+    assert started(scheduler.step(WorkerReady(1))) == [(1, 0, 2)]
+    assert scheduler.step(TaskFinished(1, 0, 1, b"", 1.0)) == []  # of its life before
+
+
+def test_a_run_is_cut_without_copying_what_is_left_each_time():
+    class Counted(list):
+        copied = 0
+
+        def __getitem__(self, index):
+            part = Counted(super().__getitem__(index))
+            Counted.copied += len(part)
+            return part
+
+    rest = Task(0, Kind("m:f"), Counted(range(4096)), 4096)
+    while rest.count > 1:
+        head, rest = rest.part(0, 1), rest.part(1, rest.count)
+        assert head.payload == [head.id]
+    assert rest.payload == [4095]
+    assert Counted.copied < 4 * 4096
 
 
 @pytest.mark.parametrize(
@@ -185,13 +290,25 @@ def test_the_last_worker_lost_fails_what_waits():
     ids=lambda event: type(event).__name__,
 )
 def test_illegal_events_change_nothing(event):
-    scheduler = Scheduler({1: "a"})
-    scheduler.step(TaskSubmitted(task(0)))
-    scheduler.step(WorkerReady(1))
-    before = (dict(scheduler._states), scheduler.running, scheduler.draining, dict(scheduler.workers))
+    scheduler = scheduler_with(TWO, task(0, 2), task(2, after=[1]), ready=[1])
+
+    def state():
+        place = scheduler._placement
+        parts = place.running, place.workers, list(place.ready), list(place.idle), list(scheduler._dependencies)
+        return repr(parts), scheduler.draining, scheduler._closed, scheduler._last_id
+
+    before = state()
     with pytest.raises(ValueError):
         scheduler.step(event)
-    assert before == (scheduler._states, scheduler.running, scheduler.draining, scheduler.workers)
+    assert before == state()
+    scheduler.check()
+
+
+def test_nothing_is_submitted_after_the_end_of_submission():
+    scheduler = scheduler_with(ONE, task(0))
+    scheduler.step(SubmissionClosed())
+    with pytest.raises(ValueError):
+        scheduler.step(TaskSubmitted(task(1)))
 
 
 def test_every_state_can_be_reached_and_left_only_as_the_table_says():

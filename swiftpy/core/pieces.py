@@ -1,0 +1,45 @@
+"""How many calls travel together: few enough for balance, many enough that messages do not count."""
+
+from __future__ import annotations
+
+#: A piece shall take about so many seconds: much longer than a message, much shorter than anybody notices.
+PIECE_SECONDS = 2e-3
+#: ... and hold at most so many calls: beyond it, pickles outgrow the caches and get slower for each call.
+MOST_CALLS = 1024
+#: A worker whose pieces take less than this gets one in advance, so that it need not wait for the next.
+ADVANCE_SECONDS = 5e-3
+#: At the end of a run pieces shrink, so that all workers end together, but not below this.
+LEAST_SECONDS = 100e-6
+#: Weight of the newest measurement in the mean, when it is longer and when it is shorter than the mean.
+_LONGER, _SHORTER = 0.5, 0.25
+
+
+class Pieces:
+    """Measured durations, and the sizes that follow from them.
+
+    A function that was never measured goes one call at a time. The mean follows longer calls faster than shorter ones:
+    a piece that is too long makes others wait, one that is too short only costs messages.
+    """
+
+    def __init__(self) -> None:
+        self._seconds: dict[str, float] = {}  # function -> seconds of one call
+
+    def measured(self, function: str, calls: int, seconds: float) -> None:
+        """A piece of so many calls took so many seconds."""
+        latest = seconds / calls
+        mean = self._seconds.get(function, latest)
+        self._seconds[function] = mean + (_LONGER if latest > mean else _SHORTER) * (latest - mean)
+
+    def size(self, function: str, waiting: int, workers: int) -> int:
+        """How many calls to send a worker when `waiting` calls are ready for `workers` workers."""
+        seconds = self._seconds.get(function)
+        if seconds is None:
+            return 1
+        most = int(min(MOST_CALLS, PIECE_SECONDS / max(seconds, 1e-9)))
+        share = max(waiting // (2 * workers), int(LEAST_SECONDS / max(seconds, 1e-9)))
+        return max(1, min(most, share))
+
+    def in_advance(self, function: str, calls: int) -> bool:
+        """Whether a worker that runs so many calls should get the next piece already."""
+        seconds = self._seconds.get(function)
+        return seconds is not None and seconds * calls < ADVANCE_SECONDS

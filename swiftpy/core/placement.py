@@ -1,0 +1,322 @@
+"""Who runs what: matches ready tasks with workers, cuts long runs of calls, gathers workers for parallel tasks."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from swiftpy.core.dependencies import Dependencies
+from swiftpy.core.events import Command, RecallTasks, StartTask
+from swiftpy.core.pieces import Pieces
+from swiftpy.core.queue import Order, ReadyQueue, WaitingWorkers, order
+from swiftpy.core.sharing import Sharing
+from swiftpy.core.task import EVERYWHERE, Place, Site, Task
+from swiftpy.errors import TaskError
+
+
+@dataclass(slots=True)
+class Gang:
+    """The workers that run a parallel task: those that have not ended, and what the others said so far."""
+
+    unfinished: set[int]
+    first: int
+    value: bytes | None = None
+    error: TaskError | None = None
+    killed: bool = False
+
+
+class Placement:
+    """The workers, what each of them runs, and what is ready to be run.
+
+    A worker runs one task and may hold another in advance, when both are short. A task that wants several workers
+    (`ranks`) is started once enough of them wait for it; until then its place in the queue holds: a worker for which it
+    is the first takes nothing that comes after it, so that a stream of small tasks cannot starve it.
+    """
+
+    def __init__(self, workers: Mapping[int, Site], dependencies: Dependencies) -> None:
+        self.workers = dict(workers)
+        self.lost: dict[int, Site] = {}
+        self._dependencies = dependencies
+        self.ready = ReadyQueue()
+        self.idle = WaitingWorkers()  # there is nothing for them to do
+        self.gathering: dict[int, WaitingWorkers] = {}  # by the id of the ready parallel task that they wait for
+        self._waits_for: dict[int, int] = {}  # worker -> id of that task
+        self._farthest: Order = (0, 0, 0)  # no task that workers gather for is farther back in the line
+        self.running: dict[int, list[Task]] = {}  # worker -> what it holds, in order; no entry for nothing
+        self.suspended: dict[int, list[Task]] = {}  # worker -> tasks that wait for others
+        self.gangs: dict[int, Gang] = {}  # by the id of the running parallel task
+        self.pieces = Pieces()
+        self._present: Counter[Place] = Counter(place for site in self.workers.values() for place in site.places)
+        self._sharing = Sharing()
+
+    def lacks(self, task: Task) -> str | None:
+        """What a task wants that the job does not have; None if it has the workers."""
+        target, ranks = task.kind.target, task.kind.ranks
+        found = self._count(EVERYWHERE if target.soft else target.place)
+        if found >= ranks:
+            return None
+        return (
+            f"it wants {target}" if ranks == 1 else f"it wants {ranks} workers ({target}), of which there are {found}"
+        )
+
+    def waits(self, worker: int) -> bool:
+        """Whether a worker has nothing in hand."""
+        return worker in self.idle or worker in self._waits_for
+
+    def held(self) -> Iterator[tuple[int, Task]]:
+        """Each worker with each task that was sent to it and has not ended."""
+        for holders in (self.suspended, self.running):
+            for worker, tasks in holders.items():
+                for task in tasks:
+                    yield worker, task
+
+    def add(self, task: Task) -> list[Command]:
+        """A task is ready: start it, or as much of it as there are waiting workers for, and queue the rest."""
+        if task.kind.ranks > 1:
+            return self._add_parallel(task)
+        rest: Task | None = task
+        commands: list[Command] = []
+        while rest is not None and (worker := self._waiting_for(rest)) is not None:
+            head, rest = self._cut(rest, len(self.idle))
+            self._wait_no_more(worker)
+            commands.append(self._start(head, worker))
+        if rest is not None:
+            self.ready.push(rest)
+        return commands
+
+    def feed(self, worker: int) -> list[Command]:
+        """A worker has room: give it the next tasks, or let it wait and ask another to share."""
+        commands: list[Command] = []
+        while self._has_room(worker) and (command := self._next(worker)) is not None:
+            commands.append(command)
+        return commands if worker in self.running else commands + self._wait(worker)
+
+    def feed_after(self, worker: int, freed: list[Task]) -> list[Command]:
+        """A worker has room, and its results made these tasks ready.
+
+        It takes the first, because the data are there; then those that wait get theirs; and only then does it get one
+        in advance.
+        """
+        commands: list[Command] = []
+        for task in freed:
+            rest: Task | None = task
+            if worker not in self.running and self._comes_next(task, worker):
+                head, rest = self._cut(task, 1 + len(self.idle))
+                commands.append(self._start(head, worker))
+            if rest is not None:
+                commands += self.add(rest)
+        return commands + self.feed(worker)
+
+    def release(self, worker: int, task_id: int, attempt: int) -> Task | None:
+        """A worker ended an attempt: the task, or None if the worker does not run it (any more)."""
+        task = _take(self.running, worker, task_id, attempt)
+        if task is not None:
+            self._sharing.note(worker, self.running.get(worker, ()))
+        return task
+
+    def shrink(self, worker: int, task_id: int, attempt: int, kept: int) -> Task | None:
+        """A worker gave back all calls of a task but the first `kept`: the rest, None if it does not run it."""
+        task = self.release(worker, task_id, attempt)
+        if task is None:
+            return None
+        if kept:
+            self.running.setdefault(worker, []).insert(0, task.part(0, kept))
+        return task.part(kept, task.count) if task.count > 1 else task
+
+    def suspend(self, worker: int, task_id: int, attempt: int) -> bool:
+        """A task waits for others, its worker is free; False if the worker does not run it."""
+        task = self.release(worker, task_id, attempt)
+        if task is not None:
+            self.suspended.setdefault(worker, []).append(task)
+        return task is not None
+
+    def resume(self, worker: int, task_id: int, attempt: int) -> list[Command]:
+        """A suspended task goes on, before all else that its worker holds: others who wait may take that."""
+        task = _take(self.suspended, worker, task_id, attempt)
+        if task is None:
+            return []
+        if self.waits(worker):
+            self._wait_no_more(worker)
+        held = self.running.setdefault(worker, [])
+        held.insert(0, task)
+        self._sharing.note(worker, held, more=True)
+        return self._recall() if self._somebody_waits else []
+
+    def recall_answered(self, worker: int) -> list[Command]:
+        """A worker gave back what it could. If somebody waits still, ask another."""
+        asked = self._sharing.answered(worker, self.running.get(worker, ()))
+        return self._recall() if asked and self._somebody_waits else []
+
+    def recall_all(self) -> list[Command]:
+        """Ask everybody for the calls that they have not begun."""
+        commands: list[Command] = []
+        while command := self._recall():
+            commands += command
+        return commands
+
+    def lose(self, worker: int) -> tuple[list[Task], list[Task]]:
+        """A worker is gone: the tasks that it had begun, and those that it held besides.
+
+        With the first of what it held, it may have begun what runs beside it or waits for other workers.
+        """
+        if self.waits(worker):
+            self._wait_no_more(worker)
+        site = self.lost[worker] = self.workers.pop(worker)
+        self._present.subtract(site.places)
+        self._sharing.forget(worker)
+        held = self.running.pop(worker, [])
+        begun = held[:1] + [task for task in held[1:] if not task.kind.divisible]
+        return self.suspended.pop(worker, []) + begun, [task for task in held[1:] if task.kind.divisible]
+
+    def orphans(self, worker: int) -> list[Task]:
+        """The ready tasks that nobody can run since this worker was lost, which are taken out."""
+        places = (*self.lost[worker].places, (worker, None, None))
+        tasks = [task for place in places for task in self.ready.beyond(place, self._count(place))]
+        for task in tasks:
+            self.ready.remove(task)
+        return tasks
+
+    def come_back(self, worker: int) -> None:
+        """A worker that was lost is there again."""
+        site = self.workers[worker] = self.lost.pop(worker)
+        self._present.update(site.places)
+
+    def disband(self, tasks: Iterable[Task]) -> list[Command]:
+        """These parallel tasks are ready no more: feed those who waited for them."""
+        workers = [worker for task in tasks for worker in self.gathering.get(task.id, ())]
+        for worker in workers:
+            self._wait_no_more(worker)
+        return [command for worker in workers for command in self.feed(worker)]
+
+    # -- details -----------------------------------------------------------------------------------------------
+
+    @property
+    def _somebody_waits(self) -> bool:
+        return bool(self.gathering) or len(self.idle) > 0
+
+    def _waiting_for(self, task: Task) -> int | None:
+        """A worker that waits for this task: for nothing else, or for one that comes after it."""
+        worker = self.idle.find(task.kind.target)
+        if worker is not None or not self.gathering or order(task) >= self._farthest:
+            return worker
+        for other, workers in self.gathering.items():
+            if order(task) < order(self.ready[other]):
+                worker = workers.find(task.kind.target)
+                if worker is not None:
+                    return worker
+        return None
+
+    def _wait(self, worker: int) -> list[Command]:
+        """There is nothing that a worker could start alone. Others who hold several calls are asked to share."""
+        site = self.workers[worker]
+        task = self.ready.first_for(worker, site)
+        if task is None:
+            self.idle.add(worker, site)
+        else:
+            self._gather(task, worker)
+            if len(self.gathering[task.id]) == task.kind.ranks:
+                return self._start_parallel(task)
+        return self._recall()
+
+    def _wait_no_more(self, worker: int) -> None:
+        site = self.workers[worker]
+        task_id = self._waits_for.pop(worker, None)
+        if task_id is None:
+            self.idle.remove(worker, site)
+        else:
+            self.gathering[task_id].remove(worker, site)
+            if not len(self.gathering[task_id]):
+                del self.gathering[task_id]
+
+    def _next(self, worker: int) -> StartTask | None:
+        """Start what is first for a worker, unless that must wait for more workers or for this one to be free."""
+        task = self.ready.first_for(worker, self.workers[worker])
+        if task is None or task.kind.ranks > 1 or (worker in self.running and not task.kind.divisible):
+            return None
+        self.ready.remove(task)
+        head, rest = self._cut(task, 1)
+        if rest is not None:
+            self.ready.push(rest)
+        return self._start(head, worker)
+
+    def _comes_next(self, task: Task, worker: int) -> bool:
+        """Whether a worker that is free may take a task that is not queued yet before all that is."""
+        site, target = self.workers[worker], task.kind.target
+        if task.kind.ranks > 1 or target.place not in (*site.places, (worker, None, None)):
+            return False
+        first = self.ready.first_for(worker, site)
+        return first is None or order(task) < order(first)
+
+    def _has_room(self, worker: int) -> bool:
+        held = self.running.get(worker)
+        if held is None:
+            return True
+        task = held[0]
+        return len(held) == 1 and task.kind.divisible and self.pieces.in_advance(task.kind.function, task.count)
+
+    def _cut(self, task: Task, takers: int) -> tuple[Task, Task | None]:
+        """The piece of a run that goes to one of so many takers, and what is left."""
+        if task.count == 1:
+            return task, None
+        size = self.pieces.size(task.kind.function, task.count + self.ready.calls, len(self.workers))
+        if not task.kind.chained:
+            size = min(size, -(-task.count // max(1, takers)))
+        if size >= task.count:
+            return task, None
+        head, rest = task.part(0, size), task.part(size, task.count)
+        if task.kind.chained:
+            rest.after = (rest.id - 1,)
+            self._dependencies.add(rest)
+            return head, None
+        return head, rest
+
+    def _start(self, task: Task, worker: int) -> StartTask:
+        task.attempt += 1
+        held = self.running.setdefault(worker, [])
+        held.append(task)
+        self._sharing.note(worker, held, more=True)
+        return StartTask(worker, task, task.attempt)
+
+    def _add_parallel(self, task: Task) -> list[Command]:
+        self.ready.push(task)
+        while (worker := self._waiting_for(task)) is not None:
+            self._wait_no_more(worker)
+            self._gather(task, worker)
+            if len(self.gathering[task.id]) == task.kind.ranks:
+                return self._start_parallel(task)
+        return []
+
+    def _gather(self, task: Task, worker: int) -> None:
+        self._farthest = max(self._farthest, order(task)) if self.gathering else order(task)
+        self.gathering.setdefault(task.id, WaitingWorkers()).add(worker, self.workers[worker])
+        self._waits_for[worker] = task.id
+
+    def _start_parallel(self, task: Task) -> list[Command]:
+        gang = tuple(sorted(self.gathering[task.id]))
+        for worker in gang:
+            self._wait_no_more(worker)
+            self.running[worker] = [task]
+        self.ready.remove(task)
+        task.attempt += 1
+        self.gangs[task.id] = Gang(set(gang), gang[0])
+        return [StartTask(worker, task, task.attempt, gang) for worker in gang]
+
+    def _recall(self) -> list[Command]:
+        """Ask a worker to share."""
+        worker = self._sharing.ask()
+        return [] if worker is None else [RecallTasks(worker)]
+
+    def _count(self, place: Place) -> int:
+        """How many workers of the job are in a place."""
+        return self._present[place] if place[0] is None else int(place[0] in self.workers)
+
+
+def _take(holders: dict[int, list[Task]], worker: int, task_id: int, attempt: int) -> Task | None:
+    for task in holders.get(worker, ()):
+        if task.id == task_id and task.attempt == attempt:
+            holders[worker].remove(task)
+            if not holders[worker]:
+                del holders[worker]
+            return task
+    return None

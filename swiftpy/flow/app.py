@@ -1,0 +1,245 @@
+"""`app`: an external command as a task, with the files that it reads and makes as dependencies.
+
+Commands are started by the isolated child beside a worker (`runtime.child`), which is no MPI rank: so nothing is
+spawned on top of a fabric, and a command may itself be an MPI program.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import shlex
+import signal
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from swiftpy.flow.future import Future
+from swiftpy.flow.tasks import TaskFunction
+
+#: Bytes of stderr that an error quotes.
+TAIL = 2000
+#: What Python ignores, or the child handles, and a command must find as usual.
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGXFSZ)
+
+
+class CommandError(Exception):
+    """A command failed: `command` as one would type it, its exit `code` (-N: signal N), and the end of its `stderr`."""
+
+    def __init__(self, command: str, code: int, problem: str, stderr: str = "") -> None:
+        super().__init__(command, code, problem, stderr)
+        self.command, self.code, self.problem, self.stderr = command, code, problem, stderr
+
+    def __str__(self) -> str:
+        return f"{self.command}: {self.problem}" + (f"\n{self.stderr.rstrip()}" if self.stderr.strip() else "")
+
+
+@dataclass(eq=False)
+class Output:
+    """A file that a command makes. In the command that makes it, the first to be given it, it stands for a temporary
+    name, which is renamed when the command has succeeded; everything else that is given it waits, and gets its path."""
+
+    path: str | os.PathLike[str]
+    made_by: Future | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.made_by is None:
+            raise TypeError(f"no command makes {os.fspath(self.path)}: an Output is first given to swiftpy.app")
+        return Path, (os.fspath(self.path),)
+
+
+class _Made(NamedTuple):
+    """In the place of an Output, in the command that makes it."""
+
+    path: str
+
+
+def app(
+    argv: Iterable[Any],
+    *,
+    stdin: Any = None,
+    stdout: Any = None,
+    stderr: str | os.PathLike[str] | None = None,
+    inputs: Iterable[Any] = (),
+    cwd: str | os.PathLike[str] | None = None,
+    env: Mapping[str, str] | None = None,
+    **options: Any,
+) -> Future:
+    """Run a command on a worker; the future of the Path that it makes: a list of them if several, None if none.
+
+    `argv` are the command and its arguments, no shell between: strings, numbers, paths, `Output`s, futures of such or
+    of lists of such. `stdin`, `stdout`, `stderr` are files; without, a command has no input, and what it prints goes
+    where the worker's prints go. `inputs`: further files that must be there, and futures to wait for. Files that it
+    makes (`stdout` and every `Output`) get their names when the command has succeeded, so that one that fails or is
+    killed leaves none; their directories are made. `cwd`: where it runs; made if it does not exist; all paths, other
+    than strings in `argv`, stay relative to where the job was started. `env` is added to its environment. `options`:
+    those of `task`, except `isolated` and `ranks`. An exit code other than 0 fails the task, see `CommandError`.
+    """
+    outputs: list[Output] = []
+
+    def made(value: Any) -> Any:
+        if isinstance(value, Output) and (value.made_by is None or value in outputs):
+            if value not in outputs:
+                outputs.append(value)
+            return _Made(os.fspath(value.path))
+        return value
+
+    words = [made(word) for word in argv]
+    if not words:
+        raise ValueError("swiftpy.app needs a command")
+    if isinstance(stdout, Output):
+        stdout = made(stdout)
+    elif stdout is not None:
+        stdout = _Made(os.fspath(stdout))
+    if stdout is not None and stderr is not None and Path(stdout.path) == Path(stderr):
+        raise ValueError(f"stdout and stderr cannot be the same file, {stdout.path}")
+    task = _task(**options)
+    future = task(words, stdin, stdout, stderr, list(inputs), cwd, None if env is None else dict(env))
+    for output in outputs:
+        output.made_by = future
+    return future
+
+
+@functools.lru_cache
+def _task(**options: Any) -> TaskFunction:
+    if "ranks" in options:
+        raise TypeError("a command runs on one worker: it cannot have ranks")
+    return TaskFunction(run_command, {**options, "isolated": True})
+
+
+# -- on the worker, in the isolated child --------------------------------------------------------------------------
+
+
+def run_command(
+    argv: list[Any],
+    stdin: Any,
+    stdout: _Made | None,
+    stderr: str | os.PathLike[str] | None,
+    inputs: list[Any],
+    cwd: str | os.PathLike[str] | None,
+    env: dict[str, str] | None,
+) -> Path | list[Path] | None:
+    """Run one command to its end; see `app`."""
+    base = Path.cwd() if cwd is not None else Path()
+    parts: dict[Path, Path] = {}  # what it makes -> the name until it has
+    words = list(_words(argv, base, parts))
+    for path in inputs:
+        if isinstance(path, str | os.PathLike) and not os.path.exists(path):  # noqa: PTH110  (it may be str)
+            raise FileNotFoundError(f"{shlex.join(words)}: its input {os.fspath(path)} is not there")
+    out = None if stdout is None else _part(stdout, base, parts)
+    for path, part in parts.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.unlink(missing_ok=True)  # of a command that was killed
+    try:
+        code, said = _run(words, stdin, out, stderr, cwd, env)
+        if code:
+            how = f"exit code {code}" if code > 0 else f"killed by signal {-code} ({signal.strsignal(-code)})"
+            raise CommandError(shlex.join(words), code, how, said)
+        for path, part in parts.items():
+            if not part.exists():
+                raise CommandError(shlex.join(words), code, f"it succeeded, but has not made {path}", said)
+        for path, part in parts.items():
+            part.replace(path)
+    finally:
+        for part in parts.values():
+            part.unlink(missing_ok=True)
+    made = list(parts)
+    return made[0] if len(made) == 1 else made or None
+
+
+def _words(values: Iterable[Any], base: Path, parts: dict[Path, Path]) -> Iterator[str]:
+    """The arguments as text."""
+    for value in values:
+        if type(value) is _Made:
+            yield str(_part(value, base, parts))
+        elif isinstance(value, list | tuple):
+            yield from _words(value, base, parts)
+        elif value is None:
+            raise TypeError("an argument of the command is None")
+        else:
+            yield str(base / value) if isinstance(value, os.PathLike) else str(value)
+
+
+def _part(made: _Made, base: Path, parts: dict[Path, Path]) -> Path:
+    """The temporary name: in the same directory, and with the same ending, which many commands go by."""
+    path = Path(made.path)
+    return parts.setdefault(path, base / path.with_name(f".part-{path.name}"))
+
+
+def _run(
+    words: list[str],
+    stdin: Any,
+    stdout: Path | None,
+    stderr: str | os.PathLike[str] | None,
+    cwd: str | os.PathLike[str] | None,
+    env: dict[str, str] | None,
+) -> tuple[int, str]:
+    """Exit code and the end of stderr."""
+    with contextlib.ExitStack() as stack:
+
+        def opened(path: Any, flags: int) -> int:
+            fd = os.open(path, flags, 0o666)
+            stack.callback(os.close, fd)
+            return fd
+
+        new = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+        actions = [(os.POSIX_SPAWN_DUP2, opened(os.devnull if stdin is None else stdin, os.O_RDONLY), 0)]
+        if stdout is not None:
+            actions.append((os.POSIX_SPAWN_DUP2, opened(stdout, new), 1))
+        said = -1
+        if stderr is None:
+            said, write = os.pipe()
+            stack.callback(os.close, said)
+        else:
+            Path(stderr).parent.mkdir(parents=True, exist_ok=True)
+            write = os.open(stderr, new, 0o666)
+        actions.append((os.POSIX_SPAWN_DUP2, write, 2))
+        try:
+            pid = _spawn(words, actions, cwd, env)
+        finally:
+            os.close(write)
+        with _forwarded(pid):
+            tail = _pass_on(said) if stderr is None else b""
+            code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if code and stderr is not None:
+        with open(stderr, "rb") as file:  # noqa: PTH123  (it may be str)
+            file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL))
+            tail = file.read()
+    return code, tail.decode(errors="replace")
+
+
+def _spawn(words: list[str], actions: list[Any], cwd: Any, env: dict[str, str] | None) -> int:
+    environment = {**os.environ, **(env or {})}
+    before = None if cwd is None else Path.cwd()
+    try:
+        if cwd is not None:  # nothing else runs in this process
+            Path(cwd).mkdir(parents=True, exist_ok=True)
+            os.chdir(cwd)
+        return os.posix_spawnp(words[0], words, environment, file_actions=actions, setsigdef=_SIGNALS)
+    except (FileNotFoundError, PermissionError) as error:
+        raise CommandError(shlex.join(words), 127, f"it cannot be started: {error.strerror}") from None
+    finally:
+        if before is not None:
+            os.chdir(before)
+
+
+@contextlib.contextmanager
+def _forwarded(pid: int) -> Iterator[None]:
+    """A request to stop (see `child`) is for the command."""
+    before = signal.signal(signal.SIGTERM, lambda *_: os.kill(pid, signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _pass_on(fd: int) -> bytes:
+    """Write what comes to our own stderr at once; return the end of it."""
+    tail = b""
+    while data := os.read(fd, 1 << 16):
+        with contextlib.suppress(OSError):  # a full disk under our log is no reason to fail
+            os.write(2, data)
+        tail = (tail + data)[-TAIL:]
+    return tail

@@ -1,0 +1,61 @@
+"""Many calls of one function at once, without a future for each: `swiftpy.map`."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from swiftpy.core.events import ReportOutcome, StartTask
+from swiftpy.core.task import TaskState
+from swiftpy.errors import TaskError
+
+#: Drives the engine until a condition holds.
+Drive = Callable[[Callable[[], bool]], None]
+
+
+class Bulk:
+    """Results of a run of calls in their order, as an iterator; each piece is forgotten when it was handed out.
+
+    A call that failed raises its TaskError in its place and ends the iteration, as `map` does.
+    """
+
+    def __init__(self, first: int, count: int, drive: Drive) -> None:
+        self._first, self._count, self._drive = first, count, drive
+        self._pieces: dict[int, list[Any] | TaskError] = {}  # by their first index
+        self._results = self._generate()
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._results
+
+    def begin(self, command: StartTask) -> list[Any]:
+        """The calls as they are to be sent."""
+        calls: list[Any] = command.task.payload
+        return calls
+
+    def deliver(self, report: ReportOutcome) -> None:
+        """How a piece ended, or a call of it."""
+        start = report.task.id - self._first
+        if report.state is TaskState.DONE:
+            values = pickle.loads(report.value or b"")
+            if report.failed:  # those are reported by themselves
+                for index, value in enumerate(values):
+                    if index not in report.failed:
+                        self._pieces[start + index] = [value]
+            else:
+                self._pieces[start] = values
+        elif report.state is not TaskState.READY:
+            error = report.error or TaskError("interrupted", "the job ended before it")
+            for index in range(start, start + report.task.count):
+                self._pieces[index] = error
+
+    def _generate(self) -> Iterator[Any]:
+        at = 0
+        while at < self._count:
+            if at not in self._pieces:
+                self._drive(lambda at=at: at in self._pieces)  # type: ignore[misc]  # a default binds the index
+            values = self._pieces.pop(at)
+            if isinstance(values, TaskError):
+                raise values
+            yield from values
+            at += len(values)

@@ -1,0 +1,103 @@
+"""Calls on their way: which futures their arguments hold, and their form on the wire (see `runtime.call`)."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import pickle
+from typing import Any, cast
+
+import cloudpickle
+
+from swiftpy.flow.future import Future
+from swiftpy.runtime.call import pack_call
+
+_ATOMS = frozenset((int, float, str, bytes, bool, type(None), complex))
+#: What the script itself defines is of a module that workers know by another content: it must go by value.
+_MAIN = b"__main__"
+_SEQUENCES = frozenset((list, tuple, set, frozenset))
+
+
+class Deferred:
+    """A call whose arguments are pickled when it starts: by then the futures among them have values."""
+
+    __slots__ = ("args", "kwargs")
+
+    def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.args, self.kwargs = args, kwargs
+
+
+def needs(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Future] | None:
+    """The futures in the arguments, also in lists, tuples, sets, dicts and dataclasses; None if there are none."""
+    found: list[Future] = []
+    for value in args:
+        if type(value) not in _ATOMS:
+            _collect(value, found)
+    for value in kwargs.values():
+        if type(value) not in _ATOMS:
+            _collect(value, found)
+    return found or None
+
+
+def _collect(value: Any, found: list[Future]) -> None:
+    kind = type(value)
+    if kind is Future:
+        found.append(value)
+    elif kind in _SEQUENCES:
+        for element in value:
+            if type(element) not in _ATOMS:
+                _collect(element, found)
+    elif kind is dict:
+        for element in value.values():
+            if type(element) not in _ATOMS:
+                _collect(element, found)
+    elif dataclasses.is_dataclass(kind):
+        for field in dataclasses.fields(value):
+            _collect(getattr(value, field.name), found)
+
+
+def pack_calls(definition: bytes | None, calls: list[Any]) -> bytes:
+    """The payload for these calls. One that cannot be pickled is replaced by one that says so."""
+    if any(type(call) is Deferred for call in calls):
+        calls = [_pack(call) if type(call) is Deferred else call for call in calls]
+    data = None
+    with contextlib.suppress(Exception):
+        data = pickle.dumps(calls, protocol=5)
+    if data is None or _MAIN in data:
+        data = pickle.dumps([call if type(call) is bytes else _pack(call) for call in calls], protocol=5)
+    return pickle.dumps((definition, data), protocol=5)
+
+
+def _pack(call: Any) -> bytes:
+    return pack_one(call.args, call.kwargs) if type(call) is Deferred else pack_one(call, {})
+
+
+def pack_one(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+    """One call in the form that is opened when its turn has come."""
+    with contextlib.suppress(Exception):
+        data = pack_call(args, kwargs)
+        if _MAIN not in data:
+            return data
+    try:
+        return cast(bytes, cloudpickle.dumps((args, kwargs), protocol=5))
+    except Exception as exception:
+        return pickle.dumps(_Broken(TypeError(f"the arguments cannot be sent: {exception}")))
+
+
+class _Broken:
+    """Stands for a call's arguments, and raises when they are unpickled."""
+
+    def __init__(self, exception: Exception) -> None:
+        self._exception = exception
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _raise, (self._exception,)
+
+
+def _raise(exception: Exception) -> None:
+    raise exception
+
+
+#: In the place of a call that was cancelled before it started.
+CANCELLED_CALL = pickle.dumps(_Broken(concurrent.futures.CancelledError()))

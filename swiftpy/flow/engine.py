@@ -1,0 +1,410 @@
+"""The program's side of the engine, on rank 0: calls in, futures out.
+
+Whoever waits for a future drives the server (`_advance`); a thread does so while nobody waits. Calls are gathered in
+runs, as many as follow each other with the same function and options, and handed to the scheduler when somebody
+drives: the cost of a task in the scheduler is that of its run, shared.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from swiftpy.core.events import Event, ReportOutcome, StartTask, SubmissionClosed, TaskSubmitted, ValueGiven
+from swiftpy.core.scheduler import Scheduler
+from swiftpy.core.task import Kind, Task, TaskState
+from swiftpy.errors import Deadlock, TaskError
+from swiftpy.flow import program
+from swiftpy.flow.bulk import Bulk
+from swiftpy.flow.calls import CANCELLED_CALL, Deferred, needs, pack_calls
+from swiftpy.flow.functions import Function, Functions
+from swiftpy.flow.future import Future
+from swiftpy.flow.nested import CallSubmitted, NestedEngine, Relay
+from swiftpy.flow.trace import Trace
+from swiftpy.runtime.server import Server
+from swiftpy.runtime.signals import StopRequest
+from swiftpy.runtime.worker import Worker
+
+if TYPE_CHECKING:
+    from swiftpy.flow.memo import Keeper
+
+#: Calls that are gathered before they are handed over without anybody waiting.
+GATHERED = 1024
+#: Seconds between the looks of the thread that drives while nobody waits.
+NAP = 1e-3
+#: Seconds without any event after which that thread sleeps until it is woken.
+QUIET = 0.05
+#: Seconds without any event after which it is asked whether one can ever come.
+PATIENCE = 1.0
+
+
+class _Run:
+    """Calls of one kind that follow each other, with the same needs: one task for the scheduler."""
+
+    __slots__ = ("calls", "first", "function", "kind", "needed", "owner", "variant")
+
+    def __init__(self, first: int, kind: Kind, function: Function, needed: list[Future]) -> None:
+        self.first, self.kind, self.function, self.needed = first, kind, function, needed
+        self.variant = kind
+        self.calls: list[Any] = []
+        self.owner: Bulk | None = None
+
+
+def _needs_the_last(run: _Run, needed: list[Future], id: int) -> bool:
+    """Whether a call with this id only waits for the one before, and so may make the run a chain, or go on with it."""
+    only = len(needed) == 1 and needed[0].id == id - 1
+    return only and run.kind.divisible and (len(run.calls) == 1 or run.variant.chained)
+
+
+class Engine:
+    """See the module. It is the server's client."""
+
+    def __init__(self) -> None:
+        self._server: Server
+        self.trace: Trace | None = None
+        self.stop = StopRequest()  # somebody wants the job to end early
+        self._scheduler: Scheduler
+        self._futures: dict[int, Future] = {}
+        self.functions = Functions()
+        self._functions: dict[str, Function] = {}
+        self._sent: set[tuple[int, str]] = set()  # (worker, function) whose definition is there
+        self._next_id = 0
+        self._run: _Run | None = None
+        self._runs: list[_Run] = []
+        self._given: list[int] = []
+        self._gathered = 0
+        self._mutex = threading.Lock()  # what `submit` changes
+        self._driving = threading.Lock()  # the server
+        self._drivers = 0
+        self._untold: list[Future] = []
+        self.keepers: dict[str, Keeper] = {}  # function -> who keeps its results
+        self._unsaved: list[tuple[Keeper, ReportOutcome]] = []
+        self._latest = time.monotonic()
+        self._ended = False
+        self._failed: list[Future] = []
+        self.stop_on_error = False
+        self.culprit: TaskError | None = None
+
+    def attach(self, server: Server, scheduler: Scheduler) -> None:
+        """The server is there."""
+        self._server, self._scheduler = server, scheduler
+        threading.Thread(target=self._drive_alone, daemon=True, name="swiftpy").start()
+
+    # -- for the program ---------------------------------------------------------------------------------------
+
+    def submit(self, kind: Kind, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Future:
+        """Add one call; its future."""
+        future = Future()
+        future.engine = self
+        future.by_hand = False
+        needed = needs(args, kwargs)
+        with self._mutex:
+            if needed is not None:
+                self._adopt(needed)
+            future.id = id = self._next_id
+            self._next_id = id + 1
+            self._futures[id] = future
+            run = self._run
+            if run is not None and run.variant is kind and needed is None and not run.needed:
+                run.calls.append(args if not kwargs else Deferred(args, kwargs))
+            else:
+                self._add(id, kind, function, args, kwargs, needed)
+            self._gathered += 1
+            full = self._gathered >= GATHERED
+        if full:
+            self._hand_over_if_free()
+        elif time.monotonic() - self._latest > QUIET:
+            self._server.wake()
+        return future
+
+    def submit_all(self, kind: Kind, function: Function, calls: list[Any]) -> Bulk:
+        """Add one run of calls (tuples of arguments, without futures); its results, in order."""
+        with self._mutex:
+            first = self._next_id
+            self._next_id += len(calls)
+            bulk = Bulk(first, len(calls), self.drive)
+            self._run = None
+            if calls:
+                run = _Run(first, kind, function, [])
+                run.calls, run.owner = calls, bulk
+                self._runs.append(run)
+        if time.monotonic() - self._latest > QUIET:
+            self._server.wake()
+        return bulk
+
+    def given(self, future: Future) -> None:
+        """A future that was made by hand got its value."""
+        with self._mutex:
+            self._given.append(future.id)
+        self._server.wake()
+
+    def wait_for(self, future: Future, timeout: float | None = None) -> None:
+        """Drive until a future is done, or so many seconds have passed."""
+        self.drive(future.done, timeout)
+
+    def drive(self, enough: Callable[[], bool], timeout: float | None = None) -> None:
+        """Drive until `enough()`, or for so many seconds. Raises Deadlock if that can never be."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        self._drivers += 1
+        try:
+            while not enough():
+                if self.stop.reason is not None:
+                    raise KeyboardInterrupt(self.stop.reason)
+                left = 1.0 if deadline is None else min(1.0, deadline - time.monotonic())
+                if left <= 0:
+                    return
+                if not self._driving.acquire(blocking=False):
+                    self._server.wake()  # the thread that drives alone may be asleep
+                    self._driving.acquire()
+                try:
+                    came = self._advance(left)
+                finally:
+                    self._driving.release()
+                self._settle()
+                if not came and time.monotonic() - self._latest > PATIENCE and not enough():
+                    self._check_for_deadlock()
+        finally:
+            self._drivers -= 1
+
+    def wait_for_all(self) -> None:
+        """Wait for all that was submitted."""
+        self.drive(lambda: not (self._futures or self._runs) and self._scheduler.quiet)
+
+    def close(self) -> None:
+        """No more tasks: let the workers end. Tasks that still run are given up if the job shall end early."""
+        with self._driving:
+            self._ended = True
+            self._server.take([SubmissionClosed()])
+            while not self._scheduler.over:
+                self._server.progress(PATIENCE)
+
+    # -- gathering ---------------------------------------------------------------------------------------------
+
+    def _add(
+        self,
+        id: int,
+        kind: Kind,
+        function: Function,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        needed: list[Future] | None,
+    ) -> None:
+        """Add a call that does not simply continue the open run."""
+        call = Deferred(args, kwargs) if kwargs or needed is not None else args
+        needed = [future for future in needed if not future.good()] if needed else []
+        run = self._run
+        kept = kind.function in self.keepers  # each result is saved, and looked for, before the next call
+        if run is not None and run.kind is kind and not kept and _needs_the_last(run, needed, id):
+            if not run.variant.chained:
+                run.variant = dataclasses.replace(kind, chained=True)
+            run.calls.append(call)
+            return
+        if run is not None and run.variant is kind and run.needed == needed:
+            run.calls.append(call)
+            return
+        self._run = run = _Run(id, kind, function, needed)
+        run.calls.append(call)
+        self._runs.append(run)
+
+    def _adopt(self, needed: list[Future]) -> None:
+        """Give ids to futures that were made by hand and are met for the first time."""
+        for future in needed:
+            if future.engine is None and not future.done():
+                future.engine, future.id = self, self._next_id
+                self._futures[future.id] = future
+                self._next_id += 1
+                self._run = None  # the ids of a run follow each other
+
+    def _hand_over_if_free(self) -> None:
+        if self._driving.acquire(blocking=False):
+            try:
+                self._advance(0.0)
+            finally:
+                self._driving.release()
+            self._settle()
+
+    def _new_ids(self, count: int) -> int:
+        with self._mutex:
+            first = self._next_id
+            self._next_id += count
+            self._run = None  # the ids of a run follow each other
+            return first
+
+    def _gathered_events(self) -> list[Event]:
+        """What the program submitted and gave since the last time."""
+        with self._mutex:
+            runs, self._runs, self._run, self._gathered = self._runs, [], None, 0
+            given, self._given = self._given, []
+        events: list[Event] = []
+        for run in runs:
+            culprit = next((future for future in run.needed if future.failed()), None)
+            if culprit is not None:
+                self._cancel(run, culprit)
+                continue
+            if run.function.definition is not None:
+                self._functions[run.function.name] = run.function
+            after = [future.id for future in run.needed if not future.done()]
+            task = Task(run.first, run.variant, run.calls, len(run.calls), after, owner=run.owner)
+            events.append(TaskSubmitted(task))
+        for id in given:
+            del self._futures[id]
+            events.append(ValueGiven(id))
+        return events
+
+    def _cancel(self, run: _Run, culprit: Future) -> None:
+        error = TaskError("cancelled", f"it needs a result that will not be there: {culprit.exception()}")
+        for id in range(run.first, run.first + len(run.calls)):
+            self._settle_one(id, None, error)
+
+    def _advance(self, timeout: float) -> bool:
+        if self._runs or self._given:
+            self._latest = time.monotonic()
+            self._server.take(self._gathered_events())
+        came = self._server.progress(timeout if not self._untold else 0.0)
+        if came:
+            self._latest = time.monotonic()
+        return came
+
+    def _settle(self) -> None:
+        """Tell who waits. Nobody drives meanwhile: a callback may do anything, even wait for another future."""
+        while self._untold:
+            untold, self._untold = self._untold, []
+            for future in untold:
+                future.tell()
+
+    def _drive_alone(self) -> None:
+        """What the thread does that drives while the program computes."""
+        nap = NAP
+        while not self._ended:
+            if self._drivers:
+                time.sleep(nap)
+                nap = min(2 * nap, QUIET)
+                continue
+            nap = NAP
+            with self._driving:
+                quiet = time.monotonic() - self._latest > QUIET
+                if not self._ended and not self._drivers:
+                    self._advance(0.2 if quiet else 0.0)
+            self._settle()
+            if not quiet:
+                time.sleep(NAP)
+
+    def _check_for_deadlock(self) -> None:
+        """Called when nothing came for PATIENCE, so that no message is on its way: can what is waited for ever come?"""
+        only_program = threading.current_thread() is threading.main_thread() and threading.active_count() == 2
+        stuck = self._scheduler.stuck
+        if not only_program or self._runs or self._given or not (stuck or self._scheduler.quiet):
+            return
+        unset = [future for future in self._futures.values() if future.by_hand]
+        lines = [f"{task} waits for {', '.join(map(str, task.after)) or 'what it submitted'}" for task in stuck[:10]]
+        raise Deadlock(f"{len(stuck)} tasks can never run, {len(unset)} futures were never set", *lines)
+
+    # -- what the server tells its client ----------------------------------------------------------------------
+
+    def join(self, worker: Worker) -> None:
+        """See Application: tasks that run here may submit tasks."""
+        nested = NestedEngine(worker)
+        worker.guest = nested.heard
+        program.begin(nested)
+
+    def heard(self, message: object) -> list[Event]:
+        """See Client: a task on a worker submitted others."""
+        assert isinstance(message, CallSubmitted), f"no task can send {message!r}"
+        events = self._gathered_events()  # their ids are lower
+        if message.function.definition is not None:
+            self._functions[message.function.name] = message.function
+        relay = Relay(self._server, message.worker, message.id)
+        task = Task(self._new_ids(1), message.kind, [message.call], owner=relay)
+        return [*events, TaskSubmitted(task)]
+
+    def started(self, command: StartTask) -> None:
+        """See Client."""
+
+    def payload(self, command: StartTask) -> bytes:
+        """See Client."""
+        task = command.task
+        name = task.kind.function
+        definition = None
+        function = self._functions.get(name)
+        if function is not None and (task.kind.isolated or (command.worker, name) not in self._sent):
+            definition = function.definition
+            self._sent.add((command.worker, name))
+        if task.owner is not None:
+            return pack_calls(definition, task.owner.begin(command))
+        futures, calls, keeper = self._futures, task.payload, self.keepers.get(name)
+        for index in range(task.count):
+            future = futures[task.id + index]
+            if not future.begin():
+                calls[index] = CANCELLED_CALL
+            elif keeper is not None:
+                calls[index] = keeper.begin(future, calls[index])
+        return pack_calls(definition, calls)
+
+    def resolved(self, report: ReportOutcome) -> None:
+        """See Client."""
+        if self.trace is not None:
+            self.trace.resolved(report, self._scheduler.waiting)
+        if report.task.owner is not None:
+            report.task.owner.deliver(report)
+        elif report.state is TaskState.DONE and (keeper := self.keepers.get(report.task.kind.function)) is not None:
+            for index, value in enumerate(pickle.loads(report.value or b"")):
+                if index not in report.failed:
+                    keeper.keep(self._futures[report.task.id + index], value)
+            self._unsaved.append((keeper, report))
+        else:
+            self._settle_all(report)
+
+    def _settle_all(self, report: ReportOutcome) -> None:
+        first, pop, untold = report.task.id, self._futures.pop, self._untold
+        if report.state is TaskState.DONE:
+            values = pickle.loads(report.value or b"")
+            if report.failed:
+                for index, value in enumerate(values):
+                    if index not in report.failed:
+                        self._settle_one(first + index, value, None)
+            else:
+                for id, value in enumerate(values, first):
+                    future = pop(id)
+                    if future.settle(value, None):
+                        untold.append(future)
+        elif report.state is not TaskState.READY:
+            error = report.error or TaskError("interrupted", "the job ended before it")
+            for id in range(first, first + report.task.count):
+                self._settle_one(id, None, error)
+
+    def _settle_one(self, id: int, value: Any, error: TaskError | None) -> None:
+        future = self._futures.pop(id)
+        if future.settle(value, error):
+            self._untold.append(future)
+        if error is not None and error.kind not in ("cancelled", "interrupted"):
+            self._failed.append(future)
+            if self.stop_on_error and self.culprit is None:
+                self.culprit = error
+                self.stop.reason = "a task failed"
+
+    @property
+    def unseen(self) -> list[TaskError]:
+        """Failures of which the program never heard, because it did not ask for the results."""
+        return [error for future in self._failed if not future.asked and isinstance(error := future.error(), TaskError)]
+
+    def commit(self) -> None:
+        """See Client."""
+        unsaved, self._unsaved = self._unsaved, []
+        for memo in {keeper.memo for keeper, _ in unsaved}:
+            memo.save()
+        for _, report in unsaved:
+            self._settle_all(report)
+
+    def draining(self, reason: str) -> None:
+        """See Client."""
+
+    def seconds_needed(self) -> float:
+        """See Client."""
+        return 0.0
+
+    def tick(self) -> None:
+        """See Client."""

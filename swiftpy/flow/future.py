@@ -1,0 +1,142 @@
+"""The result of a call that may not be there yet: a `concurrent.futures.Future` that costs a tenth of one."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import threading
+from collections.abc import Generator
+from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING
+from typing import TYPE_CHECKING, Any
+
+from swiftpy.flow import program
+
+if TYPE_CHECKING:
+    from swiftpy.flow.engine import Engine
+    from swiftpy.flow.nested import NestedEngine
+
+_FINAL = frozenset((CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED))
+
+
+class Future(concurrent.futures.Future[Any]):
+    """A call's future result. Given to another task as an argument, it makes that task wait for it.
+
+    The standard class makes a condition, a lock and two lists for each future, which is nine tenths of its cost; here
+    they are made when somebody waits in another thread or adds a callback (`_shared`). Until then the state is a plain
+    attribute, set last: who makes the condition looks at the state afterwards, and who sets the state looks for a
+    condition afterwards, so neither can miss the other.
+    """
+
+    _shared = False
+    _state = PENDING
+    _result = None
+    _exception = None
+
+    engine: Engine | NestedEngine | None = None
+    id = -1
+    by_hand = True
+    asked = False
+    key: bytes | None = None  # see `memo`
+
+    def __init__(self) -> None:
+        pass  # the standard class' would make what is made when it is needed
+
+    def __getattr__(self, name: str) -> Any:
+        """Make what the standard class' methods need, all at once."""
+        if name not in ("_condition", "_waiters", "_done_callbacks"):
+            raise AttributeError(name)
+        self._shared = True
+        self.__dict__.setdefault("_waiters", [])
+        self.__dict__.setdefault("_done_callbacks", [])
+        self.__dict__.setdefault("_condition", threading.Condition())
+        return self.__dict__[name]
+
+    def done(self) -> bool:
+        """Whether the result, an exception or a cancellation is there."""
+        return self._state in _FINAL
+
+    def good(self) -> bool:
+        """Whether the result is there."""
+        return self._state == FINISHED and self._exception is None
+
+    def error(self) -> BaseException | None:
+        """What went wrong, if something did and it is known already."""
+        return self._exception
+
+    def failed(self) -> bool:
+        """Whether there will never be a result."""
+        return self._state in _FINAL and not self.good()
+
+    def result(self, timeout: float | None = None) -> Any:
+        """The result; waits for it. Raises the TaskError that describes how the task failed, or TimeoutError."""
+        timeout = self._wait(timeout)
+        if self.good():
+            return self._result
+        self.asked = True
+        return super().result(timeout)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """How the task failed, None if it did not; waits for its end."""
+        timeout = self._wait(timeout)
+        self.asked = True
+        return super().exception(timeout)
+
+    def _wait(self, timeout: float | None) -> float | None:
+        """Let the engine work until this is done; how long the standard class may wait after that."""
+        engine = self.engine or program.current()
+        if engine is None:
+            return timeout
+        if self._state not in _FINAL:
+            engine.wait_for(self, timeout)
+        return 0
+
+    def set(self, value: Any) -> None:
+        """Give the value of a future that was made by hand, `Future()`. Raises InvalidStateError if it has one."""
+        if self._state in _FINAL or (self.engine is not None and not self.by_hand):
+            raise concurrent.futures.InvalidStateError(f"{self!r} cannot be set")
+        told = self.settle(value, None)
+        if self.engine is not None:
+            self.engine.given(self)
+        if told:
+            self.tell()
+
+    def settle(self, value: Any, exception: BaseException | None) -> bool:
+        """The engine's way to set the outcome; whether somebody must be told (`tell`). A cancelled one stays so."""
+        if self._state in _FINAL:
+            return False
+        self._exception, self._result = exception, value
+        self._state = FINISHED
+        return self._shared
+
+    def tell(self) -> None:
+        """Wake who waits in other threads; call the callbacks."""
+        with self._condition:
+            for waiter in self._waiters:
+                waiter.add_exception(self) if self._exception is not None else waiter.add_result(self)
+            self._condition.notify_all()
+        self._invoke_callbacks()
+
+    def begin(self) -> bool:
+        """The call is on its way to a worker; False if it was cancelled, and must not be made."""
+        if self._state == PENDING:
+            self._state = RUNNING
+            return True
+        if self._state == CANCELLED:
+            self.set_running_or_notify_cancel()
+        return self._state == RUNNING
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        import asyncio
+
+        return asyncio.wrap_future(self).__await__()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as an argument, a future is its value; one without is the result of the call before (`chained`)."""
+        if self.good():
+            return _value, (self._result,)
+        from swiftpy.runtime.call import previous
+
+        return previous, ()
+
+
+def _value(value: Any) -> Any:
+    return value

@@ -1,0 +1,197 @@
+"""`memo`: results of tasks that are kept on disk, so that a script that is started again makes no call twice."""
+
+from __future__ import annotations
+
+import functools
+import os
+import pickle
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+
+from swiftpy.flow import fingerprint, program
+from swiftpy.flow.calls import Deferred, needs
+from swiftpy.flow.engine import Engine
+from swiftpy.flow.future import Future
+from swiftpy.flow.records import Records
+from swiftpy.flow.tasks import TaskFunction
+
+
+class Memo:
+    """Results kept in a directory; `len` counts them. A decorator for tasks, or for functions, which become tasks::
+
+        memo = swiftpy.memo("results")
+
+        @memo
+        @swiftpy.task(priority=1)
+        def simulate(temperature, seed): ...
+
+    A call with the same function (see `fingerprint.of_function`) and arguments as one before, also of an earlier job,
+    is not made again: its future has the result at once. Of files the names count, not what is in them. A result is on
+    disk before its future is done, so what was reported done survives whatever kills the job. Failures are not kept,
+    nor are results of calls that tasks make. Several jobs may use a directory at once.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str]) -> None:
+        self.directory = Path(directory)
+        self.reused = 0
+
+    def __call__(self, function: Callable[..., Any]) -> TaskFunction:
+        """The task with kept results."""
+        if isinstance(function, KeptFunction):
+            raise TypeError(f"the results of {function.function.__qualname__} are kept already")
+        if isinstance(function, TaskFunction):
+            return KeptFunction(function.function, function._options, self)
+        return KeptFunction(function, {}, self)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    @functools.cached_property
+    def records(self) -> Records:
+        """What is on disk; read when it is first needed, and not by workers that merely import the script's modules."""
+        return Records(self.directory)
+
+    def find(self, key: bytes) -> tuple[Any, bool]:
+        """(the result, True) if it is there. One that cannot be read any more, of a class that is gone, is not."""
+        data = self.records.get(key)
+        if data is None:
+            return None, False
+        try:
+            value = pickle.loads(data)
+        except Exception:
+            return None, False
+        self.reused += 1
+        return value, True
+
+    def keep(self, key: bytes, value: Any) -> None:
+        """Add a result, which is safe after `save`."""
+        if key in self.records:
+            return
+        try:
+            data = pickle.dumps(value, protocol=5)
+        except Exception:  # of a class or function without a name
+            data = cloudpickle.dumps(value, protocol=5)
+        self.records.add(key, data)
+
+    def save(self) -> None:
+        """Bring all results to disk. A full disk costs those of this moment, not the job."""
+        try:
+            self.records.save()
+        except OSError as error:
+            print(f"swiftpy: results were not kept in {self.directory}: {error}", file=sys.stderr)
+
+
+class KeptFunction(TaskFunction):
+    """A task whose results are kept."""
+
+    def __init__(self, function: Callable[..., Any], options: dict[str, Any], memo: Memo) -> None:
+        super().__init__(function, options)
+        self._memo = memo
+        self._sent: TaskFunction | None = None
+        self._keeper: Keeper | None = None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Future:
+        """The result that is there, or a call."""
+        engine = program.engine()
+        if not isinstance(engine, Engine):  # within a task
+            return super().__call__(*args, **kwargs)
+        if self._sent is None or self._keeper is None:
+            body = _Body(self.function)
+            self._sent = TaskFunction(body, self._options)
+            self._keeper = Keeper(self._memo, self.function)
+            engine.keepers[engine.functions.find(body).name] = self._keeper
+        needed = needs(args, kwargs)
+        if needed and not all(future.good() for future in needed):
+            return self._sent(*args, **kwargs)
+        key = self._keeper.key(args, kwargs)
+        value, found = self._memo.find(key)
+        if not found:
+            return self._sent(_Key(key), *args, **kwargs)
+        future = Future()
+        future.settle(value, None)
+        return future
+
+    def submit_all(self, calls: list[tuple[Any, ...]]) -> Iterable[Any]:
+        """See TaskFunction: one by one, because each may be there."""
+        futures = [self(*call) for call in calls]
+        return (future.result() for future in futures)
+
+    def options(self, **options: Any) -> TaskFunction:
+        """See TaskFunction."""
+        return KeptFunction(self.function, {**self._options, **options}, self._memo)
+
+    def __reduce__(self) -> Any:
+        return TaskFunction, (self.function, self._options)
+
+
+class Keeper:
+    """What the engine asks about calls of one function: before they start, and with their results."""
+
+    def __init__(self, memo: Memo, function: Callable[..., Any]) -> None:
+        self.memo = memo
+        self._function = function
+        self._fingerprint = fingerprint.of_function(function)
+        self._warned = False
+
+    def key(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+        """The key of a call. Raises TypeError if an argument has no value that could be compared."""
+        try:
+            return fingerprint.key_of_call(self._fingerprint, args, kwargs)
+        except (TypeError, pickle.PicklingError, RecursionError) as error:
+            name = self._function.__qualname__
+            raise TypeError(f"a result of {name} cannot be kept: an argument cannot be compared: {error}") from None
+
+    def begin(self, future: Future, call: Any) -> Any:
+        """The call as it is to be sent: by now the futures among its arguments have values."""
+        if future.key is not None:  # it was begun before, in vain
+            return call
+        args, kwargs = (call.args, call.kwargs) if type(call) is Deferred else (call, {})
+        if args and type(args[0]) is _Key:
+            future.key = args[0]
+            return Deferred(args[1:], kwargs) if kwargs else args[1:]
+        try:
+            future.key = self.key(args, kwargs)
+        except TypeError as error:  # a value that came from another task: too late to refuse the call
+            future.key = b""
+            if not self._warned:
+                print(f"swiftpy: {error}", file=sys.stderr)
+            self._warned = True
+            return call
+        value, found = self.memo.find(future.key)
+        return Deferred((_Result(value),), {}) if found else call
+
+    def keep(self, future: Future, value: Any) -> None:
+        """A call has this result, which is safe after `memo.save`."""
+        if future.key:
+            self.memo.keep(future.key, value)
+
+
+class _Key(bytes):
+    """Goes before the arguments of a call whose key is known, as far as `Keeper.begin`."""
+
+
+class _Result:
+    """In the place of the arguments of a call whose result turned out to be there."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+class _Body:
+    """What a worker calls."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        functools.update_wrapper(self, function)
+        self._function = function
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if args and type(args[-1]) is _Result:
+            return args[-1].value
+        return self._function(*args, **kwargs)
+
+
+memo = Memo

@@ -1,0 +1,143 @@
+"""Tasks that submit tasks: what a worker's `program.engine()` is, and how it and rank 0 speak.
+
+A task's own tasks are deeper than it is, so the scheduler runs them before tasks of the program that wait: a recursion
+is worked off depth first. A task that waits for them frees its worker meanwhile (`Worker.wait_until`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import pickle
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from swiftpy.core.events import ReportOutcome, StartTask
+from swiftpy.core.task import Kind, TaskState
+from swiftpy.errors import TaskError
+from swiftpy.flow.calls import needs, pack_one
+from swiftpy.flow.functions import Function, Functions
+from swiftpy.flow.future import Future
+from swiftpy.runtime.server import Server
+from swiftpy.runtime.worker import Worker
+
+if TYPE_CHECKING:
+    pass
+
+
+class CallSubmitted(NamedTuple):
+    """A task on this worker submitted a call, which it knows by this id."""
+
+    worker: int
+    id: int
+    kind: Kind
+    function: Function
+    call: bytes
+
+
+class CallSettled(NamedTuple):
+    """What became of a call that the worker submitted: the pickled list with the result, or an error."""
+
+    id: int
+    value: bytes | None
+    error: TaskError | None
+
+
+class NestedEngine:
+    """A worker's side; see `engine.Engine` for what the methods promise."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._ids = itertools.count()
+        self._futures: dict[int, Future] = {}
+        self._deeper: dict[tuple[Kind, int], Kind] = {}
+        self.functions = Functions()
+
+    def submit(self, kind: Kind, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Future:
+        """Add one call; its future. The call is sent when all futures among its arguments have values."""
+        future = Future()
+        future.engine, future.by_hand, future.id = self, False, next(self._ids)
+        self._futures[future.id] = future
+        kind = self._at_depth(kind, self._worker.depth + 1)
+        pending = [needed for needed in needs(args, kwargs) or () if not needed.good()]
+        if not pending:
+            self._send(future, kind, function, args, kwargs)
+            return future
+        left = itertools.count(len(pending) - 1, -1)
+
+        def one_less(needed: Any) -> None:
+            if needed.failed():
+                reason = f"it needs a result that will not be there: {needed.exception()}"
+                self._settle(future.id, None, TaskError("cancelled", reason))
+            elif next(left) == 0:
+                self._send(future, kind, function, args, kwargs)
+
+        for needed in pending:
+            needed.add_done_callback(one_less)
+        return future
+
+    def submit_all(self, kind: Kind, function: Function, calls: list[Any]) -> Iterator[Any]:
+        """Add calls; their results, in order."""
+        futures = [self.submit(kind, function, args, {}) for args in calls]
+        return (future.result() for future in futures)
+
+    def wait_for(self, future: Future, timeout: float | None = None) -> None:
+        """Let the worker do other things until a future is done, or so many seconds have passed."""
+        self.drive(future.done, timeout)
+
+    def drive(self, enough: Callable[[], bool], timeout: float | None = None) -> None:
+        """Let the worker do other things until `enough()`, or for so many seconds."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        if not enough():
+            self._worker.wait_until(lambda: enough() or (deadline is not None and time.monotonic() > deadline))
+
+    def given(self, future: Future) -> None:
+        """A future that was made by hand got its value: its callbacks do the rest."""
+
+    def heard(self, message: Any) -> None:
+        """Rank 0 says what became of a call."""
+        assert isinstance(message, CallSettled), f"a worker cannot be sent {message!r}"
+        value = None
+        error = message.error
+        if message.value is not None:
+            try:
+                (value,) = pickle.loads(message.value)
+            except Exception as exception:
+                error = TaskError("exception", f"its result cannot be unpickled: {exception}")
+        self._settle(message.id, value, error)
+
+    def _settle(self, id: int, value: Any, error: TaskError | None) -> None:
+        future = self._futures.pop(id, None)
+        if future is not None and future.settle(value, error):
+            future.tell()
+
+    def _send(
+        self, future: Future, kind: Kind, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        if future.begin():
+            self._worker.send(CallSubmitted(self._worker.rank, future.id, kind, function, pack_one(args, kwargs)))
+
+    def _at_depth(self, kind: Kind, depth: int) -> Kind:
+        if (kind, depth) not in self._deeper:
+            self._deeper[kind, depth] = dataclasses.replace(kind, depth=depth)
+        return self._deeper[kind, depth]
+
+
+class Relay:
+    """Rank 0's side of one call that a worker submitted: its result goes back there."""
+
+    def __init__(self, server: Server, worker: int, id: int) -> None:
+        self._server, self._worker, self._id = server, worker, id
+
+    def begin(self, command: StartTask) -> list[Any]:
+        """The calls as they are to be sent."""
+        return list(command.task.payload)
+
+    def deliver(self, report: ReportOutcome) -> None:
+        """How an attempt ended."""
+        if report.state is TaskState.DONE:
+            self._server.send(self._worker, CallSettled(self._id, report.value, None))
+        elif report.state is not TaskState.READY:
+            error = report.error or TaskError("interrupted", "the job ended before it")
+            self._server.send(self._worker, CallSettled(self._id, None, error))

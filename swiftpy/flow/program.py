@@ -1,0 +1,104 @@
+"""The program that this process runs, if it is rank 0 of a job that runs one: where tasks are submitted to."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from swiftpy.errors import TaskError
+
+if TYPE_CHECKING:
+    from swiftpy.flow.engine import Engine
+    from swiftpy.flow.future import Future
+    from swiftpy.flow.nested import NestedEngine
+
+_engine: Engine | NestedEngine | None = None
+
+
+def begin(engine: Engine | NestedEngine) -> None:
+    """From now on tasks are submitted here."""
+    global _engine
+    _engine = engine
+
+
+def current() -> Engine | NestedEngine | None:
+    """Where tasks are submitted to, if this is a job."""
+    return _engine
+
+
+def engine() -> Engine | NestedEngine:
+    """Where tasks are submitted to. Raises RuntimeError outside of a job."""
+    if _engine is None:
+        raise RuntimeError(
+            "no tasks can be submitted here: start the script with mpiexec -n PROCS python -m swiftpy SCRIPT"
+            " (and isolated tasks cannot submit any)"
+        )
+    return _engine
+
+
+def run(main: Callable[..., Any], *args: Any, on_error: str = "stop") -> Any:
+    """Call `main(*args)`, or run it if it is a coroutine function, and wait for all tasks; what it returned.
+
+    With `on_error="stop"` the first task that fails ends the program: what has not begun is cancelled, and its
+    TaskError is raised here. With "continue" a failure costs only what needs the result.
+    """
+    if on_error not in ("stop", "continue"):
+        raise ValueError(f'on_error is "stop" or "continue", not {on_error!r}')
+    from swiftpy.flow.engine import Engine
+
+    running = engine()
+    if not isinstance(running, Engine):
+        raise RuntimeError("run() is for the program, not for its tasks")
+    running.stop_on_error = on_error == "stop"
+    try:
+        if inspect.iscoroutinefunction(main):
+            value = asyncio.run(main(*args))
+        else:
+            value = main(*args)
+        running.wait_for_all()
+    except (KeyboardInterrupt, TaskError):
+        if running.culprit is None:
+            raise
+        raise running.culprit from None
+    finally:
+        running.stop_on_error = False
+    return value
+
+
+def wait(futures: Iterable[Future], timeout: float | None = None) -> bool:
+    """Wait until all futures are done, however they end; False if that took longer than `timeout` seconds."""
+    waiting = iter(list(futures))
+    current: Future | None = next(waiting, None)
+
+    def all_done() -> bool:
+        nonlocal current
+        while current is not None and current.done():
+            current = next(waiting, None)
+        return current is None
+
+    if not all_done():
+        engine().drive(all_done, timeout)
+    return all_done()
+
+
+def gather(futures: Iterable[Future]) -> list[Any]:
+    """The results of all futures, in their order. Raises what the first that failed raises."""
+    futures = list(futures)
+    wait(futures)
+    return [future.result() for future in futures]
+
+
+def as_completed(futures: Iterable[Future]) -> Iterator[Future]:
+    """The futures as they are done."""
+    done: list[Future] = []
+    count = 0
+    for future in set(futures):
+        count += 1
+        future.add_done_callback(done.append)  # type: ignore[arg-type]  # it is called with this future
+    while count:
+        if not done:
+            engine().drive(lambda: bool(done))
+        count -= 1
+        yield done.pop(0)

@@ -1,0 +1,108 @@
+"""Results on disk by key: append-only files with checksums, in which a killed job leaves at most a torn end."""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import socket
+import struct
+import time
+import zlib
+from pathlib import Path
+
+_MAGIC = b"spR1"
+_HEADER = struct.Struct("<4s16sQI")  # magic, key, length of the data, checksum of the data
+_CHECK = struct.Struct("<I")  # checksum of the header, which follows it: who walks the file relies on the length
+_PREFIX = _HEADER.size + _CHECK.size
+
+
+class Records:
+    """All records of a directory, and this process' own new file in it.
+
+    Each process that adds records has a file of its own: two jobs at once disturb neither each other nor what is
+    there, and nothing is ever appended behind a torn record. Of records with equal keys the first that is found counts.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._files: list[int] = []
+        self._where: dict[bytes, tuple[int, int]] = {}  # key -> file, offset
+        self._buffer: list[bytes] = []
+        self._unsaved: dict[bytes, int] = {}  # key -> its offset, once it is saved
+        self._own: int | None = None
+        self._end = 0
+        directory.mkdir(parents=True, exist_ok=True)
+        for path in sorted(directory.glob("*.records")):
+            self._scan(path)
+
+    def __len__(self) -> int:
+        return len(self._where)
+
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._where or key in self._unsaved
+
+    def get(self, key: bytes) -> bytes | None:
+        """The data of a saved record; None if there is none, or if the disk has changed it."""
+        if key not in self._where:
+            return None
+        file, offset = self._where[key]
+        _, _, length, checksum = _HEADER.unpack(os.pread(file, _HEADER.size, offset))
+        data = os.pread(file, length, offset + _PREFIX)
+        if len(data) == length and zlib.crc32(data) == checksum:
+            return data
+        del self._where[key]
+        return None
+
+    def add(self, key: bytes, data: bytes) -> None:
+        """Add a record; it is safe, and can be got, after `save`."""
+        header = _HEADER.pack(_MAGIC, key, len(data), zlib.crc32(data))
+        self._unsaved[key] = self._end
+        self._buffer += (header, _CHECK.pack(zlib.crc32(header)), data)
+        self._end += _PREFIX + len(data)
+
+    def save(self) -> None:
+        """Bring what was added to disk. After an OSError it is forgotten, and what comes next gets a new file."""
+        if not self._buffer:
+            return
+        data, self._buffer = memoryview(b"".join(self._buffer)), []
+        unsaved, self._unsaved = self._unsaved, {}
+        try:
+            if self._own is None:
+                self._own = self._new_file()
+            while data:
+                data = data[os.write(self._own, data) :]
+            os.fsync(self._own)
+        except OSError:
+            self._own, self._end = None, 0
+            raise
+        own = self._own
+        self._where.update((key, (own, offset)) for key, offset in unsaved.items())
+
+    def _new_file(self) -> int:
+        name = f"{time.strftime('%Y%m%d-%H%M%S')}-{socket.gethostname()}-{os.getpid()}-{len(self._files)}.records"
+        file = os.open(self._directory / name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o666)
+        self._files.append(file)
+        directory = os.open(self._directory, os.O_RDONLY)
+        with contextlib.suppress(OSError):  # some file systems cannot
+            os.fsync(directory)
+        os.close(directory)
+        return file
+
+    def _scan(self, path: Path) -> None:
+        file = os.open(path, os.O_RDONLY)
+        self._files.append(file)
+        size = os.fstat(file).st_size
+        if size < _PREFIX:
+            return
+        with mmap.mmap(file, size, prot=mmap.PROT_READ) as data:
+            offset = 0
+            while offset + _PREFIX <= size:
+                header = data[offset : offset + _HEADER.size]
+                magic, key, length, _ = _HEADER.unpack(header)
+                intact = magic == _MAGIC and _CHECK.unpack_from(data, offset + _HEADER.size)[0] == zlib.crc32(header)
+                following = offset + _PREFIX + length
+                if not intact or following > size:
+                    return  # torn: nothing comes after it
+                self._where.setdefault(key, (file, offset))
+                offset = following

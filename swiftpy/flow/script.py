@@ -1,0 +1,138 @@
+"""`python -m swiftpy SCRIPT`: an ordinary Python script on rank 0, whose tasks run on the other ranks."""
+
+from __future__ import annotations
+
+import argparse
+import runpy
+import sys
+import time
+import traceback
+from pathlib import Path
+
+from swiftpy.core.scheduler import Scheduler
+from swiftpy.errors import Deadlock, UserError
+from swiftpy.flow import program
+from swiftpy.flow.engine import Engine
+from swiftpy.flow.trace import Trace
+from swiftpy.runtime.job import JobSpec, Lead
+from swiftpy.runtime.server import Server
+from swiftpy.runtime.transport import SERVER
+
+_EPILOG = """\
+example:
+  mpiexec -n 4 python -m swiftpy sweep.py 100
+
+exit codes: that of the script; 1 also if it raised; 2 bad usage; 3 tasks failed, and it did not ask
+"""
+
+
+UNSEEN_FAILURES = 3
+
+
+def _kinds(text: str) -> dict[str, int]:
+    counts = {}
+    for part in text.split(","):
+        name, _, count = part.partition(":")
+        if not name.isidentifier() or not count.isdecimal():
+            raise argparse.ArgumentTypeError(f"{part!r} is not of the form gpu:1")
+        counts[name] = int(count)
+    return counts
+
+
+class ScriptApplication(Engine):
+    """See `swiftpy.runtime.job.Application`."""
+
+    _options: argparse.Namespace
+    _hosts: dict[int, str]
+    _code = 0
+
+    def __init__(self, arguments: list[str]) -> None:
+        super().__init__()
+        self._arguments = arguments
+
+    def prepare(self, lead: Lead) -> JobSpec:
+        """See Application."""
+        parser = argparse.ArgumentParser(
+            prog="python -m swiftpy",
+            description="Run a Python script on rank 0; its tasks run on the other ranks.",
+            epilog=_EPILOG,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        parser.add_argument("--trace", type=Path, metavar="FILE", help="write what ran when, for ui.perfetto.dev")
+        parser.add_argument("--summary", action="store_true", help="at the end, say how busy the workers were")
+        parser.add_argument("--hostmap", action="store_true", help="say which rank is on which host, and what it is")
+        parser.add_argument(
+            "--kinds",
+            type=_kinds,
+            default={},
+            metavar="KIND:N,...",
+            help="of each node's workers, N are of this KIND (for @task(kind=...)), in order of rank",
+        )
+        parser.add_argument("script", type=Path, metavar="SCRIPT")
+        parser.add_argument("args", nargs=argparse.REMAINDER, metavar="...", help="what the script gets as arguments")
+        self._options = parser.parse_args(self._arguments)
+        if not self._options.script.is_file():
+            raise UserError(f"{self._options.script}: there is no such script")
+        if not lead.layout.workers:
+            raise UserError("there is one process only: tasks need a worker; start with mpiexec -n 2 or more")
+        self.stop = lead.stop
+        self._hosts = dict(enumerate(lead.layout.hosts))
+        if self._options.trace is not None or self._options.summary:
+            try:
+                self.trace = Trace(time.monotonic, self._options.trace)
+            except OSError as error:
+                raise UserError(f"--trace {self._options.trace}: {error.strerror}") from None
+        lead.layout.assign(self._options.kinds)
+        if self._options.hostmap:
+            for line in lead.layout.describe():
+                print(line, file=sys.stderr)
+        return JobSpec(outputs=(), grace=0.0)
+
+    def failed(self, reasons: list[str]) -> int:
+        """See Application."""
+        return 1
+
+    def serve(self, server: Server, scheduler: Scheduler) -> None:
+        """See Application."""
+        self.attach(server, scheduler)
+        program.begin(self)
+        self._code = self._run_script()
+        if self._code:
+            self.stop.reason = self.stop.reason or "the script failed"
+        try:
+            self.wait_for_all()
+        except (Deadlock, KeyboardInterrupt) as reason:
+            print(f"swiftpy: {reason}: ending with tasks unfinished", file=sys.stderr)
+            self.stop.reason = self.stop.reason or "deadlock"
+            self._code = self._code or 1
+        self.close()
+        if self.trace is not None:
+            self.trace.close(self._hosts)
+            if self._options.summary:
+                workers = {rank: host for rank, host in self._hosts.items() if rank != SERVER}
+                print(*self.trace.summary(workers), sep="\n", file=sys.stderr)
+        unseen = self.unseen
+        for error in unseen[:10]:
+            print(f"swiftpy: a task failed: {error.summary()}", file=sys.stderr)
+        if unseen and not self._code:
+            print(f"swiftpy: {len(unseen)} tasks failed, and the script did not ask for their results", file=sys.stderr)
+            self._code = UNSEEN_FAILURES
+
+    def finish(self) -> int:
+        """See Application."""
+        return self._code
+
+    def _run_script(self) -> int:
+        sys.argv = [str(self._options.script), *self._options.args]
+        sys.path[0] = str(self._options.script.resolve().parent)
+        try:
+            runpy.run_path(str(self._options.script), run_name="__main__")
+        except SystemExit as end:
+            return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+        except BaseException as exception:
+            trace = exception.__traceback__
+            while trace is not None and trace.tb_frame.f_code.co_filename != str(self._options.script):
+                trace = trace.tb_next  # the user need not see how we run the script
+            traceback.print_exception(type(exception), exception, trace or exception.__traceback__)
+            return 1
+        return 0

@@ -1,0 +1,109 @@
+"""`@task`: a function whose calls run on workers."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, overload
+
+from swiftpy.core.task import ANYWHERE, Kind, Target
+from swiftpy.flow import program
+from swiftpy.flow.functions import Function
+from swiftpy.flow.future import Future
+
+if TYPE_CHECKING:
+    from swiftpy.flow.engine import Engine
+    from swiftpy.flow.nested import NestedEngine
+
+
+class TaskFunction:
+    """What `@task` makes of a function: calling it returns a future; `.options(...)` gives a variant; `.function` is
+    the function itself."""
+
+    def __init__(self, function: Callable[..., Any], options: dict[str, Any]) -> None:
+        functools.update_wrapper(self, function)
+        self.function = function
+        self._options = options
+        self._description: tuple[Kind, Function] | None = None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Future:
+        """Submit a call."""
+        engine = program.engine()
+        return engine.submit(*self.described(engine), args, kwargs)
+
+    def described(self, engine: Engine | NestedEngine) -> tuple[Kind, Function]:
+        """What is submitted to an engine for a call of this."""
+        if self._description is None:
+            function = engine.functions.find(self.function)
+            self._description = _kind(function.name, **self._options), function
+        return self._description
+
+    def submit_all(self, calls: list[tuple[Any, ...]]) -> Iterable[Any]:
+        """See `map`."""
+        engine = program.engine()
+        return engine.submit_all(*self.described(engine), calls)
+
+    def options(self, **options: Any) -> TaskFunction:
+        """The same function with other options, see `task`."""
+        return TaskFunction(self.function, {**self._options, **options})
+
+    def __reduce__(self) -> Any:
+        return TaskFunction, (self.function, self._options)
+
+
+@overload
+def task(function: Callable[..., Any]) -> TaskFunction: ...
+@overload
+def task(
+    *,
+    priority: int = 0,
+    rank: int | None = None,
+    node: str | None = None,
+    kind: str | None = None,
+    soft: bool = False,
+    ranks: int = 1,
+    retries: int = 0,
+    timeout: float | None = None,
+    isolated: bool | None = None,
+    label: str = "",
+) -> Callable[[Callable[..., Any]], TaskFunction]: ...
+def task(function: Callable[..., Any] | None = None, **options: Any) -> Any:
+    """Make a function a task: `@task`, or `@task(priority=1, ...)`. Calls return futures, and run on workers.
+
+    Higher `priority` first. `rank`, `node` or `kind` say where it must run, or, with `soft`, where it should. `ranks`:
+    a parallel task, which gets a communicator of so many ranks as its first argument. `retries`: try so many times
+    more. `timeout`: seconds; tasks with one are `isolated`: they run in a process of their own beside the worker,
+    which may crash or be killed without harm to others. `label` is shown to people in the place of the name.
+    """
+    if function is None:
+        return lambda function: TaskFunction(function, options)
+    return TaskFunction(function, options)
+
+
+def map(function: Callable[..., Any], *iterables: Iterable[Any]) -> Iterator[Any]:
+    """The results of `function` for the elements of the iterables, in order, like the built-in `map`.
+
+    The calls are submitted at once, and how many of them travel together is found by measuring. A call that failed
+    raises its TaskError when its turn comes. `function` may be a plain function or a task with options.
+    """
+    call = function if isinstance(function, TaskFunction) else TaskFunction(function, {})
+    return iter(call.submit_all(list(zip(*iterables, strict=False))))
+
+
+def _kind(
+    function: str,
+    priority: int = 0,
+    rank: int | None = None,
+    node: str | None = None,
+    kind: str | None = None,
+    soft: bool = False,
+    ranks: int = 1,
+    retries: int = 0,
+    timeout: float | None = None,
+    isolated: bool | None = None,
+    label: str = "",
+) -> Kind:
+    target = Target(rank, node, kind, soft) if (rank, node, kind) != (None, None, None) else ANYWHERE
+    if isolated is None:
+        isolated = timeout is not None
+    return Kind(function, label, priority, 0, target, timeout, retries, isolated, ranks)

@@ -1,0 +1,79 @@
+"""What the workers did and when: `--trace FILE` for chrome://tracing or Perfetto, and `--summary` in a few lines.
+
+Times are those of the server: a piece (a run of calls that travelled together) ends when its answer comes in, and began
+as long before as the worker says that it took. A piece that waited for tasks of its own covers theirs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TextIO
+
+from swiftpy.core.events import ReportOutcome
+from swiftpy.core.task import TaskState
+
+
+class Trace:
+    """Counts, and writes to a file if there is one, in the "JSON Array Format" of Chrome's Trace Event Format, whose
+    closing bracket may be missing: a trace of a job that was killed can be read, too."""
+
+    def __init__(self, clock: Callable[[], float], path: Path | None) -> None:
+        self._clock = clock
+        self._began = clock()
+        self._busy: dict[int, float] = {}
+        self._calls: dict[int, int] = {}
+        self._failed = 0
+        self._longest_queue = 0
+        self._file: TextIO | None = None if path is None else path.open("w", encoding="utf-8")
+        if self._file is not None:
+            self._file.write("[\n")
+
+    def resolved(self, report: ReportOutcome, waiting: int) -> None:
+        """An attempt ended; so many calls were ready for a worker at that time."""
+        self._longest_queue = max(self._longest_queue, waiting)
+        if report.state is TaskState.FAILED:
+            self._failed += report.task.count
+        if report.worker is None:
+            return
+        calls = report.task.count - len(report.failed)
+        self._calls[report.worker] = self._calls.get(report.worker, 0) + calls
+        if report.error is None or report.task.count > 1:
+            self._busy[report.worker] = self._busy.get(report.worker, 0.0) + report.seconds
+        if self._file is not None:
+            end = self._clock() - self._began
+            event = {
+                "name": report.task.label or report.task.kind.function,
+                "ph": "X",
+                "pid": 0,
+                "tid": report.worker,
+                "ts": round((end - report.seconds) * 1e6, 1),
+                "dur": round(report.seconds * 1e6, 1),
+                "args": {"id": report.task.id, "calls": calls, "outcome": report.state.value},
+            }
+            self._file.write(json.dumps(event) + ",\n")
+
+    def close(self, hosts: Mapping[int, str]) -> None:
+        """Name the ranks in the file, and end it."""
+        if self._file is None:
+            return
+        for rank, host in hosts.items():
+            name = {"name": "thread_name", "ph": "M", "pid": 0, "tid": rank, "args": {"name": f"rank {rank} on {host}"}}
+            self._file.write(json.dumps(name) + ",\n")
+        self._file.write('{"name": "process_name", "ph": "M", "pid": 0, "args": {"name": "swiftpy"}}\n]\n')
+        self._file.close()
+
+    def summary(self, workers: Mapping[int, str]) -> list[str]:
+        """Lines for people: totals, and for each worker its calls and how much of the time it was at work."""
+        seconds = max(self._clock() - self._began, 1e-9)
+        calls = sum(self._calls.values())
+        busy = sum(self._busy.values()) / (seconds * len(workers))
+        lines = [
+            f"{calls} calls in {seconds:.2f} s: {calls / seconds:,.0f}/s; {self._failed} failed;"
+            f" at most {self._longest_queue} waited; workers were busy {busy:.1%} of the time"
+        ]
+        for rank, host in workers.items():
+            share = self._busy.get(rank, 0.0) / seconds
+            lines.append(f"rank {rank} on {host}: {self._calls.get(rank, 0)} calls, busy {share:.1%}")
+        return lines

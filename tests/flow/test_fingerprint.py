@@ -1,0 +1,93 @@
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from swiftpy.flow.fingerprint import key_of_call, of_function
+from swiftpy.flow.future import Future
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text() | st.binary(max_size=200) | st.floats(allow_nan=False),
+    lambda inner: st.lists(inner) | st.tuples(inner, inner) | st.dictionaries(st.text(), inner),
+)
+
+
+def key(*args, **kwargs):
+    return key_of_call(b"f", args, kwargs)
+
+
+def kinds(value):
+    """What `==` does not tell apart: 1, 1.0 and True, 0.0 and -0.0."""
+    if isinstance(value, list | tuple):
+        return [type(value), *map(kinds, value)]
+    if isinstance(value, dict):
+        return {name: kinds(element) for name, element in value.items()}
+    return repr(value)
+
+
+@given(VALUES, VALUES)
+def test_keys_are_equal_exactly_for_equal_arguments(a, b):
+    assert (key(a) == key(b)) == (kinds(a) == kinds(b))
+
+
+@dataclass
+class Point:
+    x: int
+    y: object
+
+
+def test_what_counts_is_the_value():
+    done = Future()
+    done.settle([1, 2], None)
+    text = "".join(["sha", "red"])
+    assert key(text, text) == key("shared", "sha" + "red")
+    assert key(done, x=done) == key([1, 2], x=[1, 2])
+    assert key({"a": 1, "b": 2}) == key({"b": 2, "a": 1})
+    assert key(Point(1, Path("a"))) == key(Point(1, Path("a"))) != key(Point(1, Path("b")))
+    assert key(np.arange(6.0)) == key(np.arange(6.0)) != key(np.arange(6))
+    assert key(np.arange(6)) != key(np.arange(6).reshape(2, 3))
+    assert key(1, 2) != key((1, 2)) and key(x=1) != key(y=1) and key(1) != key(x=1)
+    own = []
+    own.append(own)
+    assert key(own) == key(own)
+    with pytest.raises(TypeError):
+        key(x for x in text)
+
+
+SCRIPT = """
+from swiftpy.flow.fingerprint import key_of_call, of_function
+LIMIT = 3
+def helper(x):
+    return x + 1
+def model(x, *, names={"a", "b", "c", "d"}):
+    inner = lambda y: y * LIMIT  # a comment
+    return helper(inner(x))
+print(key_of_call(of_function(model), ({"x", "y", "z", "w"},), {}).hex())
+"""
+
+
+def test_functions_differ_by_what_they_compute_and_not_from_run_to_run(tmp_path):
+    def run(old="", new="", seed="0"):
+        script = tmp_path / "script.py"
+        script.write_text(SCRIPT.replace(old, new) if old else SCRIPT)
+        done = subprocess.run(
+            [sys.executable, script], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
+        )
+        return done.stdout
+
+    first = run()
+    assert run(seed="7") == run("# a comment", "# another") == run("\nLIMIT", "\n\nOTHER = 5\n\nLIMIT") == first
+    changes = [("LIMIT = 3", "LIMIT = 4"), ("x + 1", "x + 2"), ('"b"', '"B"'), ("y * ", "y + "), ("model", "MODEL")]
+    assert len({first, *[run(*change) for change in changes]}) == len(changes) + 1
+
+
+def test_closures_count():
+    def scaled(by):
+        return lambda x: x * by
+
+    assert of_function(scaled(2)) == of_function(scaled(2)) != of_function(scaled(3))

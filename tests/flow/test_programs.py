@@ -1,0 +1,301 @@
+"""Programs as users write them, under a real mpiexec: each is a script that checks itself."""
+
+import json
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from job import MPIEXEC
+
+pytestmark = pytest.mark.mpi_job
+
+
+def run(tmp_path, program, *options, procs=4, args=()):
+    script = tmp_path / "a script.py"
+    script.write_text("import swiftpy, time, os, sys\n" + textwrap.dedent(program))
+    command = [MPIEXEC, "-n", str(procs), sys.executable, "-m", "swiftpy", *options, str(script), *args]
+    return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+
+
+def passes(tmp_path, program, **kwargs):
+    result = run(tmp_path, program, **kwargs)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result
+
+
+def test_futures_in_arguments_are_dependencies(tmp_path):
+    passes(
+        tmp_path,
+        """
+        from dataclasses import dataclass
+
+        @dataclass
+        class Pair:
+            left: object
+            right: object
+
+        @swiftpy.task
+        def add(a, b=0): return a + b
+        @swiftpy.task
+        def total(many): return sum(many)
+        @swiftpy.task
+        def of_pair(pair, extra): return pair.left + pair.right + extra["deep"][0]
+
+        assert add(add(1, 2), b=add(3)).result() == 6
+        assert total([add(i, i) for i in range(5000)]).result() == sum(2 * i for i in range(5000))
+        assert of_pair(Pair(add(1), 2), {"deep": [add(4)]}).result() == 7
+        first = add(1)
+        assert [f.result() for f in [add(first, i) for i in range(2000)]] == [i + 1 for i in range(2000)]
+        """,
+    )
+
+
+def test_a_chain_whatever_it_is_made_of(tmp_path):
+    """A chain travels in pieces to one worker at a time; here calls branch off it, and one in its middle fails."""
+    passes(
+        tmp_path,
+        """
+        @swiftpy.task
+        def step(x):
+            if x == 700: raise ValueError("700")
+            return x + 1
+        @swiftpy.task
+        def double(x): return 2 * x
+
+        x, seen, twice = step(-1), [], []
+        for i in range(1500):
+            x = step(x)
+            seen.append(x)
+            if i % 100 == 0:
+                twice.append(double(x))
+        swiftpy.wait(seen)
+        assert [f.result() for f in seen[:699]] == list(range(1, 700))
+        kinds = [f.exception().kind for f in seen[700:]]
+        assert seen[699].result() == 700 and kinds == ["exception"] + ["cancelled"] * (len(kinds) - 1)
+        assert [f.result() for f in twice[:7]] == [2 + 200 * i for i in range(7)]
+        assert all(f.exception().kind == "cancelled" for f in twice[8:])
+        """,
+    )
+
+
+def test_tasks_submit_tasks_on_fewer_workers_than_they_are_deep(tmp_path):
+    passes(
+        tmp_path,
+        """
+        @swiftpy.task
+        def fib(n): return n if n < 2 else sum(swiftpy.gather([fib(n - 1), fib(n - 2)]))
+        @swiftpy.task
+        def down(n): return 0 if n == 0 else 1 + down(n - 1).result()
+        @swiftpy.task
+        def fails(n):
+            if n == 0: raise KeyError("at the bottom")
+            return fails(n - 1).result()
+        @swiftpy.task
+        def inner_chain():
+            x = fib(1)
+            for _ in range(5): x = plus(x)
+            return x.result()
+        @swiftpy.task
+        def plus(x): return x + 1
+
+        assert fib(12).result() == 144
+        assert down(40).result() == 40
+        assert inner_chain().result() == 6
+        error = fails(3).exception()
+        assert "at the bottom" in error.traceback
+        assert list(swiftpy.map(lambda n: n + fib(n).result(), range(8))) == [n + f for n, f in
+                                                                           enumerate([0, 1, 1, 2, 3, 5, 8, 13])]
+        """,
+        procs=2,
+    )
+
+
+def test_map_keeps_the_order_and_fails_where_it_fails(tmp_path):
+    passes(
+        tmp_path,
+        """
+        def square(x): return x * x
+        def picky(x):
+            if x == 70_000: raise ValueError("70000")
+            return x
+
+        assert list(swiftpy.map(square, range(200_000))) == [i * i for i in range(200_000)]
+        assert list(swiftpy.map(pow, [2, 3], [5, 2])) == [32, 9]
+        assert list(swiftpy.map(square, [])) == []
+        results = swiftpy.map(picky, range(100_000))
+        assert [next(results) for _ in range(70_000)] == list(range(70_000))
+        try:
+            next(results)
+        except swiftpy.TaskError as error:
+            assert "70000" in error.message
+        else:
+            raise AssertionError("no error")
+        """,
+    )
+
+
+def test_calls_that_take_unexpectedly_long_are_shared(tmp_path):
+    """Thousands of quick calls make the engine send many at once; then each takes 0.3 s. Without recall one worker
+    would make most of them, while the others have nothing to do."""
+    passes(
+        tmp_path,
+        """
+        def work(seconds):
+            time.sleep(seconds)
+            return os.getpid()
+
+        list(swiftpy.map(work, [0] * 30_000))
+        pids = list(swiftpy.map(work, [0.3] * 9))
+        assert max(pids.count(pid) for pid in pids) <= 5, pids
+        """,
+    )
+
+
+def test_resources_are_loaded_once_in_each_process(tmp_path):
+    passes(
+        tmp_path,
+        """
+        @swiftpy.resource
+        def table():
+            open(f"loaded-{os.getpid()}", "a").write("x")
+            return {"pid": os.getpid()}
+        @swiftpy.task
+        def one(i): return table()["pid"]
+        @swiftpy.task
+        def two(i): return table()["pid"]
+
+        pids = set(swiftpy.gather([one(i) for i in range(300)] + [two(i) for i in range(300)]))
+        loads = [name for name in os.listdir() if name.startswith("loaded-")]
+        assert {int(name.split("-")[1]) for name in loads} == pids
+        assert all(open(name).read() == "x" for name in loads)
+        """,
+    )
+
+
+def test_isolated_tasks_may_crash_and_time_out(tmp_path):
+    passes(
+        tmp_path,
+        """
+        @swiftpy.task(isolated=True, retries=1)
+        def crash(): os.kill(os.getpid(), 11)
+        @swiftpy.task(timeout=0.5)
+        def slow(): time.sleep(60)
+        @swiftpy.task(isolated=True)
+        def fine(x): return x + 1
+
+        assert crash().exception().kind == "signal"
+        assert slow().exception().kind == "timeout"
+        assert swiftpy.gather([fine(i) for i in range(5)]) == [1, 2, 3, 4, 5]
+        """,
+    )
+
+
+def test_kinds_of_workers_and_targets(tmp_path):
+    result = run(
+        tmp_path,
+        """
+        @swiftpy.task(kind="gpu")
+        def on_gpu(): time.sleep(0.02); return os.environ["ADLB_RANK_SELF"]
+        @swiftpy.task(rank=3)
+        def on_three(): return os.environ["ADLB_RANK_SELF"]
+        @swiftpy.task(rank=9)
+        def nowhere(): pass
+
+        assert set(swiftpy.gather([on_gpu() for _ in range(6)])) == {"1"}
+        assert on_three().result() == "3"
+        assert nowhere().exception().kind == "rejected"
+        """,
+        "--kinds",
+        "gpu:1",
+        "--hostmap",
+    )
+    assert result.returncode == 0, result.stderr
+    assert "rank 1" in result.stderr and ", gpu" in result.stderr
+
+
+def test_await(tmp_path):
+    passes(
+        tmp_path,
+        """
+        import asyncio
+        @swiftpy.task
+        def inc(x): return x + 1
+        async def main(start):
+            a = await inc(start)
+            return await asyncio.gather(*[inc(a) for _ in range(3)])
+        assert swiftpy.run(main, 1) == [3, 3, 3]
+        """,
+    )
+
+
+ENDINGS = {
+    "an exception": ("raise RuntimeError('mine')", 1, "RuntimeError: mine"),
+    "exit": ("sys.exit(7)", 7, ""),
+    "a failure that nobody saw": ("boom(); ", 3, "ValueError: boom"),
+    "a failure that was seen": ("boom().exception()", 0, ""),
+    "a future that nobody sets": ("inc(swiftpy.Future()).result()", 1, "can never run"),
+    "the same without asking": ("inc(swiftpy.Future())", 1, "can never run"),
+    "a task that waits for ever": ("forever().result()", 1, "can never run"),
+    "more ranks than there are": ("wide().result()", 1, "it wants 9 workers"),
+    "stop at the first failure": (
+        "swiftpy.run(lambda: [boom(), swiftpy.gather([late(i) for i in range(99)])])",
+        1,
+        "boom",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ENDINGS)
+def test_how_programs_end(tmp_path, name):
+    statement, code, message = ENDINGS[name]
+    result = run(
+        tmp_path,
+        f"""
+        @swiftpy.task
+        def boom(): raise ValueError("boom")
+        @swiftpy.task
+        def inc(x): return x + 1
+        @swiftpy.task
+        def late(i): time.sleep(0.2)
+        @swiftpy.task
+        def forever(): return swiftpy.Future().result()
+        @swiftpy.task(ranks=9)
+        def wide(comm): pass
+        {statement}
+        """,
+    )
+    assert result.returncode == code, result.stderr
+    assert message in result.stderr
+
+
+def test_bad_command_lines(tmp_path):
+    result = subprocess.run(
+        [MPIEXEC, "-n", "2", sys.executable, "-m", "swiftpy", "nothing.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert result.returncode == 2 and result.stderr.strip() == "nothing.py: there is no such script"
+    result = run(tmp_path, "", procs=1)
+    assert result.returncode == 2 and "mpiexec -n 2" in result.stderr
+
+
+def test_a_trace_and_a_summary(tmp_path):
+    result = run(
+        tmp_path,
+        """
+        assert sys.argv[1:] == ["--x", "1"]
+        list(swiftpy.map(abs, range(5000)))
+        """,
+        "--trace",
+        "trace.json",
+        "--summary",
+        args=("--x", "1"),
+    )
+    assert result.returncode == 0, result.stderr
+    events = json.loads((tmp_path / "trace.json").read_text())
+    assert sum(event["args"]["calls"] for event in events if event["ph"] == "X") == 5000
+    assert "5000 calls in" in result.stderr

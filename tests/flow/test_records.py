@@ -1,0 +1,75 @@
+import os
+import random
+
+import pytest
+
+from swiftpy.flow.records import Records
+
+KEYS = [bytes([n]) * 16 for n in range(50)]
+
+
+def data_of(key):
+    return key * (key[0] % 7)
+
+
+def fill(directory, keys):
+    records = Records(directory)
+    for key in keys:
+        records.add(key, data_of(key))
+    records.save()
+    return records
+
+
+def test_saved_records_are_there_also_for_the_next_process(tmp_path):
+    records = fill(tmp_path, KEYS)
+    assert [records.get(key) for key in KEYS] == [data_of(key) for key in KEYS]
+    assert [Records(tmp_path).get(key) for key in KEYS] == [data_of(key) for key in KEYS]
+    assert records.get(b"?" * 16) is None
+
+
+def test_a_torn_end_costs_what_is_torn_and_nothing_that_comes_later(tmp_path):
+    fill(tmp_path, KEYS[:30])
+    (file,) = tmp_path.glob("*.records")
+    whole = file.read_bytes()
+    for size in random.Random(1).sample(range(len(whole)), 40):
+        file.write_bytes(whole[:size])
+        records = Records(tmp_path)
+        found = [key for key in KEYS[:30] if records.get(key) == data_of(key)]
+        assert found == KEYS[: len(found)] and len(found) == len(records)
+        assert sum(36 + len(data_of(key)) for key in found) <= size
+    file.write_bytes(whole[:-1])
+    fill(tmp_path, KEYS[30:])
+    assert len(Records(tmp_path)) == 49
+
+
+def test_a_record_that_the_disk_has_changed_is_not_there(tmp_path):
+    fill(tmp_path, [KEYS[5], KEYS[6]])
+    (file,) = tmp_path.glob("*.records")
+    content = bytearray(file.read_bytes())
+    content[36 + 2] ^= 1  # in the data of the first
+    file.write_bytes(content)
+    records = Records(tmp_path)
+    assert records.get(KEYS[5]) is None
+    assert records.get(KEYS[6]) == data_of(KEYS[6])
+
+
+def test_a_full_disk_costs_the_records_of_that_moment(tmp_path, monkeypatch):
+    records = fill(tmp_path, KEYS[:2])
+    write = os.write
+
+    def full(file, data):
+        if len(data) > 10:
+            return write(file, data[:10])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    records.add(KEYS[2], b"lost" * 10)
+    with pytest.raises(OSError, match="No space"):
+        records.save()
+    monkeypatch.undo()
+    records.add(KEYS[3], b"kept")
+    records.save()
+    for again in (records, Records(tmp_path)):
+        assert again.get(KEYS[2]) is None
+        assert again.get(KEYS[3]) == b"kept"
+        assert again.get(KEYS[1]) == data_of(KEYS[1])
