@@ -92,7 +92,7 @@ def measure(name, case, options, directory, table, report):
         script, arguments = directory / f"{name}.py", []
         script.write_text(text)
     argv = command(name, options.workers, options.peers_python, script, *arguments)
-    output, code, seconds = run(argv, environment_of(name, ROOT))
+    output, code, seconds = run(argv, environment_of(name, ROOT, options.peers_python))
     lines = [line.partition(MARK)[2] for line in output.splitlines() if MARK in line]
     if code or (case != STARTUP and not lines):
         problem = f"{name}, {case}: exit code {code}: {' | '.join(output.strip().splitlines()[-3:])[-500:]}"

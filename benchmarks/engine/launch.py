@@ -61,7 +61,9 @@ def startup_script(name: str, workers: int) -> str | None:
     return None if script is None else script.replace("WORKERS", str(workers))
 
 
-def environment_of(name: str, root: Path) -> dict[str, str]:
+def environment_of(name: str, root: Path, peers_python: str) -> dict[str, str]:
     """The environment of a system's processes."""
-    path = os.pathsep.join([str(root), *filter(None, [os.environ.get("PYTHONPATH")])])
-    return {**os.environ, **LAUNCHES[name].env, "PYTHONPATH": path, "BENCHMARK_ROOT": str(os.getpid())}
+    python = peers_python if LAUNCHES[name].apart else sys.executable
+    paths = {"PYTHONPATH": root, "PATH": Path(python).parent}  # Parsl starts programs that lie beside its Python
+    joined = {key: os.pathsep.join([str(path), *filter(None, [os.environ.get(key)])]) for key, path in paths.items()}
+    return {**os.environ, **LAUNCHES[name].env, **joined, "BENCHMARK_ROOT": str(os.getpid())}
