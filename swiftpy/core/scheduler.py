@@ -120,6 +120,8 @@ class Scheduler:
             raise ValueError(f"task {task.id} was submitted after task {self._last_id}")
         if self._closed and not self.draining:
             raise ValueError(f"task {task.id} was submitted after SubmissionClosed")
+        if task.after and max(task.after) >= task.id:
+            raise ValueError(f"task {task.id} needs the result of call {max(task.after)}, which is not before it")
         self._last_id = task.id + task.count - 1
         if self.draining:
             return [_interrupted(task)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import dataclasses
+import itertools
 import pickle
 from typing import Any, cast
 
@@ -58,19 +59,26 @@ def _collect(value: Any, found: list[Future]) -> None:
 
 
 def pack_calls(definition: bytes | None, calls: list[Any]) -> bytes:
-    """The payload for these calls. One that cannot be pickled is replaced by one that says so."""
-    if any(type(call) is Deferred for call in calls):
-        calls = [_pack(call) if type(call) is Deferred else call for call in calls]
-    data = None
-    with contextlib.suppress(Exception):
-        data = pickle.dumps(calls, protocol=5)
-    if data is None or _MAIN in data:
-        data = pickle.dumps([call if type(call) is bytes else _pack(call) for call in calls], protocol=5)
-    return pickle.dumps((definition, data), protocol=5)
+    """The payload for these calls. One that cannot be pickled is replaced by one that says so.
+
+    Only calls whose arguments nobody can change are pickled together, which costs a twentieth: others would share what
+    was one object here, and a task that sorts a list would sort it for the next.
+    """
+    kinds = set(map(type, calls))
+    if Deferred in kinds:
+        calls = [_with_values(call) if type(call) is Deferred else call for call in calls]
+        kinds = set(map(type, calls))
+    if kinds != {tuple} or not _ATOMS.issuperset(map(type, itertools.chain.from_iterable(calls))):
+        calls = [pack_one(call, {}) if type(call) is tuple else call for call in calls]
+    return pickle.dumps((definition, pickle.dumps(calls, protocol=5)), protocol=5)
 
 
-def _pack(call: Any) -> bytes:
-    return pack_one(call.args, call.kwargs) if type(call) is Deferred else pack_one(call, {})
+def _with_values(call: Deferred) -> Any:
+    """A call in the form in which it travels: as plain arguments if that is what its futures are now."""
+    if call.kwargs:
+        return pack_one(call.args, call.kwargs)
+    args = tuple([value.result() if type(value) is Future and value.good() else value for value in call.args])
+    return args if _ATOMS.issuperset(map(type, args)) else pack_one(args, {})
 
 
 def pack_one(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:

@@ -60,7 +60,7 @@ class Run:
     """A run of calls in progress. Another thread may take calls off its end (`give_up`)."""
 
     def __init__(self, function: str, payload: bytes, chained: bool = False, first: tuple[Any, ...] = ()) -> None:
-        self._name, self._payload, self._chained, self._first = function, payload, chained, first
+        self._name, self._payload, self._chained, self.first = function, payload, chained, first
         self._todo: deque[Any] = deque()
         self._begun = 0
         self.count = 0
@@ -102,7 +102,7 @@ class Run:
             return Answer(b"", 1, ((0, describe(exception)),))
         values: list[Any] = []
         failures: list[tuple[int, TaskError]] = []
-        todo, first = self._todo, self._first
+        todo, first = self._todo, self.first
         global _latest
         while todo:
             try:

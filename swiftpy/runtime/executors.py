@@ -37,7 +37,7 @@ class InlineExecutor:
 
     A time limit is raised in the task by an alarm, so it works only where Python code runs, and only in the main
     thread. `group` makes the communicator of the workers of a parallel task, which its function gets as its first
-    argument.
+    argument, and which ends with the task.
     """
 
     def __init__(self, host: str, rank: int, group: Callable[[tuple[int, ...]], Any]) -> None:
@@ -56,7 +56,9 @@ class InlineExecutor:
         else:
             with _alarm(timeout):
                 answer = run.make()
-        return _outcome_of(answer, time.perf_counter() - began, self._host, self._rank)
+        for communicator in run.first:
+            communicator.Free()  # MPI has room for some 2,000 of them
+        return _outcome_of(answer, time.perf_counter() - began, self._host, self._rank, run.count)
 
 
 @contextlib.contextmanager
@@ -193,7 +195,7 @@ class IsolatedExecutor:
         self._channel, self._pid = None, 0
 
 
-def _outcome_of(answer: Answer, seconds: float, host: str, rank: int) -> Outcome:
+def _outcome_of(answer: Answer, seconds: float, host: str, rank: int, calls: int = 1) -> Outcome:
     if not answer.failures:
         return Outcome(seconds, answer)
     failures = []
@@ -201,7 +203,7 @@ def _outcome_of(answer: Answer, seconds: float, host: str, rank: int) -> Outcome
         kind = "timeout" if TimeLimitExceeded.__name__ in error.message else error.kind
         placed = TaskError(kind, error.message, error.traceback, host, rank, error.exception)
         failures.append((index, placed))
-    if answer.made == 1:
+    if calls <= 1:  # 0: the function could not be found; a chain that ended with its first call has calls left
         return Outcome(seconds, error=failures[0][1])
     return Outcome(seconds, answer._replace(failures=tuple(failures)))
 

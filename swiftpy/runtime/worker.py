@@ -206,11 +206,14 @@ class Worker:
     # -- the thread that stands by -----------------------------------------------------------------------------
 
     def _stand_by(self) -> None:
-        """Answer in the rank's place whenever one task has kept it since the last look."""
+        """Answer in the rank's place whenever one task has kept it since the last look.
+
+        Not during a parallel task, which itself calls MPI: no two threads may do so at once.
+        """
         last = None
         while not self._stopped.wait(BUSY):
             here = self._here
-            if here is not None and here is last:
+            if here is not None and here is last and not here[0].gang:
                 with self._turn:
                     self._attend(here)
             last = here
@@ -222,7 +225,7 @@ class Worker:
                 continue
             if self._here is here:
                 self._return_calls(*here)
-            for order in [order for order in self._inbox if type(order) is Order]:
+            for order in [order for order in self._inbox if type(order) is Order and not order.gang]:
                 self._inbox.remove(order)
                 self._transport.send(SERVER, TaskReturned(self.rank, order.task_id, order.attempt, 0))
             self._transport.send(SERVER, RecallAnswered(self.rank))

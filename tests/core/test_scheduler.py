@@ -286,7 +286,15 @@ def test_a_run_is_cut_without_copying_what_is_left_each_time():
 
 @pytest.mark.parametrize(
     "event",
-    [TaskSubmitted(task(0)), WorkerReady(1), WorkerReady(9), WorkerLost(9, ""), InterruptRequested(), GraceExpired()],
+    [
+        TaskSubmitted(task(0)),
+        TaskSubmitted(task(3, after=[3])),
+        WorkerReady(1),
+        WorkerReady(9),
+        WorkerLost(9, ""),
+        InterruptRequested(),
+        GraceExpired(),
+    ],
     ids=lambda event: type(event).__name__,
 )
 def test_illegal_events_change_nothing(event):

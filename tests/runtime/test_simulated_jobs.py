@@ -2,26 +2,49 @@
 
 import pytest
 
-from simulator import Faults, Recorder, Simulation
-from swiftpy.core.task import Task, TaskState
+from simulator import Recorder, Simulation
+from swiftpy.core.task import Kind, Target, Task, TaskState
 from swiftpy.runtime.server import PATIENCE
+from swiftpy.sim.cluster import Faults
 
 
-def tasks(count, **kwargs):
-    return [Task(i, "m:f", b"", **kwargs) for i in range(count)]
+def tasks(count, each=1, after=lambda first: (), **kind):
+    """So many calls, `each` in a run; `after` says what the run that begins with a call needs."""
+    kind = Kind("m:f", **kind)
+    return [Task(i, kind, range(i, i + each), each, after(i)) for i in range(0, count, each)]
 
 
-@pytest.mark.parametrize("seed", range(30))
-def test_every_task_is_resolved_once_whatever_fails(seed):
-    simulation = Simulation(20, seed, Faults(fail=0.1, die=0.02, late=0.3))
+SHAPES = {
+    "independent": {},
+    "runs": {"each": 20},
+    "chains": {"each": 20, "chained": True},
+    "tree": {"after": lambda i: (2 * i - 200, 2 * i - 199) if 100 <= i < 199 else ()},
+    "parallel": {"ranks": 3},
+    "node": {"each": 10, "target": Target(node="node1", soft=True)},
+}
+
+
+@pytest.mark.parametrize("latency", [0.0, 0.3])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("duration", [(1.0, 100.0), (1e-5, 1e-3)])
+def test_every_task_is_resolved_once_whatever_fails(shape, duration, latency):
+    for seed in range(2):
+        faults = Faults(fail=0.1, die=0.02, late=0.3, hang=0.02, stuck=300.0, back=50.0 if seed % 2 else float("inf"))
+        simulation = Simulation(20, seed, faults, duration, latency=latency)
+        client = Recorder()
+        assert simulation.run(client, tasks(200, retries=3, **SHAPES[shape]))
+        assert len(client.final) == 200
+        assert set(client.final.values()) <= {TaskState.DONE, TaskState.FAILED}
+        assert simulation.stopped | simulation.dead == set(range(1, 21))
+
+
+def test_attempts_are_counted():
+    simulation = Simulation(20, 0, Faults(fail=0.3))
     client = Recorder()
-    assert simulation.run(client, tasks(200, retries=3))
-    assert len(client.final) == 200
-    assert set(client.final.values()) <= {TaskState.DONE, TaskState.FAILED}
-    assert simulation.stopped | simulation.dead == set(range(1, 21))
-    for task_id, attempts in client.attempts.items():
-        assert attempts <= 4
-        assert client.final[task_id] is TaskState.DONE or attempts == 4 or len(simulation.dead) == 20
+    simulation.run(client, tasks(200, retries=3))
+    assert all(attempts <= 4 for attempts in client.attempts.values())
+    assert all(client.final[id] is TaskState.DONE or client.attempts[id] == 4 for id in client.final)
+    assert TaskState.FAILED in client.final.values()
 
 
 def test_same_seed_same_history():
@@ -29,7 +52,7 @@ def test_same_seed_same_history():
     for _ in range(2):
         simulation = Simulation(7, 1, Faults(fail=0.2, late=0.5))
         simulation.run(Recorder(), tasks(50, retries=2))
-        histories.append(simulation.started)
+        histories.append(simulation.starts)
     assert histories[0] == histories[1]
 
 
@@ -38,7 +61,7 @@ def test_makespan_is_that_of_list_scheduling():
     simulation = Simulation(10, 3, duration=(10.0, 20.0))
     simulation.run(Recorder(), tasks(100))
     assert simulation.now <= 100 * 20.0 / 10 + 20.0
-    at_start = [worker for when, worker, *_ in simulation.started if when < 1]
+    at_start = [worker for when, worker, *_ in simulation.starts if when < 1]
     assert len(set(at_start)) == 10
 
 
@@ -52,7 +75,7 @@ def test_stopped_early_every_task_is_done_or_interrupted_within_the_grace_period
     assert len(client.final) == 40
     assert TaskState.INTERRUPTED in client.final.values()
     assert simulation.now <= 200 + 60 + 2
-    assert all(when <= 201 for when, *_ in simulation.started)
+    assert all(when <= 201 for when, *_ in simulation.starts)
 
 
 def test_a_second_signal_kills_at_once():
@@ -74,13 +97,13 @@ def test_workers_that_do_not_answer_are_given_up():
 
 def test_before_the_walltime_tasks_are_asked_to_stop_and_none_is_started_in_vain():
     """Of 1,000 s, 60 are for the grace period and 10 for killing; tasks need 100 s to save anything."""
-    simulation = Simulation(8, 0, duration=(300.0, 400.0), obedient=True)
+    simulation = Simulation(8, 0, duration=(300.0, 400.0), obeys=2.0)
     client = Recorder()
     client.needs = 100.0
     assert simulation.run(client, tasks(40), grace=60.0, walltime=1000.0)
     assert client.drained == "walltime"
-    assert max(when for when, *_ in simulation.started) <= 1000 - 70 - 100 + 1
-    assert all(930 <= when <= 931 for when, _ in simulation.asked)
+    assert max(when for when, *_ in simulation.starts) <= 1000 - 70 - 100 + 1
+    assert all(930 <= when <= 931 for when in simulation.asked)
     assert simulation.now <= 935
     assert len(client.final) == 40
 

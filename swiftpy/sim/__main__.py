@@ -1,0 +1,142 @@
+"""`python -m swiftpy.sim`: how a job would go, and whether one server is enough for it."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import gc
+import json
+import math
+import sys
+
+from swiftpy.core.task import Kind, Site
+from swiftpy.errors import UserError
+from swiftpy.sim.cluster import Cluster, Faults
+from swiftpy.sim.run import Result, simulate
+from swiftpy.sim.work import durations, work
+
+RANKS_PER_NODE = 8
+
+_EPILOG = """\
+examples:
+  python -m swiftpy.sim --workers 100000 --tasks 1000000 --seconds lognormal:60:0.5
+  python -m swiftpy.sim --workers 96 --tasks 700 --seconds EXP003/journal.jsonl --fail 0.01 --retries 1
+  python -m swiftpy.sim --workers 1000 --tasks 100000 --shape chains:100 --seconds exp:0.01 --handling 20e-6
+
+exit codes: 0 every task is done; 2 bad input; 3 some failed; 4 stopped early
+"""
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """Parse the command line; argparse ends with SystemExit on --help and on usage errors."""
+    parser = argparse.ArgumentParser(
+        prog="python -m swiftpy.sim",
+        description="Simulate a job: the real scheduler and server loop, a virtual clock, and workers that take given"
+        " or measured times, fail, hang, die and come back.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--workers", type=_count, default=1000, metavar="N", help="how many (1000)")
+    add("--tasks", type=_count, default=10000, metavar="N", help="how many (10000)")
+    add(
+        "--seconds",
+        default="1",
+        metavar="S",
+        help="what a task takes: 10, or 5:20 (uniform), exp:10 (mean), lognormal:10:0.5 (median, sigma), or a file with"
+        " measured times: a number in each line, or the journal.jsonl of an EXP (1)",
+    )
+    add(
+        "--shape",
+        default="independent",
+        help="independent; chains:L, each task needs the one before; fans:W, W tasks, one that needs them all, W that"
+        " need it, ...; parallel:K, each task on K workers at once (independent)",
+    )
+    add("--gathered", type=_count, default=1024, metavar="N", help="tasks submitted as one run; 1 as UPF does (1024)")
+    add("--retries", type=int, default=0, metavar="N", help="try a failed task again N times (0)")
+    add("--fail", type=_share, default=0.0, metavar="P", help="share of tasks that fail")
+    add("--die", type=_share, default=0.0, metavar="P", help="share of tasks during which their worker is lost")
+    add("--back", type=_seconds, default=math.inf, metavar="S", help="... and is there again S seconds later (never)")
+    add("--hang", type=_share, default=0.0, metavar="P", help="share of tasks that hang")
+    add("--stuck", type=_seconds, default=math.inf, metavar="S", help="... for S seconds (for ever)")
+    add("--late", type=_share, default=0.0, metavar="P", help="share of workers that come up to 100 s late")
+    add("--latency", type=_seconds, default=0.0, metavar="S", help="how long a message is on its way (0)")
+    add(
+        "--handling",
+        type=_seconds,
+        default=0.0,
+        metavar="S",
+        help="what the server needs for each message, in the job's time (0: infinitely fast; see docs/simulator.md)",
+    )
+    add("--grace", type=_seconds, default=60.0, metavar="S", help="what tasks get to end before the walltime (60)")
+    add("--walltime", type=_seconds, default=math.inf, metavar="S", help="when the job is killed (never)")
+    add("--seed", type=int, default=0, metavar="N", help="another seed, another history (0)")
+    add("--json", action="store_true", help="print the figures as JSON")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str]) -> int:
+    """Simulate and print; returns the exit code."""
+    options = parse(arguments)
+    gc.disable()  # a million small objects without cycles: looking for some takes a third of the time
+    sites = {rank: Site(f"node{rank // RANKS_PER_NODE}") for rank in range(1, options.workers + 1)}
+    try:
+        seconds = durations(options.seconds, options.tasks, options.seed)
+        todo = work(options.shape, seconds, Kind("task", retries=options.retries), options.gathered)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return UserError.exit_code
+    faults = Faults(options.fail, options.die, options.hang, options.late, options.back, options.stuck)
+    if faults.hang and faults.stuck == options.walltime == math.inf:
+        print("--hang needs --stuck or --walltime: without, the job never ends", file=sys.stderr)
+        return UserError.exit_code
+    cluster = Cluster(sites, seconds, faults, options.seed, options.latency, options.handling)
+    result = simulate(cluster, sites, todo, options.grace, options.walltime)
+    if options.json:
+        figures = dataclasses.asdict(result)
+        print(json.dumps({**figures, "server_per_call": result.server_per_call, "most_workers": result.most_workers}))
+    else:
+        print(describe(result))
+    return 3 if result.failed else 4 if result.left else 0
+
+
+def describe(result: Result) -> str:
+    """The figures for people."""
+    r = result
+    return "\n".join(
+        (
+            f"tasks       {r.done:,} done, {r.failed:,} failed, {r.left:,} left; sent {r.attempts:,} times to"
+            f" {r.workers:,} workers",
+            f"makespan    {r.makespan:,.6g} s, {r.makespan / r.bound:.3f} times the lower bound of {r.bound:,.6g} s",
+            f"workers     {r.busy:.2%} busy; tail, from the last start: {r.tail:,.4g} s ({r.tail / r.makespan:.1%})",
+            f"server      {1e6 * r.server_per_call:.1f} us of CPU for a task, {r.messages / r.calls:.2f} messages;"
+            f" {r.calls / r.server:,.0f} tasks/s",
+            f"            load {r.server / r.makespan:.3%}: enough for {r.most_workers:,.0f} workers with such tasks",
+            f"simulation  {r.wall:.1f} s, {r.memory:,.0f} MB",
+        )
+    )
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError
+    return value
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not value >= 0:
+        raise ValueError
+    return value
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise ValueError
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,116 @@
+"""One simulation: the server's client that counts, and what is told about the job."""
+
+from __future__ import annotations
+
+import math
+import resource
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any, cast
+
+from swiftpy.core.events import Event, ReportOutcome, StartTask
+from swiftpy.core.scheduler import Scheduler
+from swiftpy.core.task import Site, TaskState
+from swiftpy.runtime.server import Server
+from swiftpy.runtime.signals import StopRequest
+from swiftpy.sim.cluster import Cluster
+from swiftpy.sim.work import Work
+
+
+class Tally:
+    """A client of the server that only counts outcomes."""
+
+    def __init__(self) -> None:
+        self.outcomes: Counter[TaskState] = Counter()
+
+    def started(self, command: StartTask) -> None:
+        """See Client."""
+
+    def payload(self, command: StartTask) -> bytes:
+        """See Client: here, the indices of the calls."""
+        return cast(bytes, command.task.payload)
+
+    def resolved(self, report: ReportOutcome) -> None:
+        """See Client."""
+        self.outcomes[report.state] += report.task.count - len(report.failed)
+
+    def commit(self) -> None:
+        """See Client."""
+
+    def heard(self, message: Any) -> list[Event]:
+        """See Client."""
+        raise AssertionError(f"no simulated worker sends {message!r}")
+
+    def draining(self, reason: str) -> None:
+        """See Client."""
+
+    def seconds_needed(self) -> float:
+        """See Client."""
+        return 0.0
+
+    def tick(self) -> None:
+        """See Client."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a simulation. Times are virtual seconds, but for `server`, `wall` and the memory (MB).
+
+    `bound`: no schedule could end before. `busy`: which part of the workers' time they worked. `tail`: from the last
+    start of a task to the end. `server`: seconds of CPU that scheduler and server loop took.
+    """
+
+    workers: int
+    calls: int
+    done: int
+    failed: int
+    left: int
+    attempts: int
+    makespan: float
+    bound: float
+    busy: float
+    tail: float
+    messages: int
+    server: float
+    wall: float
+    memory: float
+    clean: bool
+
+    @property
+    def server_per_call(self) -> float:
+        """CPU seconds of the server for one call."""
+        return self.server / self.calls
+
+    @property
+    def most_workers(self) -> float:
+        """For how many workers with such work one server is enough: it would be busy all the time."""
+        return self.workers * self.makespan / self.server if self.server else math.inf
+
+
+def simulate(
+    cluster: Cluster, sites: dict[int, Site], work: Work, grace: float = 60.0, walltime: float = math.inf
+) -> Result:
+    """Run the work to its end."""
+    began = time.perf_counter()
+    tally = Tally()
+    server = Server(cluster, Scheduler(sites), tally, StopRequest(), grace, cluster.clock, walltime)
+    clean = server.run(work.tasks())
+    outcomes = tally.outcomes
+    return Result(
+        workers=len(sites),
+        calls=len(work.seconds),
+        done=outcomes[TaskState.DONE],
+        failed=outcomes[TaskState.FAILED],
+        left=outcomes[TaskState.INTERRUPTED],
+        attempts=cluster.started,
+        makespan=cluster.now,
+        bound=work.bound(len(sites)),
+        busy=cluster.busy_seconds / (len(sites) * cluster.now) if cluster.now else 0.0,
+        tail=cluster.now - cluster.last_start,
+        messages=cluster.messages,
+        server=cluster.server_seconds,
+        wall=time.perf_counter() - began,
+        memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        clean=clean,
+    )

@@ -1,0 +1,142 @@
+"""`swiftpy.memo`, also in jobs that are killed."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from job import MPIEXEC
+from test_programs import passes
+
+pytestmark = pytest.mark.mpi_job
+
+MADE = """
+        def made(what):
+            with open("made.log", "a") as log: log.write(f"{what}\\n")
+        """
+
+
+def made(tmp_path):
+    log = tmp_path / "made.log"
+    return log.read_text().split() if log.exists() else []
+
+
+def test_what_is_there_is_not_computed_again(tmp_path):
+    """Arguments that are plain, futures of kept tasks, of others, or of gangs; classes of the script; a chain."""
+    program = (
+        MADE
+        + """
+        from dataclasses import dataclass
+        memo = swiftpy.memo("memo")
+
+        @dataclass
+        class Point:
+            x: int
+
+        @memo
+        @swiftpy.task(priority=1)
+        def point(x): made("point"); return Point(x)
+        @swiftpy.task
+        def x_of(point): return point.x
+        @memo
+        def total(many, scale=1): made("total"); return scale * sum(many)
+        @memo
+        def step(x): made("step"); return x + 1
+        @memo
+        @swiftpy.task(ranks=2)
+        def together(comm, x): made("gang"); return comm.allreduce(x)
+        @memo
+        def fails(): made("fails"); raise ValueError("no")
+
+        points = [point(i) for i in range(300)]
+        assert type(points[0].result()) is Point and points[7].result() == Point(7)
+        assert total([x_of(p) for p in points], scale=together(5)).result() == 10 * sum(range(300))
+        assert list(swiftpy.map(step, [1, 2, 3])) == [2, 3, 4]
+        x = 0
+        for _ in range(50): x = step(x)
+        assert x.result() == 50
+        assert total([1], 2).result() == 2 and fails().exception().kind == "exception"
+        print(memo.reused, len(memo))
+        """
+    )
+    first = passes(tmp_path, program)
+    expected = ["fails", "gang", "gang"] + ["point"] * 300 + ["step"] * 50 + ["total"] * 2
+    assert sorted(made(tmp_path)) == expected
+    second = passes(tmp_path, program, procs=3)
+    assert sorted(made(tmp_path)[len(expected) :]) == ["fails"]
+    assert first.stdout.split()[1] == second.stdout.split()[1] == "353"
+    passes(tmp_path, program.replace("return x + 1", "return 1 + x"))
+    assert made(tmp_path).count("step") == 100
+
+
+def test_what_cannot_be_compared_is_refused(tmp_path):
+    result = passes(
+        tmp_path,
+        """
+        memo = swiftpy.memo("memo")
+        @memo
+        def f(x): return 1
+        try: f(i for i in range(3))
+        except TypeError as error: print(error)
+        """,
+    )
+    assert "a result of f cannot be kept: an argument cannot be compared" in result.stdout
+
+
+KILLED = """
+import os, swiftpy, time
+
+memo = swiftpy.memo("memo")
+
+@memo
+def leaf(i):
+    with open(f"made-{os.environ['ROUND']}.log", "a") as log: log.write(f"{i}\\n")
+    time.sleep(0.002)
+    return bytes(i % 100)
+
+@memo
+def after(i, data):
+    with open(f"made-{os.environ['ROUND']}.log", "a") as log: log.write(f"after{i}\\n")
+    return len(data)
+
+with open("pid", "w") as file: file.write(str(os.getpid()))
+calls = {}
+for i in range(600):
+    calls[leaf(i)] = str(i)
+    calls[after(i, list(calls)[-1])] = f"after{i}"
+with open("reported.log", "a", buffering=1) as reported:
+    for future in swiftpy.as_completed(calls):
+        future.result()
+        reported.write(calls[future] + "\\n")
+"""
+
+
+def test_nothing_that_was_reported_is_computed_again_after_kill_9(tmp_path):
+    (tmp_path / "script.py").write_text(KILLED)
+    command = [MPIEXEC, "-n", "4", sys.executable, "-m", "swiftpy", "script.py"]
+    rng = random.Random(5)
+    reported = set()
+    kills = 0
+    for attempt in range(30):
+        (tmp_path / "pid").unlink(missing_ok=True)
+        env = {**os.environ, "ROUND": str(attempt)}
+        with (tmp_path / "job.log").open("ab") as log:
+            job = subprocess.Popen(command, cwd=tmp_path, env=env, stdout=log, stderr=log)
+        while job.poll() is None and not ((tmp_path / "pid").exists() and (tmp_path / "pid").read_text()):
+            time.sleep(0.005)
+        if kills < 4:
+            time.sleep(rng.uniform(0.02, 0.25))
+            os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+            kills += 1
+        code = job.wait(60)
+        log = tmp_path / f"made-{attempt}.log"
+        again = reported & set(log.read_text().split()) if log.exists() else set()
+        assert not again, f"round {attempt}"
+        reported |= set((tmp_path / "reported.log").read_text().split("\n")[:-1])
+        if code == 0:
+            break
+    assert kills == 4 and len(reported) == 1200
