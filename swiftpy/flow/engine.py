@@ -1,13 +1,12 @@
 """The program's side of the engine, on rank 0: calls in, futures out.
 
 Whoever waits for a future drives the server (`_advance`); a thread does so while nobody waits. Calls are gathered in
-runs, as many as follow each other with the same function and options, and handed to the scheduler when somebody
-drives: the cost of a task in the scheduler is that of its run, shared.
+runs (`gathering`), as many as follow each other with the same function and options, and handed to the scheduler when
+somebody drives: the cost of a task in the scheduler is that of its run, shared.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import pickle
 import threading
 import time
@@ -20,9 +19,10 @@ from swiftpy.core.task import Kind, Task, TaskState
 from swiftpy.errors import Deadlock, TaskError
 from swiftpy.flow import program
 from swiftpy.flow.bulk import Bulk
-from swiftpy.flow.calls import CANCELLED_CALL, Deferred, needs, pack_calls
+from swiftpy.flow.calls import CANCELLED_CALL, pack_calls
 from swiftpy.flow.functions import Function, Functions
 from swiftpy.flow.future import Future
+from swiftpy.flow.gathering import GatheredRun, Gathering
 from swiftpy.flow.nested import CallSubmitted, NestedEngine, Relay
 from swiftpy.flow.trace import Trace
 from swiftpy.runtime.server import Server
@@ -32,32 +32,12 @@ from swiftpy.runtime.worker import Worker
 if TYPE_CHECKING:
     from swiftpy.flow.memo import Keeper
 
-#: Calls that are gathered before they are handed over without anybody waiting.
-GATHERED = 1024
 #: Seconds between the looks of the thread that drives while nobody waits.
 NAP = 1e-3
 #: Seconds without any event after which that thread sleeps until it is woken.
 QUIET = 0.05
 #: Seconds without any event after which it is asked whether one can ever come.
 PATIENCE = 1.0
-
-
-class _Run:
-    """Calls of one kind that follow each other, with the same needs: one task for the scheduler."""
-
-    __slots__ = ("calls", "first", "function", "kind", "needed", "owner", "variant")
-
-    def __init__(self, first: int, kind: Kind, function: Function, needed: list[Future]) -> None:
-        self.first, self.kind, self.function, self.needed = first, kind, function, needed
-        self.variant = kind
-        self.calls: list[Any] = []
-        self.owner: Bulk | None = None
-
-
-def _needs_the_last(run: _Run, needed: list[Future], id: int) -> bool:
-    """Whether a call with this id only waits for the one before, and so may make the run a chain, or go on with it."""
-    only = len(needed) == 1 and needed[0].id == id - 1
-    return only and run.kind.divisible and (len(run.calls) == 1 or run.variant.chained)
 
 
 class Engine:
@@ -68,16 +48,10 @@ class Engine:
         self.trace: Trace | None = None
         self.stop = StopRequest()  # somebody wants the job to end early
         self._scheduler: Scheduler
-        self._futures: dict[int, Future] = {}
+        self._gathering = Gathering(self)
         self.functions = Functions()
         self._functions: dict[str, Function] = {}
         self._sent: set[tuple[int, str]] = set()  # (worker, function) whose definition is there
-        self._next_id = 0
-        self._run: _Run | None = None
-        self._runs: list[_Run] = []
-        self._given: list[int] = []
-        self._gathered = 0
-        self._mutex = threading.Lock()  # what `submit` changes
         self._driving = threading.Lock()  # the server
         self._drivers = 0
         self._untold: list[Future] = []
@@ -98,48 +72,22 @@ class Engine:
 
     def submit(self, kind: Kind, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Future:
         """Add one call; its future."""
-        future = Future()
-        future.engine = self
-        future.by_hand = False
-        needed = needs(args, kwargs)
-        with self._mutex:
-            if needed is not None:
-                self._adopt(needed)
-            future.id = id = self._next_id
-            self._next_id = id + 1
-            self._futures[id] = future
-            run = self._run
-            if run is not None and run.variant is kind and needed is None and not run.needed:
-                run.calls.append(args if not kwargs else Deferred(args, kwargs))
-            else:
-                self._add(id, kind, function, args, kwargs, needed)
-            self._gathered += 1
-            full = self._gathered >= GATHERED
-        if full:
+        future = self._gathering.add(kind, function, args, kwargs, alone=kind.function in self.keepers)
+        if self._gathering.enough:
             self._hand_over_if_free()
-        elif time.monotonic() - self._latest > QUIET:
-            self._server.wake()
+        else:
+            self._wake_if_quiet()
         return future
 
     def submit_all(self, kind: Kind, function: Function, calls: list[Any]) -> Bulk:
         """Add one run of calls (tuples of arguments, without futures); its results, in order."""
-        with self._mutex:
-            first = self._next_id
-            self._next_id += len(calls)
-            bulk = Bulk(first, len(calls), self.drive)
-            self._run = None
-            if calls:
-                run = _Run(first, kind, function, [])
-                run.calls, run.owner = calls, bulk
-                self._runs.append(run)
-        if time.monotonic() - self._latest > QUIET:
-            self._server.wake()
+        bulk = self._gathering.add_all(kind, function, calls, self.drive)
+        self._wake_if_quiet()
         return bulk
 
     def given(self, future: Future) -> None:
         """A future that was made by hand got its value."""
-        with self._mutex:
-            self._given.append(future.id)
+        self._gathering.give(future)
         self._server.wake()
 
     def wait_for(self, future: Future, timeout: float | None = None) -> None:
@@ -172,7 +120,7 @@ class Engine:
 
     def wait_for_all(self) -> None:
         """Wait for all that was submitted."""
-        self.drive(lambda: not (self._futures or self._runs) and self._scheduler.quiet)
+        self.drive(lambda: not (self._gathering.futures or self._gathering) and self._scheduler.quiet)
 
     def close(self) -> None:
         """No more tasks: let the workers end. Tasks that still run are given up if the job shall end early."""
@@ -182,42 +130,12 @@ class Engine:
             while not self._scheduler.over:
                 self._server.progress(PATIENCE)
 
-    # -- gathering ---------------------------------------------------------------------------------------------
+    # -- driving -----------------------------------------------------------------------------------------------
 
-    def _add(
-        self,
-        id: int,
-        kind: Kind,
-        function: Function,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        needed: list[Future] | None,
-    ) -> None:
-        """Add a call that does not simply continue the open run."""
-        call = Deferred(args, kwargs) if kwargs or needed is not None else args
-        needed = [future for future in needed if not future.good()] if needed else []
-        run = self._run
-        kept = kind.function in self.keepers  # each result is saved, and looked for, before the next call
-        if run is not None and run.kind is kind and not kept and _needs_the_last(run, needed, id):
-            if not run.variant.chained:
-                run.variant = dataclasses.replace(kind, chained=True)
-            run.calls.append(call)
-            return
-        if run is not None and run.variant is kind and run.needed == needed:
-            run.calls.append(call)
-            return
-        self._run = run = _Run(id, kind, function, needed)
-        run.calls.append(call)
-        self._runs.append(run)
-
-    def _adopt(self, needed: list[Future]) -> None:
-        """Give ids to futures that were made by hand and are met for the first time."""
-        for future in needed:
-            if future.engine is None and not future.done():
-                future.engine, future.id = self, self._next_id
-                self._futures[future.id] = future
-                self._next_id += 1
-                self._run = None  # the ids of a run follow each other
+    def _wake_if_quiet(self) -> None:
+        """The thread that drives alone sleeps when nothing has happened for a while."""
+        if time.monotonic() - self._latest > QUIET:
+            self._server.wake()
 
     def _hand_over_if_free(self) -> None:
         if self._driving.acquire(blocking=False):
@@ -227,18 +145,8 @@ class Engine:
                 self._driving.release()
             self._settle()
 
-    def _new_ids(self, count: int) -> int:
-        with self._mutex:
-            first = self._next_id
-            self._next_id += count
-            self._run = None  # the ids of a run follow each other
-            return first
-
-    def _gathered_events(self) -> list[Event]:
-        """What the program submitted and gave since the last time."""
-        with self._mutex:
-            runs, self._runs, self._run, self._gathered = self._runs, [], None, 0
-            given, self._given = self._given, []
+    def _handed_over(self, runs: list[GatheredRun], given: list[int]) -> list[Event]:
+        """What the scheduler is told of gathered runs and given values."""
         events: list[Event] = []
         for run in runs:
             culprit = next((future for future in run.needed if future.failed()), None)
@@ -251,19 +159,22 @@ class Engine:
             task = Task(run.first, run.variant, run.calls, len(run.calls), after, owner=run.owner)
             events.append(TaskSubmitted(task))
         for id in given:
-            del self._futures[id]
+            del self._gathering.futures[id]
             events.append(ValueGiven(id))
         return events
 
-    def _cancel(self, run: _Run, culprit: Future) -> None:
-        error = TaskError("cancelled", f"it needs a result that will not be there: {culprit.exception()}")
+    def _cancel(self, run: GatheredRun, culprit: Future) -> None:
+        error = TaskError(
+            "cancelled", f"it needs a result that will not be there: {culprit.error() or 'it was cancelled'}"
+        )
         for id in range(run.first, run.first + len(run.calls)):
             self._settle_one(id, None, error)
 
     def _advance(self, timeout: float) -> bool:
-        if self._runs or self._given:
+        if self._gathering:
             self._latest = time.monotonic()
-            self._server.take(self._gathered_events())
+            runs, given, _ = self._gathering.take()
+            self._server.take(self._handed_over(runs, given))
         came = self._server.progress(timeout if not self._untold else 0.0)
         if came:
             self._latest = time.monotonic()
@@ -297,9 +208,9 @@ class Engine:
         """Called when nothing came for PATIENCE, so that no message is on its way: can what is waited for ever come?"""
         only_program = threading.current_thread() is threading.main_thread() and threading.active_count() == 2
         stuck = self._scheduler.stuck
-        if not only_program or self._runs or self._given or not (stuck or self._scheduler.quiet):
+        if not only_program or self._gathering or not (stuck or self._scheduler.quiet):
             return
-        unset = [future for future in self._futures.values() if future.by_hand]
+        unset = [future for future in self._gathering.futures.values() if future.by_hand]
         lines = [f"{task} waits for {', '.join(map(str, task.after)) or 'what it submitted'}" for task in stuck[:10]]
         raise Deadlock(f"{len(stuck)} tasks can never run, {len(unset)} futures were never set", *lines)
 
@@ -314,11 +225,12 @@ class Engine:
     def heard(self, message: object) -> list[Event]:
         """See Client: a task on a worker submitted others."""
         assert isinstance(message, CallSubmitted), f"no task can send {message!r}"
-        events = self._gathered_events()  # their ids are lower
+        runs, given, id = self._gathering.take(reserve=1)  # what was submitted before has lower ids
+        events = self._handed_over(runs, given)
         if message.function.definition is not None:
             self._functions[message.function.name] = message.function
         relay = Relay(self._server, message.worker, message.id)
-        task = Task(self._new_ids(1), message.kind, [message.call], owner=relay)
+        task = Task(id, message.kind, [message.call], owner=relay)
         return [*events, TaskSubmitted(task)]
 
     def started(self, command: StartTask) -> None:
@@ -335,7 +247,7 @@ class Engine:
             self._sent.add((command.worker, name))
         if task.owner is not None:
             return pack_calls(definition, task.owner.begin(command))
-        futures, calls, keeper = self._futures, task.payload, self.keepers.get(name)
+        futures, calls, keeper = self._gathering.futures, task.payload, self.keepers.get(name)
         for index in range(task.count):
             future = futures[task.id + index]
             if not future.begin():
@@ -353,13 +265,13 @@ class Engine:
         elif report.state is TaskState.DONE and (keeper := self.keepers.get(report.task.kind.function)) is not None:
             for index, value in enumerate(pickle.loads(report.value or b"")):
                 if index not in report.failed:
-                    keeper.keep(self._futures[report.task.id + index], value)
+                    keeper.keep(self._gathering.futures[report.task.id + index], value)
             self._unsaved.append((keeper, report))
         else:
             self._settle_all(report)
 
     def _settle_all(self, report: ReportOutcome) -> None:
-        first, pop, untold = report.task.id, self._futures.pop, self._untold
+        first, pop, untold = report.task.id, self._gathering.futures.pop, self._untold
         if report.state is TaskState.DONE:
             values = pickle.loads(report.value or b"")
             if report.failed:
@@ -377,7 +289,7 @@ class Engine:
                 self._settle_one(id, None, error)
 
     def _settle_one(self, id: int, value: Any, error: TaskError | None) -> None:
-        future = self._futures.pop(id)
+        future = self._gathering.futures.pop(id)
         if future.settle(value, error):
             self._untold.append(future)
         if error is not None and error.kind not in ("cancelled", "interrupted"):
