@@ -1,14 +1,19 @@
 """Ranks that exchange messages, agree, and bring data to nodes: each rank runs each test."""
 
 import os
+import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from mpi4py import MPI
 
 from hooks.leader import StagingError, stage_data
+from swiftpy.core.events import RecallAnswered, TaskFinished
+from swiftpy.errors import TaskError
 from swiftpy.runtime import mpi
 from swiftpy.runtime.mpi import World
+from swiftpy.runtime.order import Order
 from swiftpy.runtime.transport import SERVER
 
 pytestmark = pytest.mark.mpi(min_size=3)
@@ -54,7 +59,7 @@ def test_messages_keep_their_order_and_large_ones_arrive(world):
     sizes = [0, 10, 10_000_000, 1]
     if world.rank != SERVER:
         for number, size in enumerate(sizes):
-            world.transport.send(SERVER, (world.rank, number, bytes(size)))
+            world.transport.send(SERVER, [world.rank, number, bytes(size)])
         assert until_message(world.transport) == "thanks"
     else:
         seen = {rank: [] for rank in range(1, world.size)}
@@ -65,6 +70,36 @@ def test_messages_keep_their_order_and_large_ones_arrive(world):
         for rank in seen:
             world.transport.send(rank, "thanks")
     assert world.transport.recv(0) is None
+
+
+def test_events_arrive_as_what_they_are(world):
+    """Also where the other rank has been asleep for a while, or is about to sleep."""
+    error = TaskError("exception", "boom", rank=1)
+    finished = TaskFinished(world.rank, 1, 1, b"value", 0.5, 3, ((2, error),))
+    order = Order(5, 2, "m:f", b"payload", timeout=1.0, gang=(1, 2))
+    if world.rank != SERVER:
+        for _ in range(200):
+            world.transport.send(SERVER, finished)
+            assert until_message(world.transport) == order
+        time.sleep(0.2)
+        world.transport.send(SERVER, RecallAnswered(world.rank))
+    else:
+        seen = Counter()
+        for _ in range(201 * (world.size - 1)):
+            event = until_message(world.transport)
+            seen[type(event), event.worker] += 1
+            if isinstance(event, TaskFinished):
+                assert event.failures == ((2, error),) and event.value == b"value" and event.made == 3
+                world.transport.send(event.worker, order)
+        assert seen == {(k, r): n for k, n in ((TaskFinished, 200), (RecallAnswered, 1)) for r in range(1, world.size)}
+
+
+def test_some_ranks_form_a_group_while_others_do_not(world):
+    if world.rank in (1, 2):
+        for _ in range(3):
+            group = world.group((1, 2))
+            assert group.allgather(world.rank) == [1, 2]
+            group.Free()
 
 
 def stage(world, shared, **env):

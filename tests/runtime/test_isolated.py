@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from swiftpy.core.task import Task
-from swiftpy.runtime.call import call, pack
+from swiftpy.runtime.call import Run, pack
 from swiftpy.runtime.executors import InlineExecutor, IsolatedExecutor
+from swiftpy.runtime.order import Order
 from swiftpy.runtime.spawner import Spawner
 
 
@@ -29,13 +29,17 @@ def isolated(tmp_path, monkeypatch):
     os.close(output)
 
 
+def order(function, *args, timeout=None):
+    return Order(0, 1, function, pack(*args), timeout=timeout)
+
+
 def run(executor, function, *args, timeout=None):
-    executor.start(Task(0, function, pack(*args), timeout=timeout))
+    executor.start(order(function, *args, timeout=timeout))
     end = time.monotonic() + 30
     while (outcome := executor.poll()) is None:
         assert time.monotonic() < end
         time.sleep(0.005)
-    return outcome if outcome.error or outcome.value is None else pickle.loads(outcome.value)
+    return outcome if outcome.answer is None else pickle.loads(outcome.answer.value)[0]
 
 
 def test_the_environment_names_no_launcher_but_the_local_rank(isolated):
@@ -90,7 +94,7 @@ def test_a_forked_process_that_comes_back_answers_for_nobody(isolated, end):
 
 
 def test_a_killed_task_has_no_outcome_and_its_output_is_complete(isolated):
-    isolated.start(Task(0, "builtins:exec", pack("print('last words'); import time; time.sleep(60)")))
+    isolated.start(order("builtins:exec", "print('last words'); import time; time.sleep(60)"))
     end = time.monotonic() + 30
     while "last words" not in isolated.output.read_text():
         assert time.monotonic() < end and isolated.poll() is None
@@ -98,14 +102,15 @@ def test_a_killed_task_has_no_outcome_and_its_output_is_complete(isolated):
     isolated.kill()
     while (outcome := isolated.poll()) is None:
         time.sleep(0.005)
-    assert outcome.value is None and outcome.error is None
+    assert outcome.answer is None and outcome.error is None
 
 
 def test_time_limits(isolated):
     assert run(isolated, "time:sleep", 60, timeout=0.3).error.kind == "timeout"
-    inline = InlineExecutor("here", 1)
-    assert run(inline, "time:sleep", 60, timeout=0.2).error.kind == "timeout"
-    assert run(inline, "time:sleep", 0.01, timeout=5) is None
+    inline = InlineExecutor("here", 1, None)
+    slow, quick = order("time:sleep", 60, timeout=0.2), order("time:sleep", 0.01, timeout=5)
+    assert inline.make(inline.run(slow), slow.timeout).error.kind == "timeout"
+    assert inline.make(inline.run(quick), quick.timeout).error is None
 
 
 @pytest.mark.parametrize(
@@ -113,7 +118,7 @@ def test_time_limits(isolated):
     [("sys:exit", "exit"), ("nosuch:f", "nosuch"), ("os:nosuch", "nosuch"), ("threading:Lock", "pickle")],
 )
 def test_a_call_that_fails_is_a_value(function, message):
-    ok, data = call(function, pack())
-    text, trace = pickle.loads(data)
-    assert not ok and message in text
-    assert "SystemExit" in trace if function == "sys:exit" else text in trace
+    answer = Run(function, pack()).make()
+    ((index, error),) = answer.failures
+    assert index == 0 and message in error.message
+    assert "SystemExit" in error.traceback if function == "sys:exit" else error.message in error.traceback

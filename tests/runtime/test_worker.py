@@ -3,12 +3,13 @@
 import pickle
 import threading
 import time
+from types import SimpleNamespace
 
 from simulator import Recorder
 from swiftpy.core.events import WorkerReady
 from swiftpy.core.scheduler import Scheduler
-from swiftpy.core.task import Target, Task, TaskState
-from swiftpy.runtime.call import pack
+from swiftpy.core.task import Kind, Site, Target, Task, TaskState
+from swiftpy.runtime.call import pack_call, previous
 from swiftpy.runtime.executors import InlineExecutor
 from swiftpy.runtime.server import Server
 from swiftpy.runtime.signals import StopRequest
@@ -17,25 +18,44 @@ from swiftpy.runtime.worker import Worker
 
 
 class Values(Recorder):
+    """A task's payload is the list of its calls."""
+
     def __init__(self):
         super().__init__()
-        self.values = {}
+        self.values, self.places, self.errors = {}, {}, {}
+
+    def payload(self, command):
+        return pickle.dumps((None, pickle.dumps(list(command.task.payload))))
 
     def resolved(self, report):
         super().resolved(report)
+        first = report.task.id
         if report.state is TaskState.DONE:
-            self.values[report.task.id] = (report.worker, pickle.loads(report.value))
+            for index, value in enumerate(pickle.loads(report.value)):
+                if index not in report.failed:
+                    self.values[first + index], self.places[first + index] = value, report.worker
+        elif report.error is not None:
+            self.errors.update({first + index: report.error for index in range(report.task.count)})
+
+
+class Previous:
+    """As an argument, the result of the call before."""
+
+    def __reduce__(self):
+        return previous, ()
 
 
 def run(tasks, workers=3, stop_reason=lambda: None):
     transports = QueueTransport.group(workers + 1)
+    beside = SimpleNamespace(close=lambda: None, descriptors=())
     threads = [
-        threading.Thread(target=Worker(t, InlineExecutor("here", t.rank), stop_reason).run) for t in transports[1:]
+        threading.Thread(target=Worker(t, InlineExecutor("here", t.rank, None), beside, stop_reason).run)
+        for t in transports[1:]
     ]
     for thread in threads:
         thread.start()
     client = Values()
-    scheduler = Scheduler({w: f"node{w}" for w in range(1, workers + 1)})
+    scheduler = Scheduler({rank: Site(f"node{rank}") for rank in range(1, workers + 1)})
     assert Server(transports[0], scheduler, client, StopRequest(), 1.0, time.monotonic).run(tasks)
     for thread in threads:
         thread.join(10)
@@ -45,25 +65,61 @@ def run(tasks, workers=3, stop_reason=lambda: None):
     return client
 
 
+def sleeps(*seconds, first=0, **kind):
+    """One task for each: the calls do not travel together, because their kinds differ."""
+    return [Task(first + i, Kind("time:sleep", **kind), [(s,)]) for i, s in enumerate(seconds)]
+
+
 def test_values_come_back():
-    client = run([Task(i, "operator:mul", pack(i, i)) for i in range(100)])
-    assert {i: value for i, (_, value) in client.values.items()} == {i: i * i for i in range(100)}
+    squares = Task(0, Kind("operator:mul"), [(i, i) for i in range(1000)], 1000)
+    sums = [Task(1000 + i, Kind("operator:add"), [pack_call((i, i), {})]) for i in range(100)]
+    client = run([squares, *sums])
+    assert client.values == {i: i * i for i in range(1000)} | {1000 + i: 2 * i for i in range(100)}
+
+
+def test_a_call_that_fails_costs_its_own_result_alone():
+    client = run([Task(0, Kind("operator:truediv", retries=1), [(1, i % 7) for i in range(700)], 700)])
+    assert client.values == {i: 1 / (i % 7) for i in range(700) if i % 7}
+    assert all("ZeroDivisionError" in client.errors[i].message and client.attempts[i] == 2 for i in range(0, 700, 7))
+
+
+def test_a_chain_hands_on_its_results_until_one_fails():
+    add = [pack_call((1, 1), {})] + [pack_call((Previous(), 1), {}) for _ in range(499)]
+    client = run([Task(0, Kind("operator:add", chained=True), add, 500)])
+    assert client.values == {i: 2 + i for i in range(500)}
+    divide = [(1, 0), pack_call((Previous(), 1), {}), pack_call((Previous(), 1), {})]
+    client = run([Task(0, Kind("operator:truediv", chained=True), divide, 3)])
+    assert [client.errors[i].kind for i in range(3)] == ["exception", "cancelled", "cancelled"]
+
+
+def test_a_function_that_cannot_be_found_fails_each_of_its_calls():
+    client = run([Task(0, Kind("operator:nosuch"), [()] * 10, 10)])
+    assert set(client.errors) == set(range(10)) and "nosuch" in client.errors[9].message
 
 
 def test_targets_are_kept():
-    tasks = [Task(i, "time:sleep", pack(0.001), target=Target(rank=1 + i % 3)) for i in range(30)]
-    tasks += [Task(30 + i, "time:sleep", pack(0.001), target=Target(node="node2")) for i in range(10)]
-    tasks.append(Task(40, "time:sleep", pack(0), target=Target(node="nowhere")))
+    tasks = [Task(i, Kind("time:sleep", target=Target(rank=1 + i % 3)), [(0.001,)]) for i in range(30)]
+    tasks += sleeps(*[0.001] * 10, first=30, target=Target(node="node2"))
+    tasks += sleeps(0, first=40, target=Target(node="nowhere"))
     client = run(tasks)
-    assert all(client.values[i][0] == 1 + i % 3 for i in range(30))
-    assert all(client.values[30 + i][0] == 2 for i in range(10))
+    assert all(client.places[i] == 1 + i % 3 for i in range(30))
+    assert all(client.places[30 + i] == 2 for i in range(10))
     assert client.final[40] is TaskState.FAILED
+
+
+def test_calls_that_turn_out_slow_are_shared():
+    """Of two halves, the second takes 2 s: whoever made the first takes some of it."""
+    calls = [(0,)] * 20 + [(0.1,)] * 20
+    warm = Task(0, Kind("time:sleep"), [(0,)] * 100, 100)
+    client = run([warm, Task(100, Kind("time:sleep"), calls, 40, after=[99])], workers=2)
+    assert len(client.values) == 140
+    assert {client.places[i] for i in range(120, 140)} == {1, 2}
 
 
 def test_a_worker_that_gets_the_signal_tells_the_server():
     since = time.monotonic()
     client = run(
-        [Task(i, "time:sleep", pack(0.05)) for i in range(100)],
+        sleeps(*[0.05] * 100),
         stop_reason=lambda: "SIGTERM" if time.monotonic() - since > 0.3 else None,
     )
     assert client.drained == "SIGTERM"
