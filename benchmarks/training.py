@@ -356,6 +356,7 @@ def scores(options, source, work):
 SHARE = """
 import sys, time
 from pathlib import Path
+import pandas  # as Keras does, and pyarrow at its first array
 from hed import arrays
 start = time.perf_counter()
 opened = arrays.open_arrays(Path(sys.argv[1]), arrays.columns({}), Path(sys.argv[2]))
