@@ -11,12 +11,13 @@ class System:
     """A way to run calls on `workers` worker processes.
 
     `chunks`: the sizes in which `map` may send calls, None where the system chooses. `dataflow`: whether futures may be
-    arguments of calls. `setup`: how it is set up, for the reader of the figures.
+    arguments of calls. `omits`: cases that mean nothing for it. `setup`: how it is set up, for readers of the figures.
     """
 
     package = ""
     chunks = (None,)
     dataflow = False
+    omits = ()
     setup = ""
 
     def __init__(self, workers):

@@ -128,6 +128,8 @@ class ScriptApplication(Engine):
         try:
             runpy.run_path(str(self._options.script), run_name="__main__")
         except SystemExit as end:
+            if not isinstance(end.code, int | None):
+                print(end.code, file=sys.stderr)
             return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
         except BaseException as exception:
             trace = exception.__traceback__

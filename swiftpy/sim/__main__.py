@@ -112,7 +112,7 @@ def describe(result: Result) -> str:
             f"server      {1e6 * r.server_per_call:.1f} us of CPU for a task, {r.messages / r.calls:.2f} messages;"
             f" {r.calls / r.server:,.0f} tasks/s",
             f"            load {r.server / r.makespan:.3%}: enough for {r.most_workers:,.0f} workers with such tasks",
-            f"simulation  {r.wall:.1f} s, {r.memory:,.0f} MB",
+            f"simulation  {r.wall:.1f} s ({r.cpu:.1f} s of CPU), {r.memory:,.0f} MB",
         )
     )
 

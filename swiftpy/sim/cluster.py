@@ -120,6 +120,7 @@ class Cluster:
             worker = self._workers[dest]
             assert worker.current is None or dest in self.hung, f"worker {dest} was stopped at work"
             self.stopped.add(dest)
+        self.messages += 1
         self._sent.append((dest, message))
 
     def recv(self, timeout: float, also: Sequence[int] = ()) -> Any | None:
@@ -140,7 +141,6 @@ class Cluster:
 
     def _deliver(self) -> None:
         """Let the workers have what the server sent."""
-        self.messages += len(self._sent)
         while self._sent:
             rank, message = self._sent.popleft()
             self.now += self._handling

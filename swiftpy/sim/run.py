@@ -55,10 +55,11 @@ class Tally:
 
 @dataclass(frozen=True)
 class Result:
-    """What came of a simulation. Times are virtual seconds, but for `server`, `wall` and the memory (MB).
+    """What came of a simulation. Times are virtual seconds, but for `server`, `wall` and `cpu`; memory is in MB.
 
     `bound`: no schedule could end before. `busy`: which part of the workers' time they worked. `tail`: from the last
-    start of a task to the end. `server`: seconds of CPU that scheduler and server loop took.
+    start of a task to the end. `server`: seconds of CPU that scheduler and server loop took; `wall` and `cpu`: seconds
+    that the simulation took.
     """
 
     workers: int
@@ -74,6 +75,7 @@ class Result:
     messages: int
     server: float
     wall: float
+    cpu: float
     memory: float
     clean: bool
 
@@ -92,7 +94,7 @@ def simulate(
     cluster: Cluster, sites: dict[int, Site], work: Work, grace: float = 60.0, walltime: float = math.inf
 ) -> Result:
     """Run the work to its end."""
-    began = time.perf_counter()
+    began, cpu_began = time.perf_counter(), time.process_time()
     tally = Tally()
     server = Server(cluster, Scheduler(sites), tally, StopRequest(), grace, cluster.clock, walltime)
     clean = server.run(work.tasks())
@@ -111,6 +113,7 @@ def simulate(
         messages=cluster.messages,
         server=cluster.server_seconds,
         wall=time.perf_counter() - began,
+        cpu=time.process_time() - cpu_began,
         memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         clean=clean,
     )

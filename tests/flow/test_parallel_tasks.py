@@ -1,0 +1,69 @@
+"""Tasks that run on several workers at once, among others."""
+
+import pytest
+
+from test_programs import passes
+
+pytestmark = pytest.mark.mpi_job
+
+
+def test_parallel_tasks_of_all_sizes_among_others(tmp_path):
+    """Some speak MPI for longer than the rank's stand-by thread waits, some wait for tasks of their own."""
+    passes(
+        tmp_path,
+        """
+        import random
+
+        @swiftpy.task(ranks=2)
+        def pair(comm, x):
+            end = time.monotonic() + 0.06 if comm.rank == 0 else None
+            while comm.bcast(end is not None and time.monotonic() < end):
+                assert comm.allreduce(x) == 2 * x
+            return comm.size, comm.rank
+        @swiftpy.task(ranks=3)
+        def trio(comm, x, gathered):
+            return comm.gather((comm.rank, x)), sum(gathered)
+        @swiftpy.task(ranks=2)
+        def asks(comm, x):
+            return comm.bcast(alone(x).result() if comm.rank == 0 else None)
+        @swiftpy.task
+        def alone(x): time.sleep(0.001 * (x % 7)); return x
+        @swiftpy.task(isolated=True)
+        def beside(x): return x
+
+        expected = {}
+        for i in range(200):
+            expected[alone(i)] = expected[beside(i)] = i
+            if i % 20 == 0: expected[pair(i)] = (2, 0)
+            if i % 9 == 0: expected[trio(i, [alone(i), alone(1)])] = ([(0, i), (1, i), (2, i)], i + 1)
+            if i % 15 == 0: expected[asks(i)] = i
+        for future, value in expected.items():
+            assert future.result() == value
+        """,
+        procs=5,
+    )
+
+
+def test_a_parallel_task_that_fails(tmp_path):
+    passes(
+        tmp_path,
+        """
+        @swiftpy.task(ranks=3)
+        def fails(comm):
+            if comm.rank == 1: raise ValueError("on rank 1")
+        @swiftpy.task(ranks=2)
+        def unpicklable(comm): return (i for i in range(3)) if comm.rank == 0 else None
+        @swiftpy.task(ranks=9)
+        def too_large(comm): pass
+        @swiftpy.task(ranks=2)
+        def fine(comm, x): return comm.allreduce(x)
+
+        error = fails().exception()
+        assert "on rank 1" in error.message and error.rank > 0
+        assert "generator" in unpicklable().exception().message
+        assert "9 workers" in too_large().exception().message
+        culprit = fails()
+        assert fine(culprit).exception().kind == "cancelled" and culprit.exception()
+        assert [fine(i).result() for i in range(5)] == [2 * i for i in range(5)]
+        """,
+    )
