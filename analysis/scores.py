@@ -140,9 +140,10 @@ def _grouped(
     parts = [(rows.true.astype(np.float32), rows.pred.astype(np.float32), rows.cell) for rows in reader]
     if not parts:
         return []
-    true, pred, cell = (np.concatenate(column) for column in zip(*parts, strict=True))
+    true, pred, cell = (np.concatenate([part[column] for part in parts]) for column in range(3))
     parts.clear()
     if by == "all":
+        del cell
         return [{"set": "all", **score(true, pred)}]
     order = np.argsort(cell, kind="stable")
     ends = np.cumsum(np.bincount(cell, minlength=len(reader.cells)))
