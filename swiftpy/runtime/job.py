@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from swiftpy.core.scheduler import Scheduler
 from swiftpy.core.task import Task
 from swiftpy.errors import UserError
-from swiftpy.runtime.call import pack, resolve
+from swiftpy.runtime.call import pack
 from swiftpy.runtime.executors import Executor, InlineExecutor, IsolatedExecutor
+from swiftpy.runtime.hooks import Hooks
 from swiftpy.runtime.output import Console, redirect
 from swiftpy.runtime.server import Client, Server
 from swiftpy.runtime.signals import StopRequest
@@ -38,8 +39,7 @@ class JobSpec:
     """What every rank must know before tasks start; rank 0 makes it.
 
     `outputs` are the files of the ranks' stdout and stderr. `env` is added to the environment of the tasks. `hooks`
-    are names of callables, called on each leader with (the leaders' communicator, env). `grace` and `walltime` are
-    those of `Server`.
+    are names, see `swiftpy.runtime.hooks`. `grace` and `walltime` are those of `Server`.
     """
 
     outputs: tuple[str, ...]
@@ -105,8 +105,11 @@ class Application(Client, Protocol):
         """All tasks are resolved; returns the exit code."""
 
 
-def run(application: Application) -> int:
-    """Run an application on all ranks; returns this rank's exit code (rank 0's is the job's)."""
+def run(application: Application, ranks_per_node: int = 0) -> int:
+    """Run an application on all ranks; returns this rank's exit code (rank 0's is the job's).
+
+    `ranks_per_node` is that of `World`.
+    """
     console = Console()
     spawner = Spawner()  # before MPI is initialized
     stop = StopRequest()
@@ -117,7 +120,7 @@ def run(application: Application) -> int:
         print(f"no usable MPI: {exception}; on a machine without its own: pip install mpich", file=sys.stderr)
         return USER_ERROR
     mpi.end_job_on_uncaught()
-    world = mpi.World()
+    world = mpi.World(ranks_per_node)
     hosts = world.gather((world.host, world.node))
     layout = Layout([host for host, _ in hosts], {r: hosts[r][1] for r in range(1, world.size)})
     lead = Lead(layout, console, spawner, stop)
@@ -126,17 +129,22 @@ def run(application: Application) -> int:
         return prepared if world.rank == SERVER else 0
     spec: JobSpec = prepared
     output = redirect(Path(spec.outputs[world.rank]))
-    reasons = _run_hooks(world, spec)
+    hooks = Hooks(world, spec.hooks)
+    reasons = hooks.run(spec.env)
     if reasons:
+        hooks.finish()
         return application.failed(reasons) if world.rank == SERVER else 0
     if world.rank != SERVER:
-        Worker(world.transport, _executor(world, spec, spawner, output), lambda: stop.reason).run()
+        executor = _executor(world, {**spec.env, **hooks.env}, spec.isolated, spawner, output)
+        Worker(world.transport, executor, lambda: stop.reason).run()
+        hooks.finish()
         world.broadcast(None)  # asleep until rank 0 has finished, which inside MPI_Finalize would cost a core
         return 0
     scheduler = Scheduler(layout.workers)
     server = Server(world.transport, scheduler, application, stop, spec.grace, time.monotonic, spec.walltime)
     clean = server.run(application.tasks())
     code = application.finish()
+    hooks.finish()
     if not clean:
         world.transport.abort(code)
     world.broadcast(None)
@@ -155,30 +163,15 @@ def _prepare(application: Application, lead: Lead) -> JobSpec | int:
         return end.code if isinstance(end.code, int) else 0
 
 
-def _run_hooks(world: World, spec: JobSpec) -> list[str]:
-    """Run the hooks on the leaders, one after another; every rank learns who failed and why."""
-    for name in spec.hooks:
-        reason = None
-        if world.leaders is not None:
-            try:
-                resolve(name)(world.leaders, spec.env)
-            except Exception as exception:
-                reason = f"hook {name} failed on {world.host}: {type(exception).__name__}: {exception}"
-        reasons = [r for r in world.gather(reason) if r]
-        if reasons:
-            return reasons
-    return []
-
-
-def _executor(world: World, spec: JobSpec, spawner: Spawner, output: int) -> Executor:
+def _executor(world: World, given: Mapping[str, str], isolated: bool, spawner: Spawner, output: int) -> Executor:
     env = {
-        **spec.env,
+        **given,
         "ADLB_RANK_SELF": str(world.rank),
         "ADLB_RANK_LEADER": str(world.leader),
         "PALS_LOCAL_RANKID": os.environ.get("PALS_LOCAL_RANKID", str(world.local_rank)),
         "PYTHONUNBUFFERED": "1",  # or the last lines of a killed task would be lost
     }
-    if not spec.isolated:
+    if not isolated:
         os.environ.update(env)
         return InlineExecutor(world.host, world.rank)
     return IsolatedExecutor(spawner, world.host, world.rank, env, output)

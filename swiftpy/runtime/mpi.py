@@ -19,9 +19,12 @@ mpi4py.rc(thread_level="serialized")
 
 from mpi4py import MPI  # noqa: E402  (the options above only count before this import)
 
+from swiftpy.runtime.group import Group  # noqa: E402
 from swiftpy.runtime.transport import Backoff  # noqa: E402
 
 _TAG = 7
+#: Where the job was started, also when this rank's stderr has become a file.
+_terminal = os.fdopen(os.dup(2), "w", buffering=1)
 
 
 class MpiTransport:
@@ -54,39 +57,52 @@ class MpiTransport:
 
 
 class World:
-    """All ranks of the job: rank 0 is the server, the others are workers; one rank of each node is its leader."""
+    """All ranks of the job: rank 0 is the server, the others are workers; one rank of each node is its leader.
 
-    def __init__(self) -> None:
+    With `ranks_per_node`, so many ranks that follow each other count as a node, wherever they are: one machine can
+    pretend to be several.
+    """
+
+    def __init__(self, ranks_per_node: int = 0) -> None:
         self._comm = MPI.COMM_WORLD.Dup()
         self.rank: int = self._comm.rank
         self.size: int = self._comm.size
         self.host: str = MPI.Get_processor_name()
-        node_comm = self._comm.Split_type(MPI.COMM_TYPE_SHARED)
+        if ranks_per_node:
+            node_comm = self._comm.Split(self.rank // ranks_per_node)
+        else:
+            node_comm = self._comm.Split_type(MPI.COMM_TYPE_SHARED)
         self.local_rank: int = node_comm.rank
         self.leader: int = node_comm.bcast(self.rank)  # the node's lowest rank
-        self.node: str = f"{node_comm.bcast(self.host)}"
+        self._node = Group(node_comm, self.host)
         #: The leaders' communicator on a leader, None elsewhere.
         self.leaders: MPI.Comm | None = None
         leaders = self._comm.Split(int(self.local_rank != 0))
         if self.local_rank == 0:
             self.leaders = leaders
+        #: The node's number among the nodes, and its name.
+        self.node_number: int = node_comm.bcast(leaders.rank)
+        self.node: str = f"{self.host} node {self.node_number}" if ranks_per_node else node_comm.bcast(self.host)
+        self._group = Group(self._comm, self.node)
         self.transport = MpiTransport(self._comm.Dup())
 
     def broadcast(self, value: Any) -> Any:
         """Rank 0's value, on every rank. Ranks that wait for rank 0 sleep."""
-        self._meet()
-        return self._comm.bcast(value)
+        return self._group.broadcast(value)
 
-    def gather(self, value: Any) -> list[Any]:
-        """Every rank's value, on every rank, in order of rank. Ranks that wait for others sleep."""
-        self._meet()
-        return self._comm.allgather(value)
+    def share(self, value: Any) -> Any:
+        """The leader's value, on every rank of its node."""
+        return self._node.broadcast(value)
 
-    def _meet(self) -> None:
-        """A barrier whose waiting ranks sleep: a blocking collective spins while rank 0 checks a UPF for 10 s."""
-        request, backoff = self._comm.Ibarrier(), Backoff()
-        while not request.Test():
-            backoff.wait()
+    def gather(self, value: Any, patience: float | None = None) -> list[Any]:
+        """Every rank's value, on every rank, in order of rank. See Group.gather."""
+        return self._group.gather(value, patience)
+
+    def abort(self, reason: str) -> None:
+        """End the whole job at once, saying why where it was started."""
+        with contextlib.suppress(OSError):
+            print(f"swiftpy: {reason}", file=_terminal, flush=True)
+        self.transport.abort(2)
 
 
 def end_job_on_uncaught() -> None:
@@ -94,11 +110,10 @@ def end_job_on_uncaught() -> None:
 
     It is told where the job was started, too: by then, stderr is this rank's file.
     """
-    terminal = os.fdopen(os.dup(2), "w", buffering=1)
 
     def hook(kind: type[BaseException], value: BaseException, trace: TracebackType | None) -> None:
         text = "".join(traceback.format_exception(kind, value, trace))
-        for stream in (terminal, sys.stderr):
+        for stream in (_terminal, sys.stderr):
             with contextlib.suppress(OSError):  # nothing may come between here and the Abort
                 print(f"swiftpy: rank {MPI.COMM_WORLD.rank}: a bug in the engine\n{text}", file=stream, flush=True)
         MPI.COMM_WORLD.Abort(1)
