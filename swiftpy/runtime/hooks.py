@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from swiftpy.runtime.call import resolve
-from swiftpy.runtime.group import UnansweredError
+from swiftpy.runtime.group import GroupError, UnansweredError
 
 if TYPE_CHECKING:
     from swiftpy.runtime.mpi import World
 
 ENTRY_POINTS = "swiftpy.hooks"
 #: After a leader's hook has failed, the others get so many seconds to end theirs, in which they may wait for it.
-PATIENCE = 30.0
+PATIENCE = 10.0
 
 #: Called with the leaders' communicator and the tasks' environment; returns variables for the tasks of its node. A
 #: generator function yields them, and goes on when all tasks have ended: to clean up.
@@ -42,6 +42,8 @@ class Hooks:
             if self._world.leaders is not None:
                 try:
                     mine = self._begin(name, {**env, **self.env})
+                except GroupError as error:  # all leaders have it, with the nodes' names
+                    reason = f"hook {name} failed: {error}"
                 except Exception as exception:
                     reason = f"hook {name} failed on {self._world.node}: {type(exception).__name__}: {exception}"
             reasons = [r for r in self._gather(reason) if r]

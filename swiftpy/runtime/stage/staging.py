@@ -107,6 +107,7 @@ def stage_archive(leaders: MPI.Comm, archive: Path, target: Target, adapt: Adapt
         def finish() -> None:
             if isinstance(consumer, Unpacker):
                 place.put(origin, consumer.contents, adapt)
+                tree.finish_folders(place.target, consumer.folders)
 
         group.together(f"write {place.target}", finish)
         return Staged(place.target, place.keep(), 1, size, time.monotonic() - began)
@@ -255,6 +256,7 @@ def _merge(part: Path, target: Path) -> None:
     for folder, folders, files in os.walk(part):
         here = target / Path(folder).relative_to(part)
         here.mkdir(exist_ok=True)
+        here.chmod(here.stat().st_mode | stat.S_IRWXU)  # a read-only folder gets its mode back at the end
         links = [name for name in folders if Path(folder, name).is_symlink()]
         for name in [*files, *links]:
             Path(folder, name).replace(here / name)

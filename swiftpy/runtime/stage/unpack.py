@@ -18,7 +18,7 @@ from typing import Any
 
 import xxhash
 
-from swiftpy.runtime.stage.tree import Entry, create, finish_folders, make_links, write_all
+from swiftpy.runtime.stage.tree import Entry, create, make_links, write_all
 
 _PIECE = 1 << 20
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
@@ -34,6 +34,7 @@ class Unpacker:
     """Unpacks the archive of a stream below `root`, an empty directory.
 
     `contents` has [size, XXH3] of each file and the text of each link, by path; `checksum` is the archive's XXH3.
+    `folders` are for `tree.finish_folders`, once everything is in its place.
     """
 
     def __init__(self, root: Path) -> None:
@@ -41,6 +42,7 @@ class Unpacker:
         self._names: dict[str, Entry] = {}
         self.contents: dict[str, list[int] | str] = {}
         self.checksum = 0
+        self.folders: list[Entry] = []
 
     def __call__(self, pieces: Iterator[memoryview]) -> None:
         """See stream.Consume. UnsafeError, or OSError for an archive that is broken."""
@@ -62,7 +64,7 @@ class Unpacker:
         for entry in entries:
             if entry.kind == "link":
                 self._check_link(entry)
-        finish_folders(self._root, sorted(entries, key=lambda entry: entry.path.count("/")))
+        self.folders = sorted((e for e in entries if e.kind == "dir"), key=lambda entry: entry.path.count("/"))
 
     def _unpack(self, member: tarfile.TarInfo, stream: _Forward) -> None:
         path = self._safe(member.name)
