@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ READERS = 4
 _HEADER = 64
 _DATA, _VOID = 1, 2
 _LONGEST_PAUSE = 0.5e-3
+_EVERY = 10.0  # seconds between two lines on the progress
 _STOP_TAG = 32767  # the largest that every MPI allows
 _CHUNK_TAGS = 32000
 
@@ -66,9 +68,12 @@ class _Broadcast:
         self._notices: list[MPI.Request] = []
 
     def run(self) -> None:
-        backoff = Backoff(_LONGEST_PAUSE)
+        backoff, next_line = Backoff(_LONGEST_PAUSE), time.monotonic() + _EVERY
         while self._finished < self._count:
             self._heed_failures()
+            if self._group.rank == 0 and time.monotonic() > next_line:
+                next_line += _EVERY
+                print(f"staging: {self._finished * CHUNK / 1e9:.1f} of {self._length / 1e9:.1f} GB", flush=True)
             if self._retire() + self._post() + self._take_in() + self._hand_over():
                 backoff.reset()
             else:

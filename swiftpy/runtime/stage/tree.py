@@ -5,10 +5,12 @@ from __future__ import annotations
 import bisect
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import xxhash
 
@@ -110,39 +112,48 @@ class TreeWriter:
 
     def __call__(self, pieces: Iterator[memoryview]) -> None:
         """See stream.Consume."""
-        piece = memoryview(b"")
+        piece, position = memoryview(b""), 0
         for entry, wanted in zip(self._files, self._wanted, strict=True):
-            fd = create(f"{self._root}/{entry.path}", entry.mode) if wanted else -1
-            left, checksum = entry.size, xxhash.xxh3_64()
-            try:
+            if position + entry.size <= len(piece):  # the usual case for small files, of which there are many
+                part = piece[position : position + entry.size]
+                position += entry.size
+                self.checksums.append(xxhash.xxh3_64_intdigest(part))
+                if wanted:
+                    write_file(f"{self._root}/{entry.path}", entry.mode, entry.mtime, (part,))
+                continue
+            checksum = xxhash.xxh3_64()
+
+            def parts(left: int = entry.size, checksum: Any = checksum) -> Iterator[memoryview]:
+                nonlocal piece, position
                 while left:
-                    if not piece:
-                        piece = next(pieces)
-                    part, piece = piece[:left], piece[left:]
-                    checksum.update(part)
-                    if wanted:
-                        write_all(fd, part)
+                    if position == len(piece):
+                        piece, position = next(pieces), 0
+                    part = piece[position : position + left]
+                    position += len(part)
                     left -= len(part)
-                if wanted:
-                    os.utime(fd, ns=(entry.mtime, entry.mtime))
-            finally:
-                if wanted:
-                    os.close(fd)
+                    checksum.update(part)
+                    yield part
+
+            if wanted:
+                write_file(f"{self._root}/{entry.path}", entry.mode, entry.mtime, parts())
+            else:
+                deque(parts(), maxlen=0)
             self.checksums.append(checksum.intdigest())
 
 
-def create(path: str, mode: int) -> int:
-    """A new file, opened for writing, that has this mode whatever the umask is. No link is followed."""
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    if mode != 0o600:
-        os.fchmod(fd, mode)
-    return fd
-
-
-def write_all(fd: int, data: memoryview) -> None:
-    """Write everything, or OSError."""
-    while data:
-        data = data[os.write(fd, data) :]
+def write_file(path: str, mode: int, mtime: int, parts: Iterable[memoryview]) -> None:
+    """Make a new file of these parts, with this mode, whatever the umask is, and time (ns). No link is followed."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
+    try:
+        for part in parts:
+            written = os.write(fd, part)
+            while written < len(part):
+                written += os.write(fd, part[written:])
+        if mode & ~0o700:
+            os.fchmod(fd, mode)
+        os.utime(fd, ns=(mtime, mtime))
+    finally:
+        os.close(fd)
 
 
 def make_folders(root: Path, entries: Sequence[Entry]) -> None:

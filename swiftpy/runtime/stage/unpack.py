@@ -18,7 +18,7 @@ from typing import Any
 
 import xxhash
 
-from swiftpy.runtime.stage.tree import Entry, create, make_links, write_all
+from swiftpy.runtime.stage.tree import Entry, make_links, write_file
 
 _PIECE = 1 << 20
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
@@ -105,19 +105,19 @@ class Unpacker:
         (self._root / path).parent.mkdir(parents=True, exist_ok=True)
 
     def _write(self, path: str, mode: int, mtime: int, size: int, stream: _Forward) -> int:
-        fd = create(f"{self._root}/{path}", mode)
-        try:
-            checksum, left = xxhash.xxh3_64(), size
+        checksum = xxhash.xxh3_64()
+
+        def parts() -> Iterator[memoryview]:
+            left = size
             while left:
                 part = stream.read_some(min(left, _PIECE))
                 if not part:
                     raise EOFError("it ends in the middle of a file")
                 checksum.update(part)
-                write_all(fd, part)
                 left -= len(part)
-            os.utime(fd, ns=(mtime, mtime))
-        finally:
-            os.close(fd)
+                yield part
+
+        write_file(f"{self._root}/{path}", mode, mtime, parts())
         return checksum.intdigest()
 
     def _check_link(self, entry: Entry) -> None:
