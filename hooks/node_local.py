@@ -15,7 +15,7 @@ import string
 from collections.abc import Mapping
 from pathlib import Path
 
-from swiftpy.runtime.stage import Staged, local
+from swiftpy.runtime.stage import Staged, StagingError, local
 
 
 class NodeLocal:
@@ -67,10 +67,16 @@ class NodeLocal:
                     self.path.unlink()
 
 
-def setting(env: Mapping[str, str], name: str, default: str) -> Path:
-    """A path that the user set, with the variables in it filled in, such as $SWIFTPY_NODE, the node's number."""
+def setting(env: Mapping[str, str], name: str, default: str = "") -> Path:
+    """A path that the user set, with the variables in it filled in, such as $SWIFTPY_NODE, the node's number.
+
+    StagingError where it is not set and has no default.
+    """
     known = {**os.environ, **env}
-    return Path(string.Template(known.get(name) or default).safe_substitute(known)).expanduser().absolute()
+    text = known.get(name) or default
+    if not text:
+        raise StagingError(f"{name} is not set: say what to bring to the nodes")
+    return Path(string.Template(text).safe_substitute(known)).expanduser().absolute()
 
 
 def keeps(env: Mapping[str, str]) -> bool:

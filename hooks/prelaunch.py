@@ -25,7 +25,7 @@ def stage_software(leaders: MPI.Comm, env: Mapping[str, str]) -> Generator[dict[
     """
     began = time.monotonic()
     group = Group(leaders)
-    source = setting(env, "SOFTWARE_SOURCE", "SOFTWARE_SOURCE, which is not set")
+    source = setting(env, "SOFTWARE_SOURCE")
     place = NodeLocal(setting(env, "SOFTWARE_TARGET", "/tmp/$USER/software"))
     if group.broadcast(source.is_dir()):
         adapt = partial(environment.adapt, made_at=source)

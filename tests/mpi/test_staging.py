@@ -112,6 +112,21 @@ def test_any_number_of_readers_gives_the_same_bytes(world, readers):
     assert got == [(n, n, CHUNK if n < 23 else 5) for n in range(24)]
 
 
+def test_a_failure_ends_a_long_stream_at_once(world, shared):
+    """40 GB would take half a minute to arrive."""
+    from swiftpy.runtime.group import Group
+
+    def consume(pieces):
+        for number, _ in enumerate(pieces):
+            if world.rank == 1 and number == 3:
+                raise OSError(5, "Input/output error", "/local/disk")
+
+    def action():
+        stream.broadcast(Group(MPI.COMM_WORLD), 40 * 10**9, lambda offset, view: None, consume)
+
+    agreed(world, shared, action, r"node 1: cannot stage: Input/output error \(/local/disk\)", seconds=8.0)
+
+
 def test_a_target_that_cannot_be_made_ends_it_on_all_nodes(world, shared, source):
     if world.rank == 1:
         (shared / "node1" / "copy").write_text("in the way")
