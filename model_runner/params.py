@@ -70,7 +70,10 @@ def with_paths(params: Mapping[str, Any], work_dir: Path) -> dict[str, Any]:
     """
     ruled = apply_rules(params)
     if ruled.get("input_dir"):
-        ruled["input_dir"] = str(work_dir / ruled["input_dir"])
+        path = str(work_dir / Path(os.path.expandvars(ruled["input_dir"])).expanduser())
+        # Users write TMP-ORIGINAL, which names the copy that was staged last: by another job, perhaps.
+        staged = os.path.normpath(path) == os.environ.get("TMP_ORIGINAL_LINK")
+        ruled["input_dir"] = os.environ["TMP_ORIGINAL"] if staged else path
     return ruled
 
 

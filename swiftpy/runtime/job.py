@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from swiftpy.core.scheduler import Scheduler
 from swiftpy.core.task import Site
 from swiftpy.errors import UserError
-from swiftpy.runtime.call import pack, resolve
+from swiftpy.runtime.call import pack
 from swiftpy.runtime.executors import InlineExecutor, IsolatedExecutor
+from swiftpy.runtime.hooks import Hooks
 from swiftpy.runtime.order import Order
 from swiftpy.runtime.output import Console, redirect
 from swiftpy.runtime.preflight import Found, complaints
@@ -40,9 +41,9 @@ class JobSpec:
     """What every rank must know before tasks start; rank 0 makes it.
 
     `outputs` are the files of the ranks' stdout and stderr; if empty, they go where the launcher takes them. `env` is
-    added to the environment of the tasks, and `local_env` to that of the n-th rank of a node. `hooks` are names of
-    callables, called on each leader with (the leaders' communicator, env). `grace` and `walltime` are `Server`'s.
-    `preflight` names a function, with its arguments, that every rank calls, see `preflight`.
+    added to the environment of the tasks, and `local_env` to that of the n-th rank of a node. `hooks` are names, see
+    `swiftpy.runtime.hooks`. `grace` and `walltime` are those of `Server`. `preflight` names a function, with its
+    arguments, that every rank calls, see `preflight`.
     """
 
     outputs: tuple[str, ...]
@@ -134,8 +135,11 @@ class Application(Client, Protocol):
         """All tasks are resolved; returns the exit code."""
 
 
-def run(application: Application) -> int:
-    """Run an application on all ranks; returns this rank's exit code (rank 0's is the job's)."""
+def run(application: Application, ranks_per_node: int = 0) -> int:
+    """Run an application on all ranks; returns this rank's exit code (rank 0's is the job's).
+
+    `ranks_per_node` is that of `World`.
+    """
     console = Console()
     spawner = Spawner()  # before MPI is initialized
     stop = StopRequest()
@@ -146,7 +150,7 @@ def run(application: Application) -> int:
         print(f"no usable MPI: {exception}; on a machine without its own: pip install mpich", file=sys.stderr)
         return USER_ERROR
     mpi.end_job_on_uncaught()
-    world = mpi.World()
+    world = mpi.World(ranks_per_node)
     # With a server slot, the first rank of each node has no device: it is the server, or nothing but a leader.
     works = world.rank != SERVER and not (world.local_rank == 0 and "SWIFTPY_SERVER_SLOT" in os.environ)
     hosts = world.gather((world.host, world.node, works))
@@ -158,22 +162,27 @@ def run(application: Application) -> int:
         return prepared if world.rank == SERVER else 0
     spec: JobSpec = prepared
     output = redirect(Path(spec.outputs[world.rank])) if spec.outputs else 1
-    reasons = _run_hooks(world, spec)
-    executors = _executors(world, spec, spawner, output) if world.rank in layout.workers else None
+    hooks = Hooks(world, spec.hooks)
+    reasons = hooks.run(spec.env)
+    works = world.rank in layout.workers
+    executors = _executors(world, spec, hooks.env, spawner, output) if works else None
     reasons = reasons or _look(world, lead, spec, executors[1] if executors is not None else None)
     if reasons:
+        hooks.finish()
         return application.failed(reasons) if world.rank == SERVER else 0
     if world.rank != SERVER:
         if executors is not None:
             worker = Worker(world.transport, *executors, lambda: stop.reason)
             application.join(worker)
             worker.run()
+        hooks.finish()
         world.broadcast(None)  # asleep until rank 0 has finished, which inside MPI_Finalize would cost a core
         return 0
     scheduler = Scheduler(layout.workers)
     server = Server(world.transport, scheduler, application, stop, spec.grace, time.monotonic, spec.walltime)
     application.serve(server, scheduler)
     code = application.finish()
+    hooks.finish()
     if not server.clean:
         world.transport.abort(code)
     world.broadcast(None)
@@ -192,21 +201,6 @@ def _prepare(application: Application, lead: Lead) -> JobSpec | int:
         return end.code if isinstance(end.code, int) else 0
 
 
-def _run_hooks(world: World, spec: JobSpec) -> list[str]:
-    """Run the hooks on the leaders, one after another; every rank learns who failed and why."""
-    for name in spec.hooks:
-        reason = None
-        if world.leaders is not None:
-            try:
-                resolve(name)(world.leaders, spec.env)
-            except Exception as exception:
-                reason = f"hook {name} failed on {world.host}: {type(exception).__name__}: {exception}"
-        reasons = [r for r in world.gather(reason) if r]
-        if reasons:
-            return reasons
-    return []
-
-
 def _look(world: World, lead: Lead, spec: JobSpec, executor: IsolatedExecutor | None) -> list[str]:
     """Let every rank look at its environment; every rank learns what is wrong anywhere.
 
@@ -222,9 +216,12 @@ def _look(world: World, lead: Lead, spec: JobSpec, executor: IsolatedExecutor | 
     return complaints(world.gather(Found(world.host, world.rank, problems, facts)))
 
 
-def _executors(world: World, spec: JobSpec, spawner: Spawner, output: int) -> tuple[InlineExecutor, IsolatedExecutor]:
+def _executors(
+    world: World, spec: JobSpec, hooked: Mapping[str, str], spawner: Spawner, output: int
+) -> tuple[InlineExecutor, IsolatedExecutor]:
     env = {
         **spec.env,
+        **hooked,
         **spec.local_env[world.local_rank % len(spec.local_env)],
         "ADLB_RANK_SELF": str(world.rank),
         "ADLB_RANK_LEADER": str(world.leader),

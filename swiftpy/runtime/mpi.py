@@ -24,6 +24,7 @@ from mpi4py import MPI  # noqa: E402  (the options above only count before this 
 
 from swiftpy.core.events import Command, Event  # noqa: E402
 from swiftpy.runtime.doorbell import Doorbell  # noqa: E402
+from swiftpy.runtime.group import Group  # noqa: E402
 from swiftpy.runtime.order import Order  # noqa: E402
 from swiftpy.runtime.transport import Backoff  # noqa: E402
 
@@ -34,6 +35,8 @@ _UNFINISHED_PAUSE = 1e-3
 #: of their class, they take three times as long.
 _KINDS: tuple[Any, ...] = (Order, *get_args(Event), *get_args(Command))
 _INDEX = {kind: index for index, kind in enumerate(_KINDS)}
+#: Where the job was started, also when this rank's stderr has become a file.
+_terminal = os.fdopen(os.dup(2), "w", buffering=1)
 
 
 class MpiTransport:
@@ -125,32 +128,43 @@ def _share(ranks: list[tuple[int, frozenset[int]]], mine: frozenset[int]) -> int
 
 
 class World:
-    """All ranks of the job: rank 0 is the server, the others are workers; one rank of each node is its leader."""
+    """All ranks of the job: rank 0 is the server, the others are workers; one rank of each node is its leader.
 
-    def __init__(self) -> None:
+    With `ranks_per_node`, so many ranks that follow each other count as a node, wherever they are: one machine can
+    pretend to be several.
+    """
+
+    def __init__(self, ranks_per_node: int = 0) -> None:
         self._comm = MPI.COMM_WORLD.Dup()
         self.rank: int = self._comm.rank
         self.size: int = self._comm.size
         self.host: str = MPI.Get_processor_name()
-        node_comm = self._comm.Split_type(MPI.COMM_TYPE_SHARED)
+        if ranks_per_node:
+            node_comm = self._comm.Split(self.rank // ranks_per_node)
+        else:
+            node_comm = self._comm.Split_type(MPI.COMM_TYPE_SHARED)
         self.local_rank: int = node_comm.rank
         self.leader: int = node_comm.bcast(self.rank)  # the node's lowest rank
-        self.node: str = f"{node_comm.bcast(self.host)}"
+        self._node = Group(node_comm, self.host)
         self.cores: int = _share(node_comm.allgather((self.rank, _affinity())), _affinity())
         #: The leaders' communicator on a leader, None elsewhere.
         self.leaders: MPI.Comm | None = None
         leaders = self._comm.Split(int(self.local_rank != 0))
         if self.local_rank == 0:
             self.leaders = leaders
-        self.transport = self._make_transport(node_comm)
+        #: The node's number among the nodes, and its name.
+        self.node_number: int = node_comm.bcast(leaders.rank)
+        self.node: str = f"{self.host} node {self.node_number}" if ranks_per_node else node_comm.bcast(self.host)
+        self._group = Group(self._comm, self.node)
+        self.transport = self._make_transport(self._comm.Split_type(MPI.COMM_TYPE_SHARED))
 
-    def _make_transport(self, node_comm: MPI.Comm) -> MpiTransport:
-        """The ranks of a node share a page in which each has a byte (see Doorbell)."""
+    def _make_transport(self, machine: MPI.Comm) -> MpiTransport:
+        """The ranks of a machine share a page in which each has a byte (see Doorbell)."""
         token = self._comm.bcast(f"{os.getpid()}-{uuid.uuid4().hex[:8]}")
-        ranks = node_comm.allgather(self.rank)
+        ranks = machine.allgather(self.rank)
         try:
             self._window = MPI.Win.Allocate_shared(
-                len(ranks) if self.local_rank == 0 else 0, comm=cast(MPI.Intracomm, node_comm)
+                len(ranks) if machine.rank == 0 else 0, comm=cast(MPI.Intracomm, machine)
             )
             flags = memoryview(cast(bytearray, self._window.Shared_query(0)[0]))
             bell = Doorbell(token, self.rank, flags, {rank: place for place, rank in enumerate(ranks)})
@@ -164,19 +178,21 @@ class World:
 
     def broadcast(self, value: Any) -> Any:
         """Rank 0's value, on every rank. Ranks that wait for rank 0 sleep."""
-        self._meet()
-        return self._comm.bcast(value)
+        return self._group.broadcast(value)
 
-    def gather(self, value: Any) -> list[Any]:
-        """Every rank's value, on every rank, in order of rank. Ranks that wait for others sleep."""
-        self._meet()
-        return self._comm.allgather(value)
+    def share(self, value: Any) -> Any:
+        """The leader's value, on every rank of its node."""
+        return self._node.broadcast(value)
 
-    def _meet(self) -> None:
-        """A barrier whose waiting ranks sleep: a blocking collective spins while rank 0 checks a UPF for 10 s."""
-        request, backoff = self._comm.Ibarrier(), Backoff()
-        while not request.Test():
-            backoff.wait()
+    def gather(self, value: Any, patience: float | None = None) -> list[Any]:
+        """Every rank's value, on every rank, in order of rank. See Group.gather."""
+        return self._group.gather(value, patience)
+
+    def abort(self, reason: str) -> None:
+        """End the whole job at once, saying why where it was started."""
+        with contextlib.suppress(OSError):
+            print(f"swiftpy: {reason}", file=_terminal, flush=True)
+        self.transport.abort(2)
 
 
 def end_job_on_uncaught() -> None:
@@ -184,11 +200,10 @@ def end_job_on_uncaught() -> None:
 
     It is told where the job was started, too: by then, stderr is this rank's file.
     """
-    terminal = os.fdopen(os.dup(2), "w", buffering=1)
 
     def hook(kind: type[BaseException], value: BaseException, trace: TracebackType | None) -> None:
         text = "".join(traceback.format_exception(kind, value, trace))
-        for stream in (terminal, sys.stderr):
+        for stream in (_terminal, sys.stderr):
             with contextlib.suppress(OSError):  # nothing may come between here and the Abort
                 print(f"swiftpy: rank {MPI.COMM_WORLD.rank}: a bug in the engine\n{text}", file=stream, flush=True)
         MPI.COMM_WORLD.Abort(1)

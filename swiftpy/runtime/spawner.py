@@ -47,7 +47,10 @@ class Spawner:
         theirs.close()
 
     def spawn(self, args: list[str], env: dict[str, str], channel: int, output: int) -> int:
-        """Start a child with `channel` as its descriptor 3 and `output` as stdout and stderr; return its pid."""
+        """Start a child with `channel` as its descriptor 3 and `output` as stdout and stderr; return its pid.
+
+        SWIFTPY_PYTHON in `env` names another interpreter to run it: that of staged software.
+        """
         request = json.dumps(["spawn", args, env]).encode()
         socket.send_fds(self._socket, [request], [channel, output])
         return int(self._receive()["pid"])
@@ -134,7 +137,7 @@ class _Helper:
             if not name.startswith(_LAUNCHER_VARIABLES) or name in LOCAL_RANK_VARIABLES
         }
         child = subprocess.Popen(
-            [sys.executable, *args, str(channel), str(os.getpid())],
+            [extra.get("SWIFTPY_PYTHON", sys.executable), *args, str(channel), str(os.getpid())],
             env=env | extra,
             stdin=subprocess.DEVNULL,
             stdout=output,

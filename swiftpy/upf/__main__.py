@@ -4,6 +4,7 @@ import sys
 
 from swiftpy.runtime.job import run
 from swiftpy.upf.app import UpfApplication
+from swiftpy.upf.options import ranks_per_node
 
 if __name__ == "__main__":
-    sys.exit(run(UpfApplication(sys.argv[1:])))
+    sys.exit(run(UpfApplication(sys.argv[1:]), ranks_per_node(sys.argv[1:])))

@@ -58,7 +58,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--inline", action="store_true", help="run RUNs in the ranks themselves, unprotected")
     add("--progress", choices=("bar", "lines"), default="lines", help="how to show progress (lines)")
     add("--site", default="local", help="site whose file gives settings that nobody else gave (local)")
-    add("--hook", action="append", default=[], metavar="MODULE:NAME", help="run this on each leader first")
+    add(
+        "--hook",
+        action="append",
+        default=[],
+        metavar="HOOK",
+        help="run this on each leader first: MODULE:NAME or FILE.py",
+    )
+    add("--ranks-per-node", type=_count, default=0, metavar="N", help="pretend that N ranks each are a node")
     add("--summary", metavar="MODULE:NAME", help="call this with the EXP's path at the end, to print a table")
     add("--task", default="model_runner:run_model", metavar="MODULE:NAME", help="what runs one RUN")
     add("--dry-run", action="store_true", help="on a site with a scheduler: print the batch script, submit nothing")
@@ -79,6 +86,16 @@ def _positive(text: str) -> int:
     if value < 1:
         raise ValueError
     return value
+
+
+def ranks_per_node(arguments: list[str]) -> int:
+    """What every rank must know before rank 0 reads the command line: --ranks-per-node, 0 if it is not (well) given."""
+    parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
+    parser.add_argument("--ranks-per-node", type=_count, default=0)
+    try:
+        return int(parser.parse_known_args(arguments)[0].ranks_per_node)
+    except argparse.ArgumentError:
+        return 0
 
 
 def _count(text: str) -> int:

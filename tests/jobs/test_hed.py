@@ -118,11 +118,12 @@ def test_staged_by_the_leader(made_up, tmp_path):
     workplace = prepare(tmp_path, made_up, 1, epochs=1, input_dir="$TMP_ORIGINAL")
     staged = tmp_path / "node" / "original"
     options = ["--hook", "hooks.leader:stage_data", "--summary", "analysis.runs:print_table"]
-    result = workplace.run(*options, procs=2, TMP_ORIGINAL=str(staged))
+    result = workplace.run(*options, procs=2, TMP_ORIGINAL=str(staged), STAGE_KEEP="1")
     assert result.returncode == 0, result.stdout + result.stderr
     assert "hook time" in (workplace.exp(0) / "out" / "out-000.txt").read_text()
-    assert sorted(p.name for p in staged.iterdir()) == sorted(p.name for p in made_up.glob("*.parquet"))
-    assert sorted(p.name.split("-")[0] for p in staged.parent.iterdir()) == ["arrays", "original"]
+    assert sorted(p.name for p in staged.glob("*.parquet")) == sorted(p.name for p in made_up.glob("*.parquet"))
+    kept = {p.name for p in staged.parent.iterdir() if not p.name.startswith("arrays-")}
+    assert kept == {"original", staged.readlink().name}, "the RUN's local directory is gone"
     assert "RUN000" in result.stdout and "val r2" in result.stdout
 
     result = workplace.run(*options, procs=2, TMP_ORIGINAL="/proc/nowhere")

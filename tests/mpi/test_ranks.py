@@ -1,14 +1,12 @@
-"""Ranks that exchange messages, agree, and bring data to nodes: each rank runs each test."""
+"""Ranks that exchange messages and agree: each rank runs each test."""
 
 import os
 import time
 from collections import Counter
-from pathlib import Path
 
 import pytest
 from mpi4py import MPI
 
-from hooks.leader import StagingError, stage_data
 from swiftpy.core.events import RecallAnswered, TaskFinished
 from swiftpy.errors import TaskError
 from swiftpy.runtime import mpi
@@ -17,20 +15,6 @@ from swiftpy.runtime.order import Order
 from swiftpy.runtime.transport import SERVER
 
 pytestmark = pytest.mark.mpi(min_size=3)
-
-
-@pytest.fixture(scope="module")
-def world():
-    return World()
-
-
-@pytest.fixture
-def shared(world, tmp_path_factory):
-    """One directory for all ranks, and one for each that stands for its node's own disk."""
-    root = Path(world.broadcast(str(tmp_path_factory.mktemp("job")) if world.rank == 0 else None))
-    (root / f"node{world.rank}").mkdir()
-    world.gather(None)
-    return root
 
 
 def until_message(transport):
@@ -102,43 +86,9 @@ def test_some_ranks_form_a_group_while_others_do_not(world):
             group.Free()
 
 
-def stage(world, shared, **env):
-    """Every rank stands for the leader of a node."""
-    os.environ["TMP_ORIGINAL"] = str(shared / f"node{world.rank}" / "original")
-    stage_data(MPI.COMM_WORLD, {"DATA_SOURCE": str(shared / "source"), "USER": "me", **env})
-    return {path.name: path.read_bytes() for path in Path(os.environ["TMP_ORIGINAL"]).iterdir()}
-
-
-def make_source(world, shared, **files):
-    if world.rank == 0:
-        (shared / "source").mkdir(exist_ok=True)
-        for name, data in files.items():
-            (shared / "source" / f"{name}.parquet").write_bytes(data)
-    world.gather(None)
-
-
-def test_staging_brings_all_files_to_all_nodes_and_again_only_what_changed(world, shared):
-    files = {"empty": b"", "small": b"abc", "large": os.urandom(1) * (33 << 20)}
-    files = world.broadcast(files)
-    make_source(world, shared, **files)
-    expected = {f"{name}.parquet": data for name, data in files.items()}
-    assert stage(world, shared) == expected
-    before = {p.name: p.stat().st_mtime_ns for p in Path(os.environ["TMP_ORIGINAL"]).iterdir()}
-    make_source(world, shared, small=b"xyz")
-    assert stage(world, shared) == expected | {"small.parquet": b"xyz"}
-    after = {p.name: p.stat().st_mtime_ns for p in Path(os.environ["TMP_ORIGINAL"]).iterdir()}
-    assert [name for name in before if before[name] != after[name]] == ["small.parquet"]
-
-
-def test_one_node_that_cannot_ends_it_on_all_with_its_reason(world, shared):
-    make_source(world, shared, small=b"abc")
-    if world.rank == 1:
-        (shared / "node1" / "original").write_text("in the way")
-    with pytest.raises(StagingError, match=r"node1/original: File exists"):
-        stage(world, shared)
-    assert not list((shared / "node2").glob("original/*"))
-
-
-def test_a_source_without_tables(world, shared):
-    with pytest.raises(StagingError, match=r"holds no \*\.parquet"):
-        stage(world, shared, DATA_SOURCE=str(shared))
+def test_one_machine_pretends_to_be_several_nodes():
+    world = World(ranks_per_node=2)
+    assert world.gather((world.node_number, world.leader)) == [(0, 0), (0, 0), (1, 2)]
+    assert world.leaders is None if world.rank == 1 else world.leaders.size == 2
+    assert world.share(world.rank) == world.leader
+    assert len(set(world.gather(world.node))) == 2

@@ -1,0 +1,204 @@
+"""Staging to pretended nodes on this machine, against what one would do without it; prints JSON with ratios.
+
+    python benchmarks/staging.py file       # 2 GB to 4 nodes: ours, 4 concurrent cp, a naive MPI broadcast
+    python benchmarks/staging.py tree       # 20,000 files (1 GB) to 4 nodes: ours, 4 concurrent cp -r, only writing
+    python benchmarks/staging.py tar        # a 2 GB tar to 2 nodes, unpacked: ours, and its two parts alone; and zstd
+
+The candidates alternate, `--rounds` times; figures are medians. `--folder` says where source and nodes are (a disk, or
+/dev/shm); it needs five times the size. What is written is flushed between the candidates, outside the times.
+"""
+
+import argparse
+import json
+import os
+import random
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from pathlib import Path
+
+from environment import environment
+from swiftpy.runtime.stage import stage_archive, stage_tree
+from swiftpy.runtime.stage.unpack import Unpacker
+
+PIECE = 4 << 20
+
+
+# -- in every rank -----------------------------------------------------------------------------------------------------
+
+
+def ours_file(leaders, source, node):
+    stage_tree(leaders, source.parent, node, [source.name])
+
+
+def ours_tree(leaders, source, node):
+    stage_tree(leaders, source, node)
+
+
+def ours_tar(leaders, source, node):
+    stage_archive(leaders, source, node)
+
+
+def naive_broadcast(leaders, source, node):
+    """Read a piece, broadcast it, write it: nothing overlaps, nothing is checked."""
+    node.mkdir()
+    with source.open("rb") as file, (node / source.name).open("wb") as out:
+        for _ in range(-(-source.stat().st_size // PIECE)):
+            out.write(leaders.bcast(file.read(PIECE) if leaders.rank == 0 else None))
+
+
+def writes_only(leaders, source, node):
+    """What no way to bring a tree can do without: making the files, from one buffer in memory."""
+    sizes = [(path.relative_to(source), path.stat().st_size) for path in sorted(source.rglob("*")) if path.is_file()]
+    buffer = memoryview(os.urandom(max(size for _, size in sizes)))
+    for folder in {path.parent for path, _ in sizes}:
+        (node / folder).mkdir(parents=True, exist_ok=True)
+    leaders.barrier()
+    began = time.perf_counter()
+    for path, size in sizes:
+        fd = os.open(node / path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        os.write(fd, buffer[:size])
+        os.close(fd)
+    return began
+
+
+def unpack_only(leaders, source, node):
+    node.mkdir()
+    with source.open("rb", buffering=0) as file:
+        Unpacker(node)(iter(lambda: memoryview(file.read(PIECE)), b""))
+
+
+def in_rank(name, source, nodes):
+    from mpi4py import MPI
+
+    leaders, node = MPI.COMM_WORLD, nodes / f"node{MPI.COMM_WORLD.rank}"
+    read = bytes_read()
+    leaders.barrier()
+    began = time.perf_counter()
+    began = globals()[name](leaders, source, node) or began
+    leaders.barrier()
+    seconds = time.perf_counter() - began
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    memory, read = leaders.allreduce(memory, MPI.MAX), leaders.allreduce(bytes_read() - read)
+    if leaders.rank == 0:
+        print(json.dumps({"seconds": seconds, "peak_MB": memory / 1e6, "read_GB": read / 1e9}))
+
+
+def bytes_read():
+    """By read calls of this process, from whatever."""
+    return int(Path("/proc/self/io").read_text().split()[1])
+
+
+# -- around them -------------------------------------------------------------------------------------------------------
+
+
+def ranks(name, source, nodes, count):
+    mpiexec = shutil.which("mpiexec", path=str(Path(sys.executable).parent)) or "mpiexec"
+    command = [mpiexec, "-n", str(count), sys.executable, __file__, "rank", name, str(source), str(nodes)]
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+
+
+def copies(source, nodes, count):
+    """As many concurrent `cp -r`, which is also what it costs if every node reads for itself."""
+    began = time.perf_counter()
+    jobs = [subprocess.Popen(["cp", "-r", source, nodes / f"node{number}"]) for number in range(count)]
+    if any(job.wait() for job in jobs):
+        raise SystemExit("cp failed")
+    return {"seconds": time.perf_counter() - began}
+
+
+def make_file(path, size):
+    with path.open("wb") as file:
+        for _ in range(size // PIECE):
+            file.write(os.urandom(PIECE))
+
+
+def make_tree(root, count, size):
+    chance, buffer = random.Random(0), os.urandom(4 * size // count)
+    for number in range(count):
+        folder = root / f"{number % 200:03d}"
+        folder.mkdir(parents=True, exist_ok=True)
+        length = chance.randrange(2 * size // count)
+        (folder / f"{number}.py").write_bytes(buffer[:length])
+
+
+def make_tar(folder, size):
+    """Half of it compresses well, as software does."""
+    tree = folder / "tree"
+    tree.mkdir()
+    for number in range(64):
+        part = os.urandom(size // 128)
+        (tree / str(number)).write_bytes(part + bytes(len(part)))
+    with tarfile.open(folder / "big.tar", "w") as tar:
+        tar.add(tree, ".")
+    shutil.rmtree(tree)
+    subprocess.run(["zstd", "-q", "-T0", str(folder / "big.tar")], check=True)
+
+
+def alternate(folder, candidates, rounds, count):
+    """Medians of each candidate: a name of a function above, or `copies`, with its source."""
+    found = {title: [] for title in candidates}
+    for _ in range(rounds):
+        for title, (name, source) in candidates.items():
+            nodes = folder / "nodes"
+            nodes.mkdir()
+            os.sync()
+            found[title].append(copies(source, nodes, count) if name == "copies" else ranks(name, source, nodes, count))
+            shutil.rmtree(nodes)
+    return {
+        title: {key: round(statistics.median(each[key] for each in results), 2) for key in results[0]}
+        for title, results in found.items()
+    }
+
+
+def measure(what, folder, rounds, scale):
+    if what == "file":
+        make_file(folder / "big", int(2e9 * scale))
+        names = {"ours": "ours_file", "cp": "copies", "naive": "naive_broadcast"}
+        found = alternate(folder, {title: (name, folder / "big") for title, name in names.items()}, rounds, 4)
+        ratios = {f"ours_to_{other}": found["ours"]["seconds"] / found[other]["seconds"] for other in ("cp", "naive")}
+        ratios["GB_per_second_and_node"] = 2 * scale / found["ours"]["seconds"]
+        return found, ratios
+    if what == "tree":
+        make_tree(folder / "tree", int(20_000 * scale), int(1e9 * scale))
+        names = {"ours": "ours_tree", "cp": "copies", "writes": "writes_only"}
+        found = alternate(folder, {title: (name, folder / "tree") for title, name in names.items()}, rounds, 4)
+        return found, {
+            f"ours_to_{other}": found["ours"]["seconds"] / found[other]["seconds"] for other in ("cp", "writes")
+        }
+    make_tar(folder, int(2e9 * scale))
+    tar, zst = folder / "big.tar", folder / "big.tar.zst"
+    candidates = {"ours": ("ours_tar", tar), "broadcast": ("ours_file", tar), "unpack": ("unpack_only", tar)}
+    candidates |= {"zstd": ("ours_tar", zst), "broadcast_zstd": ("ours_file", zst), "unpack_zstd": ("unpack_only", zst)}
+    found = alternate(folder, candidates, rounds, 2)
+    slower = {end: max(found[part + end]["seconds"] for part in ("broadcast", "unpack")) for end in ("", "_zstd")}
+    return found, {
+        "ours_to_slower_part": found["ours"]["seconds"] / slower[""],
+        "zstd_to_slower_part": found["zstd"]["seconds"] / slower["_zstd"],
+    }
+
+
+def main():
+    if sys.argv[1:2] == ["rank"]:
+        in_rank(sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4]))
+        return
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("file", "tree", "tar"))
+    parser.add_argument("--folder", type=Path, help="default: a temporary one")
+    parser.add_argument("--rounds", type=int, default=3, help="default %(default)s")
+    parser.add_argument("--scale", type=float, default=1.0, help="of the sizes (default %(default)s)")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        found, ratios = measure(options.what, Path(folder), options.rounds, options.scale)
+        disk = subprocess.run(["df", "--output=fstype", folder], capture_output=True, text=True).stdout.split()[-1]
+    report = {**environment("mpi4py", "mpich"), "file_system": disk, "rounds": options.rounds, "medians": found}
+    print(json.dumps({**report, "ratios": {name: round(value, 2) for name, value in ratios.items()}}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""A job's place on a node's local disk: copies that jobs share, its own files, nothing left when it is over.
+
+Beside TMP-ORIGINAL, by default /tmp/$USER/original, there are:
+
+    original-0123456789ab/        a staged copy, of data of one identity; jobs share it
+    original                      a link to the copy that was staged last, for people
+    original-job-EXP003-4711/     this job's: `original`, a link to its copy, and directories of RUNs (index-...)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import string
+from collections.abc import Mapping
+from pathlib import Path
+
+from swiftpy.runtime.stage import Staged, StagingError, local
+
+
+class NodeLocal:
+    """This job's place beside `path`, which names a copy as users know it (/tmp/$USER/original)."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._staged: Staged | None = None
+        self._job: local.Hold | None = None
+
+    def copy_of(self, identity: str) -> Path:
+        """Where the copy of data of this identity lies."""
+        return self.path.with_name(f"{self.path.name}-{identity[:12]}")
+
+    def use(self, staged: Staged) -> list[str]:
+        """Let the link lead to this copy, and remove what nobody uses; returns the names of what was removed.
+
+        That is what jobs left behind that were killed, and copies without a job.
+        """
+        self._staged = staged
+        if self.path.is_symlink() or not self.path.exists():  # a directory of this name is the user's own
+            fresh = self.path.with_name(f".{self.path.name}.link-{os.getpid()}")
+            fresh.symlink_to(staged.folder.name)
+            fresh.replace(self.path)
+        name = self.path.name
+        patterns = (f"{name}-{'[0-9a-f]' * 12}", f"{name}-job-*", f".{name}-*.part-*", f".{name}-*.trash-*")
+        return [found for pattern in patterns for found in local.sweep(self.path.parent, pattern)]
+
+    def own(self, exp: str) -> Path:
+        """Make this job's own directory; returns the path of the copy in it."""
+        assert self._staged is not None
+        self._job = local.make(self.path.with_name(f"{self.path.name}-job-{exp}-{os.getpid()}"))
+        (self._job.path / "tmp").mkdir()
+        copy = self._job.path / self.path.name
+        copy.symlink_to(Path("..") / self._staged.folder.name)
+        return copy
+
+    def leave(self, keep: bool) -> None:
+        """Remove this job's directory, and the copy unless it is to be kept or another job uses it."""
+        if self._job:
+            self._job.release(remove=True)
+        if self._staged is None:
+            return
+        if keep:
+            (self._staged.folder / local.KEEP).touch()
+        elif self._staged.held.release(remove=True):
+            with contextlib.suppress(OSError):
+                if self.path.is_symlink() and not self.path.exists():
+                    self.path.unlink()
+
+
+def setting(env: Mapping[str, str], name: str, default: str = "") -> Path:
+    """A path that the user set, with the variables in it filled in, such as $SWIFTPY_NODE, the node's number.
+
+    StagingError where it is not set and has no default.
+    """
+    known = {**os.environ, **env}
+    text = known.get(name) or default
+    if not text:
+        raise StagingError(f"{name} is not set: say what to bring to the nodes")
+    return Path(string.Template(text).safe_substitute(known)).expanduser().absolute()
+
+
+def keeps(env: Mapping[str, str]) -> bool:
+    """Whether staged copies stay for the user's next job: STAGE_KEEP is set, and not to 0."""
+    return {**os.environ, **env}.get("STAGE_KEEP", "0") not in ("", "0")

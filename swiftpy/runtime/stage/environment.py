@@ -1,0 +1,220 @@
+"""A Python environment at another path than the one it was made at: adapting a copy, and packing one for that.
+
+A virtual environment names its own path in `pyvenv.cfg`, in the first lines of its scripts and in `activate`, and takes
+the standard library from the installation that it was made from.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+#: In an environment that was packed: the installation that it was made from.
+BASE = "base"
+_LARGEST_SCRIPT = 1 << 20
+_LONGEST_SHEBANG = 127  # what every Linux kernel takes
+#: The standard library's parts that no job needs, and what is installed in the base but not in the environment.
+_NOT_PACKED = ("site-packages", "dist-packages", "test", "idlelib", "turtledemo", "ensurepip")
+
+
+def find(folder: Path) -> Path | None:
+    """The environment in a folder: itself, or the one folder in it (an archive of `env/`); None if there is none."""
+    for candidate in (folder, *(path for path in sorted(folder.iterdir()) if path.is_dir())):
+        if os.path.lexists(candidate / "bin" / "python"):
+            return candidate
+    return None
+
+
+def adapt(folder: Path, target: Path, made_at: Path | None = None) -> list[str]:
+    """Make the environment in `folder` work once it has the path `target`; return the names of changed files.
+
+    It was made at `made_at`, unless its own `activate` says otherwise.
+
+    Nothing is done for a folder without one. Extension modules that hold paths (RPATH) are left alone.
+    """
+    root = find(folder)
+    if root is None:
+        return []
+    new = str(target / root.relative_to(folder))
+    changed = [*_adapt_config(root, new), *_adapt_scripts(root, new, made_at or root)]
+    return [str(path.relative_to(folder)) for path in changed]
+
+
+def _adapt_config(root: Path, new: str) -> Iterator[Path]:
+    config = root / "pyvenv.cfg"
+    if config.exists() and (root / BASE / "bin").is_dir():
+        text = config.read_text(encoding="utf-8")
+        _rewrite(config, re.sub(r"(?m)^home\s*=.*$", lambda _: f"home = {new}/{BASE}/bin", text).encode())
+        yield config
+
+
+def _adapt_scripts(root: Path, new: str, made_at: Path) -> Iterator[Path]:
+    old = _own_path(root) or os.fsencode(made_at)
+    for script in sorted((root / "bin").iterdir()):
+        if script.is_symlink() or not script.is_file() or script.stat().st_size > _LARGEST_SCRIPT:
+            continue
+        data = script.read_bytes()
+        if b"\0" in data or old not in data:
+            continue
+        first, _, rest = data.partition(b"\n")
+        interpreter = first[2:].strip()
+        if first.startswith(b"#!" + old) and (b" " in new.encode() or len(new) + len(first) > _LONGEST_SHEBANG):
+            # The kernel takes neither blanks nor long paths. To sh the second line is a command, to Python a string.
+            path = interpreter.replace(old, new.encode())
+            first = b"#!/bin/sh\n'''exec' \"" + path + b'" "$0" "$@"\n\' \'\'\''
+            data = first + b"\n" + rest
+        _rewrite(script, data.replace(old, new.encode()))
+        yield script
+
+
+def _own_path(root: Path) -> bytes | None:
+    """Where the environment was made, as its `activate` says."""
+    activate = root / "bin" / "activate"
+    text = activate.read_bytes() if activate.exists() else b""
+    found = re.search(rb"^\s*(?:export )?VIRTUAL_ENV=[\"']?(/[^\"'\n]+)", text, re.M)
+    return found[1] if found else None
+
+
+def _rewrite(path: Path, data: bytes) -> None:
+    mode = path.stat().st_mode
+    path.unlink()  # it may be a hard link to another file of the archive
+    path.write_bytes(data)
+    path.chmod(mode)
+
+
+def pack(env: Path, archive: Path, tell: Callable[[str], None]) -> None:
+    """Make an archive of an environment that can be unpacked and used at any path; see `adapt`.
+
+    The installation that it was made from comes along in `base/`, unless that is the system's (/usr), which is on
+    every node. `.gz` is compressed by gzip, `.zst` by zstd with all cores, other names not at all. ValueError for what
+    is no environment.
+    """
+    base = _base_of(env)
+    temporary = archive.with_name(f".{archive.name}.{os.getpid()}")
+    try:
+        with (
+            temporary.open("wb") as file,
+            _compressed(file, archive.suffix) as stream,
+            tarfile.open(fileobj=stream, mode="w|", bufsize=1 << 20, format=tarfile.PAX_FORMAT) as tar,
+        ):
+            count = _add_tree(tar, env, "", lambda path: _own_link(env, path, base), tell)
+            if base:
+                count += _add_base(tar, *base, tell)
+        temporary.replace(archive)
+    finally:
+        temporary.unlink(missing_ok=True)
+    tell(f"{count} files, {archive.stat().st_size / 1e6:.0f} MB: {archive}")
+
+
+def _base_of(env: Path) -> tuple[Path, str] | None:
+    """Root and `pythonX.Y` of the installation behind an environment, if it must be packed, too."""
+    if not os.path.lexists(env / "bin" / "python"):
+        raise ValueError(f"{env} is no Python environment: it has no bin/python")
+    config = env / "pyvenv.cfg"
+    if not config.exists():
+        return None  # an installation of its own, such as conda's
+    home = re.search(r"(?m)^home\s*=\s*(.+?)\s*$", config.read_text(encoding="utf-8"))
+    if home is None:
+        raise ValueError(f"{config} has no line home = ...: the environment is broken")
+    python = (env / "bin" / "python").resolve()
+    if not python.exists():
+        raise ValueError(f"{env}/bin/python leads to {python}, which is not there: the environment is broken")
+    name = next((path.name for path in sorted((env / "lib").glob("python3.*"))), "")
+    root = Path(home[1]).parent
+    if str(root.resolve()) in ("/usr", "/"):
+        return None
+    if not (root / "lib" / name / "os.py").exists():
+        raise ValueError(f"{root}/lib/{name}, the standard library of {env}, is not there")
+    return root, name
+
+
+def _own_link(env: Path, path: Path, base: tuple[Path, str] | None) -> str | None:
+    """What a link of the environment says in the archive; None to pack what it leads to instead."""
+    text = os.readlink(path)  # noqa: PTH115  # a Path would change ./x
+    leads = path.resolve()
+    if not text.startswith("/") and leads.is_relative_to(env.resolve()):
+        return text
+    if base and path.parent == env / "bin" and leads == (base[0] / "bin" / base[1]).resolve():
+        return f"../{BASE}/bin/{base[1]}"
+    return None
+
+
+def _add_tree(
+    tar: tarfile.TarFile, root: Path, prefix: str, link: Callable[[Path], str | None], tell: Callable[[str], None]
+) -> int:
+    count = 0
+    for folder, folders, files in os.walk(root):
+        here = Path(folder)
+        folders[:] = sorted(name for name in folders if not (prefix and name in _NOT_PACKED))
+        for name in [*folders, *sorted(files)]:
+            path = here / name
+            info = tar.gettarinfo(path, prefix + str(path.relative_to(root)))
+            text = link(path) if info.issym() else None
+            if info.issym() and text is None:
+                info = _followed(tar, path, info.name)
+            elif text is not None:
+                info.linkname = text
+            info.uid = info.gid = 0
+            info.uname = info.gname = ""
+            _add(tar, info, path)
+            count += 1
+            if count % 10_000 == 0:
+                tell(f"{count} files ...")
+    return count
+
+
+def _followed(tar: tarfile.TarFile, path: Path, name: str) -> tarfile.TarInfo:
+    """A link that leads out is packed as the file that it leads to."""
+    if not path.is_file():
+        raise ValueError(f"{path} leads out of the environment, to a folder or to nothing: remove it or copy it in")
+    return tar.gettarinfo(path.resolve(), name)
+
+
+def _add(tar: tarfile.TarFile, info: tarfile.TarInfo, path: Path) -> None:
+    if info.isreg():
+        with path.open("rb") as file:
+            tar.addfile(info, file)
+    else:
+        tar.addfile(info)
+
+
+def _add_base(tar: tarfile.TarFile, root: Path, name: str, tell: Callable[[str], None]) -> int:
+    def as_file(path: Path) -> str | None:
+        return None
+
+    library = root / "lib" / name
+    tell(f"with {library}, the standard library")
+    count = _add_tree(tar, library, f"{BASE}/lib/{name}/", as_file, tell)
+    binaries = [root / "bin" / name, *(root / "lib").glob("libpython3*.so*")]
+    for path in (path for path in binaries if path.is_file()):
+        info = tar.gettarinfo(path.resolve(), f"{BASE}/{path.relative_to(root)}")
+        _add(tar, info, path)
+    return count + len(binaries)
+
+
+def _compressed(file: BinaryIO, suffix: str) -> Any:
+    if suffix == ".zst":
+        import zstandard
+
+        return zstandard.ZstdCompressor(level=3, threads=-1).stream_writer(file, closefd=False)
+    if suffix in (".gz", ".tgz"):
+        import gzip
+
+        return gzip.GzipFile(fileobj=file, mode="wb", compresslevel=6)
+    return io.BufferedWriter(file, 1 << 20)
+
+
+def warnings(env: Path) -> list[str]:
+    """What of an environment stays where it is: packages installed in editable form."""
+    found: list[str] = []
+    for path in sorted(env.glob("lib/python3.*/site-packages/*.pth")):
+        text = path.read_text(encoding="utf-8", errors="replace")
+        outside = [line for line in text.splitlines() if line.startswith("/") and not line.startswith(str(env))]
+        if outside or path.name.startswith("__editable__"):
+            found.append(f"{path.name}: an editable installation is not packed: {', '.join(outside) or 'see the file'}")
+    return found

@@ -1,0 +1,263 @@
+"""Staging in whole jobs: whose data a RUN sees, what is left when it is over, and leaders that die."""
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from test_stop import ranks_of, wait_for
+
+from job import MPIEXEC, Workplace, journal, processes_in
+
+STAGE = ["--hook", "hooks.leader:stage_data"]
+MODEL = """
+import os, time
+from pathlib import Path
+def initialize_parameters(): return {"seconds": 0.0}
+def run(params):
+    table = Path(params["input_dir"]) / "rsp_merged.parquet"
+    first = table.read_bytes()
+    Path("local").write_text(params["input_dir"])
+    Path("python").write_text(__import__("sys").executable)
+    (Path(params["input_dir"]).parent / "index-000-left-by-a-run").mkdir(exist_ok=True)
+    (Path(os.environ["TMPDIR"]) / "__autograph_generated_fileabc.py").touch()
+    time.sleep(params["seconds"])
+    if params.get("die"): os._exit(1)
+    if table.read_bytes() != first: raise RuntimeError("the data changed")
+    Path("data").write_text(first.decode())
+    return {"val_loss": 0.0}
+"""
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.delenv("TMPDIR", raising=False)
+    workplace = Workplace(tmp_path)
+    (tmp_path / "reads_train_improve.py").write_text(MODEL)
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "rsp_merged.parquet").write_text(f"the data of {name}")
+    workplace.env |= {
+        "MODEL_NAME": "reads",
+        "MODEL_PYTHON_DIR": str(tmp_path),
+        "TMP_ORIGINAL": str(tmp_path / "node" / "original"),
+        "DATA_SOURCE": "one",
+    }
+    workplace.output = tmp_path / "out" / "reads" / "Output"
+    workplace.write([{"id": "A"}], {"input_dir": str(tmp_path / "node" / "original")})
+    return workplace
+
+
+def read_by(place, exp, run="A"):
+    return (place.exp(exp) / "run" / run / "data").read_text()
+
+
+def test_two_jobs_with_one_tmp_original_train_on_their_own_data(place):
+    """The RUN of the first reads its table before and after the second has staged another, and ended."""
+    place.write([{"id": "A", "seconds": 4}], {"input_dir": str(place.root / "node" / "original")}, name="slow.json")
+    first = subprocess.Popen(
+        place.command(*STAGE, procs=2, upf="slow.json"), cwd=place.root, env=place.env, stdout=subprocess.DEVNULL
+    )
+    wait_for(lambda: (place.exp(0) / "run" / "A" / "local").exists())
+    second = place.run(*STAGE, procs=2, DATA_SOURCE="two")
+    assert second.returncode == 0, second.stdout + second.stderr
+    assert first.poll() is None, "both ran at the same time"
+    assert first.wait(30) == 0
+    assert (read_by(place, 0), read_by(place, 1)) == ("the data of one", "the data of two")
+    assert list((place.root / "node").iterdir()) == []
+
+
+def test_runs_that_die_leave_nothing_on_the_node(place):
+    place.write([{"id": "A", "die": True}, {"id": "B"}], {"input_dir": "$TMP_ORIGINAL"})
+    result = place.run(*STAGE, "--retries", "0", procs=3)
+    assert result.returncode == 3
+    assert "original-job-EXP000-" in (place.exp(0) / "run" / "A" / "local").read_text()
+    assert list((place.root / "node").iterdir()) == []
+
+
+def test_what_a_killed_job_left_serves_or_goes(place):
+    place.write([{"id": "A", "seconds": 60}], {"input_dir": "$TMP_ORIGINAL"})
+    job = place.start(*STAGE, procs=2)
+    wait_for(lambda: (place.exp(0) / "run" / "A" / "local").exists())
+    for pid in [job.pid, *processes_in(place.root)]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    job.wait(30)
+    wait_for(lambda: not processes_in(place.root), 10)
+    left = sorted(path.name for path in (place.root / "node").iterdir())
+    assert len(left) == 3 and left[0] == "original"
+    place.write([{"id": "A"}], {"input_dir": "$TMP_ORIGINAL"})
+    assert place.run(*STAGE, procs=2).returncode == 0
+    out = (place.exp(1) / "out" / "out-000.txt").read_text()
+    assert "staged 0 of 1 files" in out and "removed what nobody uses any more: original-job-EXP000" in out
+    assert list((place.root / "node").iterdir()) == []
+
+
+def test_pretended_nodes_have_their_own_copies(place):
+    place.write([{"id": f"R{i}", "seconds": 1} for i in range(3)], {"input_dir": "$TMP_ORIGINAL"})
+    local = str(place.root / "node$SWIFTPY_NODE" / "original")
+    result = place.run(*STAGE, "--ranks-per-node", "2", procs=4, TMP_ORIGINAL=local, STAGE_KEEP="1")
+    assert result.returncode == 0, result.stdout + result.stderr
+    used = {Path((place.exp(0) / "run" / f"R{i}" / "local").read_text()).parents[1].name for i in range(3)}
+    assert used == {"node0", "node1"}
+    copies = [path.read_text() for path in place.root.glob("node*/original/rsp_merged.parquet")]
+    assert copies == ["the data of one"] * 2, "kept, as STAGE_KEEP asks"
+
+
+def test_a_hook_in_a_file_of_the_users_own(place):
+    (place.root / "my hook.py").write_text(
+        "def hook(leaders, env):\n"
+        "    numbers = leaders.allgather(env['SWIFTPY_NODE'])\n"
+        "    yield {'MINE': env['DATA_SOURCE'], 'TMPDIR': '.'}\n"
+        "    print('cleaned up', ''.join(numbers))\n"
+    )
+    place.write([{"id": "A"}], {"input_dir": "$MINE"})
+    result = place.run("--hook", "my hook.py", "--ranks-per-node", "1", procs=3)
+    assert result.returncode == 0, result.stdout + result.stderr
+    outputs = [path.read_text() for path in (place.exp(0) / "out").iterdir()]
+    assert len(outputs) == 3 and all("cleaned up 012" in text for text in outputs)
+
+
+@pytest.mark.parametrize(("hook", "reason"), [("none.py", "there is no file"), ("hooks.none:x", "No module named")])
+def test_a_hook_that_is_not_there(place, hook, reason):
+    result = place.run("--hook", hook, procs=2)
+    assert result.returncode == 2 and reason in result.stdout and "Traceback" not in result.stderr
+
+
+def test_a_hook_that_fails_on_one_node_while_the_others_wait_for_it(place):
+    (place.root / "bad.py").write_text(
+        "def hook(leaders, env):\n    if leaders.rank == 1: raise OSError('no such fabric')\n    leaders.barrier()\n"
+    )
+    began = time.monotonic()
+    result = place.run("--hook", "bad.py", "--ranks-per-node", "1", procs=3)
+    assert result.returncode != 0 and time.monotonic() - began < 20
+    assert "node 1: OSError: no such fabric" in result.stderr
+
+
+def test_a_leader_is_killed_while_data_arrive_and_the_job_is_started_again(place):
+    """At random moments of a stream of 200 MB to three nodes."""
+    source = place.root / "one" / "ge_merged_data.parquet"
+    with source.open("wb") as file:
+        for number in range(50):
+            file.write(bytes([number]) * (4 << 20))
+    local = str(place.root / "node$SWIFTPY_NODE" / "original")
+    place.write([{"id": "A"}], {"input_dir": "$TMP_ORIGINAL"})
+    options = [*STAGE, "--ranks-per-node", "1"]
+    chance, killed = random.Random(0), 0
+    for number in range(4):
+        job = place.start(*options, procs=3, TMP_ORIGINAL=local)
+        wait_for(lambda: ranks_of(place.exp(number)).get(2))
+        victim = ranks_of(place.exp(number))[2]
+        while job.poll() is None and not list(place.root.glob("node2/.original-*.part-*/ge_*")):
+            pass
+        time.sleep(chance.uniform(0, 0.05))
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(victim, signal.SIGKILL)
+        began = time.monotonic()
+        killed += job.wait(10) != 0
+        assert time.monotonic() - began < 5
+        wait_for(lambda: not processes_in(place.root), 10)
+    assert killed >= 2
+    result = place.run(*options, procs=3, TMP_ORIGINAL=local, STAGE_KEEP="1")
+    assert result.returncode == 0, result.stdout + result.stderr
+    for node in range(3):
+        kept = place.root / f"node{node}"
+        assert len(list(kept.iterdir())) == 2, "the link, and what it leads to"
+        assert (kept / "original" / source.name).read_bytes() == source.read_bytes()
+
+
+def test_workers_run_from_staged_software(place):
+    env = place.root / "env"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", env], check=True)
+    site = next(env.glob("lib/python3.*/site-packages"))
+    mine = [path for path in sys.path if path.endswith("-packages")] + [str(Path(__file__).parents[2])]
+    (site / "all.pth").write_text("\n".join(mine) + "\n")
+    subprocess.run([sys.executable, "-m", "swiftpy.cli", "stage", "pack", env, place.root / "e.tar.zst"], check=True)
+    for source in ("e.tar.zst", "env"):
+        target = str(place.root / "node$SWIFTPY_NODE" / "software")
+        variables = {"SOFTWARE_SOURCE": source, "SOFTWARE_TARGET": target}
+        options = ["--hook", "hooks.prelaunch:stage_software", *STAGE, "--ranks-per-node", "1"]
+        result = place.run(*options, procs=3, **variables)
+        assert result.returncode == 0, result.stdout + result.stderr
+        number = len(place.exps()) - 1
+        python = (place.exp(number) / "run" / "A" / "python").read_text()
+        assert python.startswith(str(place.root / "node")) and "/software-" in python
+    assert [path for path in place.root.glob("node*/*") if path.name.startswith("software")] == []
+    result = place.run("--hook", "hooks.prelaunch:stage_software", procs=2, SOFTWARE_SOURCE="nowhere.tar")
+    assert result.returncode == 2 and "nowhere.tar: No such file" in result.stdout
+    result = place.run("--hook", "hooks.prelaunch:stage_software", procs=2)
+    assert result.returncode == 2 and "SOFTWARE_SOURCE is not set" in result.stdout
+
+
+REMOTE = """#!/bin/bash
+# As ssh would: -x HOST COMMAND...; each host has a network, a name and a local disk of its own.
+while [ "${1#-}" != "$1" ]; do shift; done
+number=${1##*.}; shift
+exec unshare -m -u ip netns exec PREFIX$number bash -c "hostname node$number
+mount -t tmpfs -o size=${number}0m tmpfs LOCAL && $*"
+"""
+
+
+@pytest.fixture
+def network(tmp_path):
+    """Two network namespaces with addresses of their own, and a program that starts processes in them."""
+    prefix, bridge = f"sw{os.getpid() % 10000}n", f"sw{os.getpid() % 10000}b"
+
+    def ip(*words, check=True):
+        return subprocess.run(["ip", *words], capture_output=True, check=check)
+
+    if (
+        os.geteuid() != 0
+        or not shutil.which("ip")
+        or ip("link", "add", bridge, "type", "bridge", check=False).returncode
+    ):
+        pytest.skip("network namespaces cannot be made here")
+    try:
+        ip("addr", "add", "10.213.7.254/24", "dev", bridge)
+        ip("link", "set", bridge, "up")
+        for number in ("1", "2"):
+            name = prefix + number
+            ip("netns", "add", name)
+            ip("link", "add", f"{name}v", "type", "veth", "peer", "name", "eth0", "netns", name)
+            ip("link", "set", f"{name}v", "master", bridge, "up")
+            ip("-n", name, "addr", "add", f"10.213.7.{number}/24", "dev", "eth0")
+            ip("-n", name, "link", "set", "eth0", "up")
+            ip("-n", name, "link", "set", "lo", "up")
+        local = tmp_path / "local disk"
+        local.mkdir()
+        remote = tmp_path / "remote"
+        remote.write_text(REMOTE.replace("PREFIX", prefix).replace("LOCAL", f"'{local}'"))
+        remote.chmod(0o755)
+        yield local, ["-localhost", "10.213.7.254", "-launcher", "ssh", "-launcher-exec", str(remote)]
+    finally:
+        for number in ("1", "2"):
+            ip("netns", "del", prefix + number, check=False)
+        ip("link", "del", bridge, check=False)
+
+
+def test_nodes_with_networks_and_disks_of_their_own(place, network):
+    """Over TCP between two addresses. The first node's disk has 10 MB, the second's 20."""
+    local, options = network
+    place.write([{"id": f"R{i}", "seconds": 1} for i in range(3)], {"input_dir": "$TMP_ORIGINAL"})
+    place.env["TMP_ORIGINAL"] = str(local / "original")
+    hosts = [MPIEXEC, *options, "-hosts", "10.213.7.1,10.213.7.2", "-ppn", "2", "-n", "4"]
+
+    def run():
+        command = [*hosts, *place.command(*STAGE)[3:]]
+        return subprocess.run(command, cwd=place.root, env=place.env, capture_output=True, text=True, timeout=100)
+
+    result = run()
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert {e["host"] for e in journal(place.exp(0)) if e["event"] == "run_done"} == {"node1", "node2"}
+    assert all(read_by(place, 0, f"R{i}") == "the data of one" for i in range(3))
+    (place.root / "one" / "ge_merged_data.parquet").write_bytes(bytes(15_000_000))
+    result = run()
+    assert result.returncode == 2
+    assert "stage_data failed: node1: cannot make" in result.stdout
+    assert result.stdout.count("0.02 GB are needed, 0.01 GB are free") == 1

@@ -1,0 +1,244 @@
+"""Staging, where every rank stands for the leader of a node: whole on all of them, or the same reason on all."""
+
+import os
+import random
+import stat
+import subprocess
+import time
+
+import pytest
+from mpi4py import MPI
+
+from swiftpy.runtime.stage import StagingError, stage_archive, stage_tree, stream
+from swiftpy.runtime.stage.stream import CHUNK
+
+pytestmark = pytest.mark.mpi(min_size=3)
+
+
+def snapshot(root):
+    """Everything that staging promises to keep."""
+    found = {}
+    for path in [root, *root.rglob("*")]:
+        if path.name == ".staged.json":
+            continue
+        status = path.lstat()
+        content = path.read_bytes() if path.is_file() else None
+        if path.is_symlink():
+            content = os.readlink(path)  # noqa: PTH115  # a Path would change ./x
+        mode = None if path == root else (stat.S_IMODE(status.st_mode), status.st_mtime_ns)
+        found[str(path.relative_to(root))] = (stat.S_IFMT(status.st_mode), content, mode)
+    found["."] = None  # the target itself is new
+    return found
+
+
+@pytest.fixture
+def source(world, shared):
+    root = shared / "source"
+    if world.rank == 0:
+        chance = random.Random(1)
+        root.mkdir()
+        (root / "empty folder").mkdir()
+        for folder in ("a", "a/b", "a/ü"):
+            (root / folder).mkdir()
+            for number in range(40):
+                path = root / folder / f"{number}.bin"
+                path.write_bytes(chance.randbytes(chance.choice([0, 1, 511, 70_000])))
+                path.chmod(chance.choice([0o600, 0o644, 0o755, 0o444]))
+                os.utime(path, ns=(1, chance.randrange(10**18)))
+        (root / "large").write_bytes(chance.randbytes(CHUNK * 5 + 17))
+        (root / "a/link").symlink_to("./b/../b/0.bin")
+        (root / "dangling").symlink_to("/nowhere/at/all")
+        (root / "to folder").symlink_to("a")
+        (root / "a/ü").chmod(0o555)
+        os.utime(root / "a", ns=(5, 5))
+    world.gather(None)
+    return root
+
+
+def stage(world, shared, source, **options):
+    return stage_tree(MPI.COMM_WORLD, source, shared / f"node{world.rank}" / "copy", **options)
+
+
+def agreed(world, shared, action, match, seconds=5.0):
+    """It fails on all ranks within seconds, for the same reason, and leaves nothing half-made."""
+    began = time.monotonic()
+    with pytest.raises(StagingError, match=match) as caught:
+        action()
+    assert time.monotonic() - began < seconds
+    assert len(set(world.gather(str(caught.value)))) == 1
+    assert not list((shared / f"node{world.rank}").glob(".*")), "a part was left behind"
+
+
+def test_a_tree_arrives_with_all_it_has(world, shared, source):
+    staged = stage(world, shared, source)
+    assert staged.files == 121
+    assert snapshot(staged.folder) == snapshot(source)
+
+
+def test_again_only_what_changed_or_was_damaged_is_sent(world, shared, source):
+    copy = stage(world, shared, source).folder
+    assert stage(world, shared, source).files == 0
+    inode = (copy / "a/0.bin").stat().st_ino
+    if world.rank == 0:
+        (source / "large").write_bytes(b"new")
+    if world.rank == 1:  # damaged, with size and time as before
+        times = (copy / "a/1.bin").stat()
+        (copy / "a/1.bin").chmod(0o600)
+        (copy / "a/1.bin").write_bytes(bytes(times.st_size) or b"x")
+        os.utime(copy / "a/1.bin", ns=(times.st_atime_ns, times.st_mtime_ns))
+    if world.rank == 2:
+        (copy / "a/b/2.bin").unlink()
+    world.gather(None)
+    staged = stage(world, shared, source)
+    assert staged.files == 3
+    assert snapshot(copy) == snapshot(source)
+    assert (copy / "a/0.bin").stat().st_ino == inode
+
+
+@pytest.mark.parametrize("readers", [1, 2, 3])
+def test_any_number_of_readers_gives_the_same_bytes(world, readers):
+    from swiftpy.runtime.group import Group
+
+    length = 23 * CHUNK + 5
+    got = []
+
+    def read(offset, view):
+        view[:] = bytes([offset // CHUNK]) * len(view)
+
+    def consume(pieces):
+        got.extend((piece[0], piece[-1], len(piece)) for piece in pieces)
+
+    stream.broadcast(Group(MPI.COMM_WORLD), length, read, consume, readers)
+    assert got == [(n, n, CHUNK if n < 23 else 5) for n in range(24)]
+
+
+def test_a_failure_ends_a_long_stream_at_once(world, shared):
+    """40 GB would take half a minute to arrive."""
+    from swiftpy.runtime.group import Group
+
+    def consume(pieces):
+        for number, _ in enumerate(pieces):
+            if world.rank == 1 and number == 3:
+                raise OSError(5, "Input/output error", "/local/disk")
+
+    def action():
+        stream.broadcast(Group(MPI.COMM_WORLD), 40 * 10**9, lambda offset, view: None, consume)
+
+    agreed(world, shared, action, r"node 1: cannot stage: Input/output error \(/local/disk\)", seconds=8.0)
+
+
+def test_a_target_that_cannot_be_made_ends_it_on_all_nodes(world, shared, source):
+    if world.rank == 1:
+        (shared / "node1" / "copy").write_text("in the way")
+    agreed(world, shared, lambda: stage(world, shared, source), r"node 1: cannot use .*node1/copy: Not a directory")
+    assert not (shared / "node2" / "copy").exists()
+
+
+def test_a_read_only_disk(world, shared, source):
+    disk = shared / f"node{world.rank}"
+    mount_small(world, disk, "size=100m,ro", at=2)
+    try:
+        agreed(world, shared, lambda: stage(world, shared, source), r"node 2: cannot make .*: Read-only file system")
+    finally:
+        unmount(world, disk, at=2)
+
+
+def mount_small(world, disk, options, at):
+    failed = False
+    if world.rank == at:
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(disk)]
+        failed = subprocess.run(command, capture_output=True).returncode != 0
+    if any(world.gather(failed)):
+        pytest.skip("a small file system can only be mounted as root")
+
+
+def unmount(world, disk, at):
+    if world.rank == at:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+    world.gather(None)
+
+
+def test_too_little_room_is_seen_before_the_first_byte(world, shared, source):
+    disk = shared / f"node{world.rank}"
+    mount_small(world, disk, "size=1m", at=1)
+    try:
+        action = lambda: stage(world, shared, source)  # noqa: E731
+        agreed(world, shared, action, r"node 1: cannot make .*: 0.02 GB are needed, 0.00 GB are free")
+    finally:
+        unmount(world, disk, at=1)
+
+
+def test_a_disk_that_fills_up_meanwhile(world, shared, source):
+    """A compressed archive does not say how large it is unpacked."""
+    archive = shared / "zeros.tar.gz"
+    if world.rank == 0:
+        (shared / "zeros").write_bytes(bytes(64 << 20))
+        subprocess.run(["tar", "-czf", archive, "-C", shared, "zeros"], check=True)
+    disk = shared / f"node{world.rank}"
+    mount_small(world, disk, "size=10m", at=1)
+    try:
+        action = lambda: stage_archive(MPI.COMM_WORLD, archive, disk / "copy")  # noqa: E731
+        agreed(world, shared, action, r"node 1: cannot stage: No space left on device")
+        assert not (disk / "copy").exists()
+    finally:
+        unmount(world, disk, at=1)
+
+
+def test_a_source_that_shrinks_while_it_is_read(world, shared, source, monkeypatch):
+    """The reader that finds the end, one of three, stops all."""
+    real = stream.broadcast
+
+    def shrunk(group, length, read, consume):
+        if world.rank == 0:
+            os.truncate(source / "large", CHUNK)
+        world.gather(None)
+        real(group, length, read, consume)
+
+    monkeypatch.setattr("swiftpy.runtime.stage.staging.broadcast", shrunk)
+    agreed(world, shared, lambda: stage(world, shared, source), r"it became shorter while it was staged \(.*large\)")
+
+
+def test_bytes_that_change_on_their_way(world, shared, source, monkeypatch):
+    if world.rank == 2:
+        monkeypatch.setattr(stream._Sink, "put", lambda sink, piece: sink._pieces.put(memoryview(bytes(len(piece)))))
+    agreed(world, shared, lambda: stage(world, shared, source), r"node 2: what arrived is not what was sent")
+
+
+def test_no_source(world, shared):
+    agreed(world, shared, lambda: stage(world, shared, shared / "none"), r"node 0: cannot list .*none: No such file")
+
+
+@pytest.mark.parametrize("kind", ["tar", "tar.gz", "tar.zst"])
+def test_an_archive_is_unpacked_once(world, shared, source, kind):
+    archive = shared / f"source.{kind}"
+    if world.rank == 0:
+        (source / "dangling").unlink()  # it leads out
+        options = {"tar": [], "tar.gz": ["-z"], "tar.zst": ["--zstd"]}[kind]
+        subprocess.run(["tar", *options, "--format=posix", "-cf", archive, "-C", source, "."], check=True)
+    world.gather(None)
+    target = shared / f"node{world.rank}" / "copy"
+    assert stage_archive(MPI.COMM_WORLD, archive, target).files == 1
+    assert content(snapshot(target)) == content(snapshot(source))
+    assert stage_archive(MPI.COMM_WORLD, archive, target).files == 0
+    if world.rank == 1:
+        (target / "large").write_bytes(b"damaged")
+    assert stage_archive(MPI.COMM_WORLD, archive, target).files == 1
+    assert content(snapshot(target)) == content(snapshot(source))
+
+
+def content(found):
+    """Less the nanoseconds, which tarfile reads as a float."""
+    return {
+        p: e and (e[0], e[1], (e[2][0], e[2][1] // 10**6) if e[0] != stat.S_IFLNK else None) for p, e in found.items()
+    }
+
+
+def test_an_unsafe_archive_is_refused_on_all_nodes(world, shared, source):
+    archive = shared / "evil.tar"
+    if world.rank == 0:
+        subprocess.run(["tar", "-cPf", archive, "-C", source, "a", "/etc/hostname"], check=True)
+    world.gather(None)
+    target = shared / f"node{world.rank}" / "copy"
+    action = lambda: stage_archive(MPI.COMM_WORLD, archive, target)  # noqa: E731
+    agreed(world, shared, action, "/etc/hostname would lie outside the target")
+    assert not target.exists()

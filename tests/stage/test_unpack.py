@@ -1,0 +1,135 @@
+"""Archives that arrive in pieces, and archives that mean harm."""
+
+import gzip
+import io
+import random
+import tarfile
+from pathlib import Path
+
+import pytest
+import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from swiftpy.runtime.stage.unpack import Unpacker, UnsafeError
+
+
+def make(*members):
+    """A tar of (name, content) files and of TarInfo objects."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for member in members:
+            if isinstance(member, tarfile.TarInfo):
+                tar.addfile(member)
+            else:
+                info = tarfile.TarInfo(member[0])
+                info.size = len(member[1])
+                tar.addfile(info, io.BytesIO(member[1]))
+    return buffer.getvalue()
+
+
+def special(name, kind, target=""):
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, target
+    return info
+
+
+def unpack(root, data, sizes=(1 << 20,)):
+    def pieces():
+        position, number = 0, 0
+        while position < len(data):
+            size = sizes[number % len(sizes)]
+            yield memoryview(data)[position : position + size]
+            position, number = position + size, number + 1
+
+    root.mkdir()
+    unpacker = Unpacker(root)
+    unpacker(pieces())
+    return unpacker
+
+
+def chance_bytes(size):
+    return random.Random(size).randbytes(size)
+
+
+FILES = [(f"d/{size}", chance_bytes(size)) for size in (0, 1, 511, 512, 513, 2_500_000)]
+
+
+@pytest.mark.parametrize("compress", [bytes, gzip.compress, zstandard.compress], ids=["tar", "gzip", "zstd"])
+@settings(deadline=None, max_examples=30)
+@given(sizes=st.lists(st.integers(1, 70_000), min_size=1, max_size=5))
+def test_pieces_of_any_size_give_the_same_files(tmp_path_factory, compress, sizes):
+    root = tmp_path_factory.mktemp("x") / "t"
+    data = compress(make(*FILES))
+    sizes[0] += 4000  # or the large file arrives in hundreds of thousands of pieces
+    unpacker = unpack(root, data, sizes)
+    assert {name: (root / name).read_bytes() for name, _ in FILES} == dict(FILES)
+    assert sorted(unpacker.contents) == sorted(name for name, _ in FILES)
+
+
+def test_several_frames_and_bytes_after_the_end(tmp_path):
+    data = make(*FILES)
+    frames = zstandard.compress(data[:1000]) + zstandard.compress(data[1000:])
+    one, two = unpack(tmp_path / "a", frames), unpack(tmp_path / "b", data + b"padding of a tape")
+    assert one.contents == two.contents
+
+
+HARDLINK, SYMLINK = tarfile.LNKTYPE, tarfile.SYMTYPE
+EVIL = {
+    "absolute": [("/tmp/evil", b"x")],
+    "dots": [("a/../../evil", b"x")],
+    "device": [special("null", tarfile.CHRTYPE)],
+    "fifo": [special("pipe", tarfile.FIFOTYPE)],
+    "absolute link": [special("link", SYMLINK, "/etc")],
+    "link out": [special("a/link", SYMLINK, "../../evil")],
+    "write through a link": [special("a", SYMLINK, "/tmp"), ("a/evil", b"x")],
+    "chain": [("p/x", b""), special("p/up", SYMLINK, ".."), special("out", SYMLINK, "p/up/..")],
+    "hard link out": [special("passwd", HARDLINK, "/etc/passwd")],
+    "hard link to nothing": [special("a", HARDLINK, "b")],
+    "hard link to a link": [special("b", SYMLINK, "/etc/passwd"), special("a", HARDLINK, "b")],
+}
+
+
+@pytest.mark.parametrize("members", EVIL.values(), ids=EVIL)
+def test_what_means_harm_is_refused(tmp_path, members):
+    before = {*tmp_path.parent.iterdir(), *Path("/tmp").iterdir()}
+    with pytest.raises((UnsafeError, FileExistsError)):
+        unpack(tmp_path / "t", make(*members))
+    new = {*tmp_path.parent.iterdir(), *Path("/tmp").iterdir()} - before
+    assert not [path for path in new if path.name in ("evil", "null", "pipe")]
+    assert list(tmp_path.iterdir()) == [tmp_path / "t"]
+
+
+def test_links_that_stay_inside(tmp_path):
+    unpack(
+        tmp_path / "t",
+        make(
+            special("early", SYMLINK, "d/later"),
+            ("d/later", b"x"),
+            special("d/up", SYMLINK, ".."),
+            special("h", HARDLINK, "d/later"),
+        ),
+    )
+    assert (tmp_path / "t/early").read_bytes() == (tmp_path / "t/d/up/h").read_bytes() == b"x"
+
+
+def test_the_last_of_two_members_with_one_name_wins(tmp_path):
+    unpack(tmp_path / "t", make(("a", b"1"), ("a", b"22"), special("l", SYMLINK, "none"), ("l", b"3")))
+    assert (tmp_path / "t/a").read_bytes() == b"22"
+    assert (tmp_path / "t/l").read_bytes() == b"3"
+
+
+@pytest.mark.parametrize("cut", [100, 700, 3000, -1200])
+@pytest.mark.parametrize("compress", [bytes, gzip.compress, zstandard.compress], ids=["tar", "gzip", "zstd"])
+def test_an_archive_that_was_cut_off(tmp_path, compress, cut):
+    """tarfile itself takes an archive that ends after a member, or a damaged header, for whole."""
+    data = make(("a", chance_bytes(1000)), ("b", chance_bytes(5000)))[: 512 + 1024 + 512 + 5120 + 1024]
+    with pytest.raises(OSError, match="broken"):
+        unpack(tmp_path / "t", compress(data[:cut]))
+
+
+def test_a_damaged_header(tmp_path):
+    data = bytearray(make(("a", b"x"), ("b", b"y")))
+    data[1024 + 5] = 255
+    with pytest.raises(OSError, match="broken"):
+        unpack(tmp_path / "t", bytes(data))
