@@ -43,6 +43,10 @@ class Backoff:
 
     def __init__(self, longest: float = 20e-3) -> None:
         self._longest = longest
+        self.reset()
+
+    def reset(self) -> None:
+        """Something came: poll eagerly again."""
         self._since = time.perf_counter()
         self._pause = 20e-6
 
