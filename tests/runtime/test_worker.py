@@ -6,7 +6,7 @@ import time
 from types import SimpleNamespace
 
 from simulator import Recorder
-from swiftpy.core.events import WorkerReady
+from swiftpy.core.events import RecallAnswered, WorkerReady
 from swiftpy.core.scheduler import Scheduler
 from swiftpy.core.task import Kind, Site, Target, Task, TaskState
 from swiftpy.runtime.call import pack_call, previous
