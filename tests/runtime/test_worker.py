@@ -61,7 +61,8 @@ def run(tasks, workers=3, stop_reason=lambda: None):
         thread.join(10)
         assert not thread.is_alive()
     late = transports[0].recv(0)
-    assert late is None or isinstance(late, WorkerReady), f"a message was left unexamined: {late}"
+    # Ready, or asked for calls that it no longer had: both may cross the end.
+    assert late is None or isinstance(late, WorkerReady | RecallAnswered), f"a message was left unexamined: {late}"
     return client
 
 
