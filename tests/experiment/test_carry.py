@@ -2,6 +2,7 @@ import errno
 import itertools
 import multiprocessing
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,10 @@ def test_what_comes_over_by_verdict_and_what_stays_behind(tmp_path):
     assert (new.run / "B/log.txt").stat().st_mtime == 1e9
     assert (new.run / "B/ckpts/epochs").stat().st_mtime == 1e9
     assert done.linked == 4 * 3 + 3 and done.copied > 0 and done.dropped == () and len(calls) > 10
+    shutil.rmtree(old.root)
+    alone = [line.removesuffix(" (linked)") for line in expected]
+    assert sorted(carried(new, old)) == sorted(alone), "what a RUN needs is there without the old EXP"
+    assert (new.run / "B/ckpts/last/model.h5").read_text() == "two"
 
 
 def test_an_exp_of_the_original_system_with_links_into_older_ones(tmp_path):

@@ -85,3 +85,12 @@ def test_released_it_is_nobodys(exp, tmp_path):
     assert holder(exp, tmp_path).owner is None
     assert refuse_if_alive(exp, tmp_path) is None
     assert trees.names(tmp_path) == [exp.id]  # looking leaves nothing behind
+
+
+def test_a_job_that_is_known_to_be_over_is_dead_whatever_its_heartbeat(exp, tmp_path):
+    """A successor starts seconds after its predecessor was killed on another node."""
+    Lock(exp, "77.pbs")
+    edit(exp, machine="another boot")
+    with pytest.raises(UserError, match=r"in use by job 77.pbs"):
+        refuse_if_alive(exp, tmp_path, "76.pbs")
+    assert "job 77.pbs" in refuse_if_alive(exp, tmp_path, "77.pbs")

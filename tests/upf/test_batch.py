@@ -1,0 +1,69 @@
+"""What a batch job does in its last seconds, with the scheduler replaced by a list."""
+
+import pytest
+
+from swiftpy.experiment.exp import create
+from swiftpy.experiment.journal import Journal
+from swiftpy.upf import batch
+from swiftpy.upf.submit import Request
+
+
+@pytest.fixture
+def job(tmp_path, monkeypatch):
+    """A job of a chain of 5 with a minute left; what it submits and takes back is noted in `did`."""
+    did = []
+    exp = create(tmp_path)
+    monkeypatch.setattr(
+        batch, "successor", lambda request, exp, crashes: did.append(("submitted", crashes)) or (exp, "2")
+    )
+    monkeypatch.setattr(batch, "withdraw", lambda request, exp, jobid: did.append(("taken back", jobid)))
+    made = batch.Batch(exp, Request("slurm", ["upf.json", "--chain=5"], "/"), {"WALLTIME": "00:01:00"})
+    made.exp, made.did = exp, did
+    return made
+
+
+def stopped(job, code, reason):
+    with Journal(job.exp.journal) as journal:
+        journal.write("job_stopped", code=code, reason=reason)
+
+
+def run(job, monkeypatch, script):
+    """The launcher ends as `script(told_to_end)` does, which returns its exit code."""
+    monkeypatch.setattr(batch, "supervise", lambda command, told_to_end: script(told_to_end))
+    return job.run(["launcher"])
+
+
+def test_a_successor_is_submitted_once_and_before_the_end(job, monkeypatch):
+    def script(told_to_end):
+        told_to_end()
+        assert job.did == [("submitted", 0)], "the next signal may be KILL"
+        stopped(job, 4, "SIGTERM")
+        return 4
+
+    assert run(job, monkeypatch, script) == 4
+    assert job.did == [("submitted", 0)]
+
+
+def test_a_successor_of_a_job_that_got_done_is_taken_back(job, monkeypatch):
+    def script(told_to_end):
+        told_to_end()
+        stopped(job, 0, "all RUNs were resolved")
+        return 0
+
+    assert run(job, monkeypatch, script) == 0
+    assert job.did == [("submitted", 0), ("taken back", "2")]
+
+
+def test_a_launcher_that_crashes_after_all_was_done_is_no_crash(job, monkeypatch):
+    def script(told_to_end):
+        stopped(job, 0, "all RUNs were resolved")
+        return 139
+
+    assert run(job, monkeypatch, script) == 139
+    assert job.did == []
+
+
+def test_without_chain_nothing_is_submitted(job, monkeypatch, tmp_path):
+    alone = batch.Batch(job.exp, Request("slurm", ["upf.json"], "/"), {"WALLTIME": "00:01:00"})
+    run(alone, monkeypatch, lambda told_to_end: told_to_end() or 4)
+    assert job.did == []
