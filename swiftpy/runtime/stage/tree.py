@@ -149,7 +149,7 @@ def write_file(path: str, mode: int, mtime: int, parts: Iterable[memoryview]) ->
             written = os.write(fd, part)
             while written < len(part):
                 written += os.write(fd, part[written:])
-        if mode & ~0o700:
+        if stat.S_IMODE(os.fstat(fd).st_mode) != mode:  # by the umask; to look is far cheaper than to set
             os.fchmod(fd, mode)
         os.utime(fd, ns=(mtime, mtime))
     finally:
