@@ -166,7 +166,7 @@ def _text(exp: Path, found: list[Convergence], without: list[str], most: int | N
     ]
     minutes = [run.epoch_minutes for run in found if run.epoch_minutes is not None]
     if minutes:
-        lines.append(f"Epoch time: mean {np.mean(minutes):.1f}, std {np.std(minutes):.1f} minutes")
+        lines.append(f"Epoch time: mean {np.mean(minutes):.2f}, std {np.std(minutes):.2f} minutes")
     order = list(TIERS)
     by_loss = sorted(found, key=lambda run: (order.index(run.tier), run.final_loss, natural_order(run.run)))
     table = [["RUN", "tier", "pattern", "epochs", "final loss", "improvement", "hours"]]

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from analysis import lists
-from analysis.command import AnalysisError, add_exp, add_formats, columns, exp_path, notes, number_text, show
+from analysis.command import AnalysisError, add_exp, add_formats, columns, exp_path, note, notes, number_text, show
 from analysis.metrics import correlation, ranks
 from analysis.predictions import Predicted, Reader
 
@@ -120,6 +120,8 @@ def list_cells(parser: ArgumentParser, arguments: list[str]) -> None:
     for _ in reader:
         pass
     notes(reader.problems)
+    if not reader.cells:
+        raise AnalysisError(f"{options.exp} has no test predictions (yet)")
     cells = sorted(reader.cells)
     show(options, [{"cell": cell} for cell in cells], cells)
 
@@ -149,6 +151,8 @@ def score_cell(parser: ArgumentParser, arguments: list[str]) -> None:
     true, pred = (top_entries(entries, kind, options.top) for kind in ("true", "pred"))
     match = lists.match([[entry.run] for entry in true], [[entry.run] for entry in pred])
     hits = [entry for entry in pred if [entry.run] in match]
+    if len({entry.run for entry in entries}) <= options.top:
+        note(f"{options.cell} has {len(true)} drugs only: all are among the top {options.top} (--top)")
     row = {"cell": options.cell, "hits": len(hits), "top": len(true), "recall": len(hits) / len(true)}
     lines = [f"hit: {line}" for line in _entry_lines(hits)]
     show(options, [row], [*lines, lists.hits_text(len(hits), len(true))])
@@ -185,6 +189,9 @@ def _score_cells(options: Any) -> None:
     table += [
         (s.cell, str(s.drugs), str(s.hits), str(s.top), f"{100 * s.recall:.1f}%", number_text(s.scc)) for s in found
     ]
+    few = sum(score.drugs <= options.top for score in found)
+    if few:
+        note(f"{few} cells have {options.top} drugs or fewer: their recall is 100 % whatever is predicted (--top)")
     mean = sum(score.recall for score in found) / len(found)
     lines = [*columns(table, right=range(1, 6)), f"mean recall of {len(found)} cells: {100 * mean:.1f}%"]
     show(options, [score._asdict() for score in found], lines)
