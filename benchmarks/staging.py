@@ -100,7 +100,8 @@ def bytes_read():
 def ranks(name, source, nodes, count):
     mpiexec = shutil.which("mpiexec", path=str(Path(sys.executable).parent)) or "mpiexec"
     command = [mpiexec, "-n", str(count), sys.executable, __file__, "rank", name, str(source), str(nodes)]
-    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    out = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
+    return json.loads(out.splitlines()[-1])  # before it, progress
 
 
 def copies(source, nodes, count):

@@ -125,7 +125,8 @@ def _base_of(env: Path) -> tuple[Path, str] | None:
     if not python.exists():
         raise ValueError(f"{env}/bin/python leads to {python}, which is not there: the environment is broken")
     name = next((path.name for path in sorted((env / "lib").glob("python3.*"))), "")
-    root = Path(home[1]).parent
+    # An environment made from another one names that as its home; a copied interpreter leads nowhere else.
+    root = Path(home[1]).parent if python.is_relative_to(env.resolve()) else python.parents[1]
     if str(root.resolve()) in ("/usr", "/"):
         return None
     if not (root / "lib" / name / "os.py").exists():
