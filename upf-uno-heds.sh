@@ -71,10 +71,9 @@ if ! "$python" -c "import swiftpy.upf.submit" 2>/dev/null; then
 fi
 
 if [ ${#positional[@]} -eq 0 ]; then
-    # The demo: 8 drugs are left out one after another, on made-up data, all in ./demo.
-    DATA_SOURCE=demo/data
-    export TMP_ORIGINAL=demo/original
-    "$python" -m hed.synthetic "$DATA_SOURCE"
+    # The demo: 8 drugs are left out one after another, on made-up data, all in ./demo (its dflts.json says where).
+    DATA_SOURCE=""
+    "$python" -m hed.synthetic demo/data
     positional=(demo/upf-8.json demo/dflts.json)
     [ -e "${positional[0]}" ] || "$python" -m hed.gen_jsons 8 "${positional[0]}"
     [ -e "${positional[1]}" ] || cp "$here/hed/demo-dflts.json" "${positional[1]}"
