@@ -10,6 +10,7 @@ from __future__ import annotations
 import pickle
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from swiftpy.core.task import Kind, Task, TaskState
 from swiftpy.errors import Deadlock, TaskError
 from swiftpy.flow import program
 from swiftpy.flow.bulk import Bulk
-from swiftpy.flow.calls import CANCELLED_CALL, pack_calls
+from swiftpy.flow.calls import CANCELLED_CALL, Deferred, needs, pack_calls
 from swiftpy.flow.functions import Function, Functions
 from swiftpy.flow.future import Future
 from swiftpy.flow.gathering import GatheredRun, Gathering
@@ -27,6 +28,8 @@ from swiftpy.flow.nested import CallSubmitted, NestedEngine, Relay
 from swiftpy.flow.trace import Trace
 from swiftpy.runtime.server import Server
 from swiftpy.runtime.signals import StopRequest
+from swiftpy.runtime.store import Exchange, InArguments, Packed, Reference
+from swiftpy.runtime.transport import SERVER
 from swiftpy.runtime.worker import Worker
 
 if TYPE_CHECKING:
@@ -53,6 +56,9 @@ class Engine:
         self._functions: dict[str, Function] = {}
         self._sent: set[tuple[int, str]] = set()  # (worker, function) whose definition is there
         self._driving = threading.Lock()  # the server
+        self._fetching = threading.RLock()
+        self._requested: deque[Reference] = deque()
+        self._data: Exchange
         self._drivers = 0
         self._untold: list[Future] = []
         self.keepers: dict[str, Keeper] = {}  # function -> who keeps its results
@@ -66,6 +72,7 @@ class Engine:
     def attach(self, server: Server, scheduler: Scheduler) -> None:
         """The server is there."""
         self._server, self._scheduler = server, scheduler
+        self._data = Exchange(SERVER, server.send)
         threading.Thread(target=self._drive_alone, daemon=True, name="swiftpy").start()
 
     # -- for the program ---------------------------------------------------------------------------------------
@@ -93,6 +100,15 @@ class Engine:
     def wait_for(self, future: Future, timeout: float | None = None) -> None:
         """Drive until a future is done, or so many seconds have passed."""
         self.drive(future.done, timeout)
+
+    def fetch(self, future: Future) -> None:
+        """Get a result that lies with a worker."""
+        with self._fetching:
+            if (stored := future.elsewhere) is not None:
+                self._requested.append(stored.reference)
+                self._server.wake()
+                self.drive(lambda: self._data.arrived(stored.reference))
+                future.bring(self._data.take(stored.reference).value())
 
     def drive(self, enough: Callable[[], bool], timeout: float | None = None) -> None:
         """Drive until `enough()`, or for so many seconds. Raises Deadlock if that can never be."""
@@ -175,6 +191,9 @@ class Engine:
             self._latest = time.monotonic()
             runs, given, _ = self._gathering.take()
             self._server.take(self._handed_over(runs, given))
+        while self._requested:
+            self._data.request(self._requested.popleft())
+        self._data.tell_released()
         came = self._server.progress(timeout if not self._untold else 0.0)
         if came:
             self._latest = time.monotonic()
@@ -208,7 +227,7 @@ class Engine:
         """Called when nothing came for PATIENCE, so that no message is on its way: can what is waited for ever come?"""
         only_program = threading.current_thread() is threading.main_thread() and threading.active_count() == 2
         stuck = self._scheduler.stuck
-        if not only_program or self._gathering or not (stuck or self._scheduler.quiet):
+        if not only_program or self._gathering or self._data.waiting or not (stuck or self._scheduler.quiet):
             return
         unset = [future for future in self._gathering.futures.values() if future.by_hand]
         lines = [f"{task} waits for {', '.join(map(str, task.after)) or 'what it submitted'}" for task in stuck[:10]]
@@ -224,6 +243,8 @@ class Engine:
 
     def heard(self, message: object) -> list[Event]:
         """See Client: a task on a worker submitted others."""
+        if self._data.handle(message):
+            return []
         assert isinstance(message, CallSubmitted), f"no task can send {message!r}"
         runs, given, id = self._gathering.take(reserve=1)  # what was submitted before has lower ids
         events = self._handed_over(runs, given)
@@ -245,21 +266,39 @@ class Engine:
         if function is not None and (task.kind.isolated or (command.worker, name) not in self._sent):
             definition = function.definition
             self._sent.add((command.worker, name))
+
+        def hold(index: int, packed: Packed) -> InArguments:
+            self._data.held[task.id + index] = packed
+            return InArguments(SERVER, task.id + index)
+
+        holder = Reference(command.gang[0] if command.gang else command.worker, task.id)
         if task.owner is not None:
-            return pack_calls(definition, task.owner.begin(command))
+            return pack_calls(definition, task.owner.begin(command), holder if task.owner.may_be_held else None, hold)
         futures, calls, keeper = self._gathering.futures, task.payload, self.keepers.get(name)
         for index in range(task.count):
             future = futures[task.id + index]
             if not future.begin():
                 calls[index] = CANCELLED_CALL
             elif keeper is not None:
+                self._bring_arguments(calls[index])
                 calls[index] = keeper.begin(future, calls[index])
-        return pack_calls(definition, calls)
+        return pack_calls(definition, calls, holder if keeper is None else None, hold)
+
+    def _bring_arguments(self, call: Any) -> None:
+        """A kept call is known by the values of its arguments, so they must be here."""
+        for future in (needs(call.args, call.kwargs) or ()) if type(call) is Deferred else ():
+            if (stored := future.elsewhere) is not None:
+                self._data.request(stored.reference)
+                self._server.wait_for(lambda ref=stored.reference: self._data.arrived(ref), self._data.handle)  # type: ignore[misc]
+                future.bring(self._data.take(stored.reference).value())
 
     def resolved(self, report: ReportOutcome) -> None:
         """See Client."""
         if self.trace is not None:
             self.trace.resolved(report, self._scheduler.waiting)
+        if self._data.held:  # arguments; a call that is tried again holds them again
+            for id in range(report.task.id, report.task.id + report.task.count):
+                self._data.held.pop(id, None)
         if report.task.owner is not None:
             report.task.owner.deliver(report)
         elif report.state is TaskState.DONE and (keeper := self.keepers.get(report.task.kind.function)) is not None:
