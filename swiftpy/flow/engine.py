@@ -70,9 +70,16 @@ class Engine:
 
     # -- for the program ---------------------------------------------------------------------------------------
 
-    def submit(self, kind: Kind, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Future:
-        """Add one call; its future."""
-        future = self._gathering.add(kind, function, args, kwargs, alone=kind.function in self.keepers)
+    def submit(
+        self,
+        kind: Kind,
+        function: Function,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        future: Future | None = None,
+    ) -> Future:
+        """Add one call; its future, which may be one that the caller has prepared."""
+        future = self._gathering.add(kind, function, args, kwargs, kind.function in self.keepers, future)
         if self._gathering.enough:
             self._hand_over_if_free()
         else:
