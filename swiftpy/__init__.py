@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from swiftpy.errors import Deadlock, TaskError
+    from swiftpy.executor import Executor
     from swiftpy.flow.app import CommandError, Output, app
     from swiftpy.flow.future import Future
     from swiftpy.flow.memo import memo
@@ -18,6 +19,7 @@ __version__ = "0.1.0"
 __all__ = [
     "CommandError",
     "Deadlock",
+    "Executor",
     "Future",
     "Output",
     "TaskError",
@@ -35,6 +37,7 @@ __all__ = [
 _HOMES = {
     "CommandError": "swiftpy.flow.app",
     "Deadlock": "swiftpy.errors",
+    "Executor": "swiftpy.executor",
     "Future": "swiftpy.flow.future",
     "Output": "swiftpy.flow.app",
     "TaskError": "swiftpy.errors",
