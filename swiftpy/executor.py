@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 #: Kinds of TaskError that say that the workers are gone.
 _NO_WORKERS = frozenset(("lost", "rejected", "interrupted"))
+#: Seconds.
+MOMENT = 0.01
 _jobs: weakref.WeakSet[OwnJob] = weakref.WeakSet()
 
 
@@ -117,6 +119,8 @@ class Executor(concurrent.futures.Executor):
             self._closed = True
             pending = list(self._pending)
         if cancel_futures:
+            if pending and not self._broken:  # what can begin at once does: calls are handed over with a delay
+                self._engine.wait_for(pending[0], MOMENT)
             for future in pending:
                 future.cancel()
         if self._job is not None:
