@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from swiftpy.flow.program import as_completed, gather, run, wait
     from swiftpy.flow.resource import resource
     from swiftpy.flow.tasks import map, task
+    from swiftpy.joblib_backend import register_joblib
 
 __version__ = "0.1.0"
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "gather",
     "map",
     "memo",
+    "register_joblib",
     "resource",
     "run",
     "task",
@@ -46,6 +48,7 @@ _HOMES = {
     "gather": "swiftpy.flow.program",
     "map": "swiftpy.flow.tasks",
     "memo": "swiftpy.flow.memo",
+    "register_joblib": "swiftpy.joblib_backend",
     "resource": "swiftpy.flow.resource",
     "run": "swiftpy.flow.program",
     "task": "swiftpy.flow.tasks",

@@ -13,6 +13,7 @@ import pickle
 import queue
 import secrets
 import select
+import shutil
 import socket
 import subprocess
 import sys
@@ -165,14 +166,15 @@ class OwnJob(Engine):
         self._inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._link = _Link(None, self._inbox)
         self._driver = 0
-        self._closing = False
+        self._ending = False  # nothing more is to be submitted
+        self._closing = False  # nothing more is to come
         self._over = threading.Event()
         remove_segments(older_than=60.0)
         launcher = find_launcher()
         key = secrets.token_bytes(32)
         # Not under TMPDIR: a socket's path has room for 107 characters.
-        directory = tempfile.TemporaryDirectory(prefix="swiftpy-", dir="/tmp")
-        address = f"{directory.name}/gateway"
+        directory = tempfile.mkdtemp(prefix="swiftpy-", dir="/tmp")
+        address = f"{directory}/gateway"
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(address)
         listener.listen()
@@ -195,7 +197,9 @@ class OwnJob(Engine):
         kwargs: dict[str, Any],
         future: Future | None = None,
     ) -> Future:
-        """See Engine."""
+        """See Engine. Raises RuntimeError after `end`."""
+        if self._ending:
+            raise RuntimeError("cannot schedule new futures after shutdown")
         future = future or Future()
         future.engine = self
         self._inbox.put(_Submitted(kind, function, args, kwargs, future))
@@ -211,6 +215,7 @@ class OwnJob(Engine):
 
     def end(self) -> None:
         """Let the job end when all that was submitted has."""
+        self._ending = True
         self._inbox.put(_Closed())
 
     def join(self, timeout: float | None = None) -> None:  # type: ignore[override]
@@ -224,15 +229,16 @@ class OwnJob(Engine):
 
     # -- its threads -------------------------------------------------------------------------------------------
 
-    def _read(self, listener: socket.socket, directory: tempfile.TemporaryDirectory[str], key: bytes) -> None:
+    def _read(self, listener: socket.socket, directory: str, key: bytes) -> None:
         """Take up the connection; put into the inbox what comes, and at the end that the workers are gone."""
-        with directory, listener:
+        with listener:
             connection = self._accept(listener, key)
+        shutil.rmtree(directory, ignore_errors=True)
         workers: dict[int, Site] = {}
         with contextlib.suppress(OSError, EOFError):
             workers = connection.recv() if connection is not None else {}
         if not workers:
-            self.lost = f"the executor's job did not start: {self._ending()}"
+            self.lost = f"the executor's job did not start: {self._how_it_ended()}"
         self._link = _Link(connection, self._inbox)
         scheduler = Scheduler(workers)  # without workers it rejects whatever comes
         self.attach(Server(self._link, scheduler, self, self.stop, 0.0, time.monotonic), scheduler)
@@ -241,7 +247,7 @@ class OwnJob(Engine):
                 for message in pickle.loads(connection.recv_bytes()):
                     self._inbox.put(message)
         if not self._ended:
-            self.lost = self.lost or f"the executor's job has died: {self._ending()}"
+            self.lost = self.lost or f"the executor's job has died: {self._how_it_ended()}"
             for worker in workers:
                 self._inbox.put(WorkerLost(worker, self.lost))
 
@@ -258,7 +264,7 @@ class OwnJob(Engine):
             return None
         return connection
 
-    def _ending(self) -> str:
+    def _how_it_ended(self) -> str:
         """How the job ended."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             return f"exit code {self._process.wait(_PATIENCE)}; see what it wrote"

@@ -92,6 +92,11 @@ class Engine:
         self._wake_if_quiet()
         return bulk
 
+    @property
+    def workers(self) -> int:
+        """How many workers the job has."""
+        return self._scheduler.workers
+
     def given(self, future: Future) -> None:
         """A future that was made by hand got its value."""
         self._gathering.give(future)
