@@ -7,17 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from swiftpy.errors import Deadlock, TaskError
+    from swiftpy.executor import Executor
     from swiftpy.flow.app import CommandError, Output, app
     from swiftpy.flow.future import Future
     from swiftpy.flow.memo import memo
     from swiftpy.flow.program import as_completed, gather, run, wait
     from swiftpy.flow.resource import resource
     from swiftpy.flow.tasks import map, task
+    from swiftpy.joblib_backend import register_joblib
 
 __version__ = "0.1.0"
 __all__ = [
     "CommandError",
     "Deadlock",
+    "Executor",
     "Future",
     "Output",
     "TaskError",
@@ -26,6 +29,7 @@ __all__ = [
     "gather",
     "map",
     "memo",
+    "register_joblib",
     "resource",
     "run",
     "task",
@@ -35,6 +39,7 @@ __all__ = [
 _HOMES = {
     "CommandError": "swiftpy.flow.app",
     "Deadlock": "swiftpy.errors",
+    "Executor": "swiftpy.executor",
     "Future": "swiftpy.flow.future",
     "Output": "swiftpy.flow.app",
     "TaskError": "swiftpy.errors",
@@ -43,6 +48,7 @@ _HOMES = {
     "gather": "swiftpy.flow.program",
     "map": "swiftpy.flow.tasks",
     "memo": "swiftpy.flow.memo",
+    "register_joblib": "swiftpy.joblib_backend",
     "resource": "swiftpy.flow.resource",
     "run": "swiftpy.flow.program",
     "task": "swiftpy.flow.tasks",

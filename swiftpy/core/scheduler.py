@@ -90,6 +90,11 @@ class Scheduler:
         return not (place.running or place.ready or place.suspended or self._dependencies)
 
     @property
+    def workers(self) -> int:
+        """How many workers there are."""
+        return len(self._placement.workers)
+
+    @property
     def stuck(self) -> list[Task]:
         """Tasks that wait for others, when nothing runs or is ready that they could wait for."""
         place = self._placement

@@ -20,16 +20,15 @@ from swiftpy.core.task import Kind, Task, TaskState
 from swiftpy.errors import Deadlock, TaskError
 from swiftpy.flow import program
 from swiftpy.flow.bulk import Bulk
-from swiftpy.flow.calls import CANCELLED_CALL, Deferred, needs, pack_calls
 from swiftpy.flow.functions import Function, Functions
 from swiftpy.flow.future import Future
 from swiftpy.flow.gathering import GatheredRun, Gathering
 from swiftpy.flow.nested import CallSubmitted, NestedEngine, Relay
+from swiftpy.flow.sending import Sending
 from swiftpy.flow.trace import Trace
 from swiftpy.runtime.server import Server
 from swiftpy.runtime.signals import StopRequest
-from swiftpy.runtime.store import Exchange, InArguments, Packed, Reference
-from swiftpy.runtime.transport import SERVER
+from swiftpy.runtime.store import Reference
 from swiftpy.runtime.worker import Worker
 
 if TYPE_CHECKING:
@@ -53,12 +52,10 @@ class Engine:
         self._scheduler: Scheduler
         self._gathering = Gathering(self)
         self.functions = Functions()
-        self._functions: dict[str, Function] = {}
-        self._sent: set[tuple[int, str]] = set()  # (worker, function) whose definition is there
         self._driving = threading.Lock()  # the server
         self._fetching = threading.RLock()
         self._requested: deque[Reference] = deque()
-        self._data: Exchange
+        self._sending: Sending
         self._drivers = 0
         self._untold: list[Future] = []
         self.keepers: dict[str, Keeper] = {}  # function -> who keeps its results
@@ -72,14 +69,21 @@ class Engine:
     def attach(self, server: Server, scheduler: Scheduler) -> None:
         """The server is there."""
         self._server, self._scheduler = server, scheduler
-        self._data = Exchange(SERVER, server.send)
+        self._sending = Sending(server, self._gathering.futures, self.keepers)
         threading.Thread(target=self._drive_alone, daemon=True, name="swiftpy").start()
 
     # -- for the program ---------------------------------------------------------------------------------------
 
-    def submit(self, kind: Kind, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Future:
-        """Add one call; its future."""
-        future = self._gathering.add(kind, function, args, kwargs, alone=kind.function in self.keepers)
+    def submit(
+        self,
+        kind: Kind,
+        function: Function,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        future: Future | None = None,
+    ) -> Future:
+        """Add one call; its future, which may be one that the caller has prepared."""
+        future = self._gathering.add(kind, function, args, kwargs, kind.function in self.keepers, future)
         if self._gathering.enough:
             self._hand_over_if_free()
         else:
@@ -91,6 +95,11 @@ class Engine:
         bulk = self._gathering.add_all(kind, function, calls, self.drive)
         self._wake_if_quiet()
         return bulk
+
+    @property
+    def workers(self) -> int:
+        """How many workers the job has."""
+        return self._scheduler.workers
 
     def given(self, future: Future) -> None:
         """A future that was made by hand got its value."""
@@ -107,8 +116,8 @@ class Engine:
             if (stored := future.elsewhere) is not None:
                 self._requested.append(stored.reference)
                 self._server.wake()
-                self.drive(lambda: self._data.arrived(stored.reference))
-                future.bring(self._data.take(stored.reference).value())
+                self.drive(lambda: self._sending.data.arrived(stored.reference))
+                future.bring(self._sending.data.take(stored.reference).value())
 
     def drive(self, enough: Callable[[], bool], timeout: float | None = None) -> None:
         """Drive until `enough()`, or for so many seconds. Raises Deadlock if that can never be."""
@@ -169,8 +178,7 @@ class Engine:
             if culprit is not None:
                 self._cancel(run, culprit)
                 continue
-            if run.function.definition is not None:
-                self._functions[run.function.name] = run.function
+            self._sending.know(run.function)
             after = [future.id for future in run.needed if not future.done()]
             task = Task(run.first, run.variant, run.calls, len(run.calls), after, owner=run.owner)
             events.append(TaskSubmitted(task))
@@ -192,8 +200,8 @@ class Engine:
             runs, given, _ = self._gathering.take()
             self._server.take(self._handed_over(runs, given))
         while self._requested:
-            self._data.request(self._requested.popleft())
-        self._data.tell_released()
+            self._sending.data.request(self._requested.popleft())
+        self._sending.data.tell_released()
         came = self._server.progress(timeout if not self._untold else 0.0)
         if came:
             self._latest = time.monotonic()
@@ -227,7 +235,7 @@ class Engine:
         """Called when nothing came for PATIENCE, so that no message is on its way: can what is waited for ever come?"""
         only_program = threading.current_thread() is threading.main_thread() and threading.active_count() == 2
         stuck = self._scheduler.stuck
-        if not only_program or self._gathering or self._data.waiting or not (stuck or self._scheduler.quiet):
+        if not only_program or self._gathering or self._sending.data.waiting or not (stuck or self._scheduler.quiet):
             return
         unset = [future for future in self._gathering.futures.values() if future.by_hand]
         lines = [f"{task} waits for {', '.join(map(str, task.after)) or 'what it submitted'}" for task in stuck[:10]]
@@ -243,13 +251,12 @@ class Engine:
 
     def heard(self, message: object) -> list[Event]:
         """See Client: a task on a worker submitted others."""
-        if self._data.handle(message):
+        if self._sending.data.handle(message):
             return []
         assert isinstance(message, CallSubmitted), f"no task can send {message!r}"
         runs, given, id = self._gathering.take(reserve=1)  # what was submitted before has lower ids
         events = self._handed_over(runs, given)
-        if message.function.definition is not None:
-            self._functions[message.function.name] = message.function
+        self._sending.know(message.function)
         relay = Relay(self._server, message.worker, message.id)
         task = Task(id, message.kind, [message.call], owner=relay)
         return [*events, TaskSubmitted(task)]
@@ -259,46 +266,13 @@ class Engine:
 
     def payload(self, command: StartTask) -> bytes:
         """See Client."""
-        task = command.task
-        name = task.kind.function
-        definition = None
-        function = self._functions.get(name)
-        if function is not None and (task.kind.isolated or (command.worker, name) not in self._sent):
-            definition = function.definition
-            self._sent.add((command.worker, name))
-
-        def hold(index: int, packed: Packed) -> InArguments:
-            self._data.held[task.id + index] = packed
-            return InArguments(SERVER, task.id + index)
-
-        holder = Reference(command.gang[0] if command.gang else command.worker, task.id)
-        if task.owner is not None:
-            return pack_calls(definition, task.owner.begin(command), holder if task.owner.may_be_held else None, hold)
-        futures, calls, keeper = self._gathering.futures, task.payload, self.keepers.get(name)
-        for index in range(task.count):
-            future = futures[task.id + index]
-            if not future.begin():
-                calls[index] = CANCELLED_CALL
-            elif keeper is not None:
-                self._bring_arguments(calls[index])
-                calls[index] = keeper.begin(future, calls[index])
-        return pack_calls(definition, calls, holder if keeper is None else None, hold)
-
-    def _bring_arguments(self, call: Any) -> None:
-        """A kept call is known by the values of its arguments, so they must be here."""
-        for future in (needs(call.args, call.kwargs) or ()) if type(call) is Deferred else ():
-            if (stored := future.elsewhere) is not None:
-                self._data.request(stored.reference)
-                self._server.wait_for(lambda ref=stored.reference: self._data.arrived(ref), self._data.handle)  # type: ignore[misc]
-                future.bring(self._data.take(stored.reference).value())
+        return self._sending.payload(command)
 
     def resolved(self, report: ReportOutcome) -> None:
         """See Client."""
         if self.trace is not None:
             self.trace.resolved(report, self._scheduler.waiting)
-        if self._data.held:  # arguments; a call that is tried again holds them again
-            for id in range(report.task.id, report.task.id + report.task.count):
-                self._data.held.pop(id, None)
+        self._sending.ended(report)
         if report.task.owner is not None:
             report.task.owner.deliver(report)
         elif report.state is TaskState.DONE and (keeper := self.keepers.get(report.task.kind.function)) is not None:

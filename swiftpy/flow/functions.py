@@ -42,18 +42,19 @@ class Functions:
         return found
 
     def _describe(self, function: Callable[..., Any]) -> Function:
-        module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", "")
-        if module not in (None, "__main__") and _lookup(module, name) is function:
-            return Function(f"{module}:{name}", None)
+        name = getattr(function, "__qualname__", "")
+        if is_found(function) and function.__module__ != "__main__":
+            return Function(f"{function.__module__}:{name}", None)
         definition = cloudpickle.dumps(function)
         digest = hashlib.blake2b(definition, digest_size=6).hexdigest()
         return Function(f"{name or type(function).__name__}#{digest}", definition)
 
 
-def _lookup(module: str, name: str) -> Any:
-    found: Any = sys.modules.get(module)
+def is_found(function: Callable[..., Any]) -> bool:
+    """Whether a module has the function under the name that it gives itself: then there is only one of that name."""
+    found: Any = sys.modules.get(getattr(function, "__module__", None) or "")
     if not isinstance(found, types.ModuleType):
-        return None
-    for part in name.split("."):
+        return False
+    for part in getattr(function, "__qualname__", "").split("."):
         found = getattr(found, part, None)
-    return found
+    return found is function

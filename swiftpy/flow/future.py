@@ -5,7 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,8 @@ class Future(concurrent.futures.Future[Any]):
     id = -1
     by_hand = True
     asked = False
+    #: What the future raises in the place of the error that it is settled with.
+    translate: Callable[[BaseException], BaseException] | None = None
     key: bytes | None = None  # see `memo`
     _stored: Stored | None = None
 
@@ -125,6 +127,8 @@ class Future(concurrent.futures.Future[Any]):
         """The engine's way to set the outcome; whether somebody must be told (`tell`). A cancelled one stays so."""
         if self._state in _FINAL:
             return False
+        if exception is not None and self.translate is not None:
+            exception = self.translate(exception)
         self._exception, self._result = exception, value
         self._state = FINISHED
         return self._shared

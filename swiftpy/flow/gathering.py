@@ -61,9 +61,17 @@ class Gathering:
         """Whether it is time to hand over."""
         return self._count >= ENOUGH
 
-    def add(self, kind: Kind, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any], alone: bool) -> Future:
+    def add(
+        self,
+        kind: Kind,
+        function: Function,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        alone: bool,
+        future: Future | None = None,
+    ) -> Future:
         """Add one call; its future. One that must be `alone` becomes no part of a chain."""
-        future = Future()
+        future = future or Future()
         future.engine = self._engine
         future.by_hand = False
         needed = needs(args, kwargs)

@@ -53,9 +53,16 @@ class NestedEngine:
         self._deeper: dict[tuple[Kind, int], Kind] = {}
         self.functions = Functions()
 
-    def submit(self, kind: Kind, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Future:
+    def submit(
+        self,
+        kind: Kind,
+        function: Function,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        future: Future | None = None,
+    ) -> Future:
         """Add one call; its future. The call is sent when all futures among its arguments have values."""
-        future = Future()
+        future = future or Future()
         future.engine, future.by_hand, future.id = self, False, next(self._ids)
         self._futures[future.id] = future
         kind = self._at_depth(kind, self._worker.depth + 1)

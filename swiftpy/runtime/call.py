@@ -185,8 +185,9 @@ def describe(exception: BaseException) -> TaskError:
 
 def _pickled(exception: BaseException) -> bytes:
     """The exception itself if it comes back as what it was, else b""; many cannot, which is no reason to fail."""
-    try:
-        data = pickle.dumps(exception, protocol=5)
-        return data if type(pickle.loads(data)) is type(exception) else b""
-    except Exception:
-        return b""
+    for dumps in (pickle.dumps, cloudpickle.dumps):  # the latter for classes that came by value: the script's own
+        with contextlib.suppress(Exception):
+            data: bytes = dumps(exception, protocol=5)
+            if type(pickle.loads(data)) is type(exception):
+                return data
+    return b""

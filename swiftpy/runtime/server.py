@@ -106,6 +106,11 @@ class Server:
         """False if workers had to be given up, so that the job can only be aborted."""
         return self._give_up_at > self._clock()
 
+    @property
+    def transport(self) -> Transport:
+        """For a client that does the server's work elsewhere."""
+        return self._transport
+
     def progress(self, timeout: float) -> bool:
         """Take in what has come, or wait so long for it, and do what follows; whether anything came."""
         events = self._receive(timeout)

@@ -36,11 +36,16 @@ _STALE, _SETTLED, _LOOK = 60.0, 1.0, 0.2  # seconds
 def command(site: Site, arguments: list[str]) -> list[str]:
     """The command line that starts the ranks. UserError if the launcher is not installed."""
     launch = launch_command(site, values(site, resolve(site, os.environ)))
+    return [find_launcher(launch[0]), *launch[1:], sys.executable, "-m", "swiftpy.upf", *arguments]
+
+
+def find_launcher(name: str = "mpiexec") -> str:
+    """The launcher's path. UserError if it is not installed."""
     here = str(Path(sys.executable).parent)  # an MPI from PyPI puts its launcher beside Python
-    launcher = shutil.which(launch[0], path=here) or shutil.which(launch[0])
+    launcher = shutil.which(name, path=here) or shutil.which(name)
     if launcher is None:
-        raise UserError(f"{launch[0]} is not installed: pip install mpich, or load the site's MPI module")
-    return [launcher, *launch[1:], sys.executable, "-m", "swiftpy.upf", *arguments]
+        raise UserError(f"{name} is not installed: pip install mpich, or load the site's MPI module")
+    return launcher
 
 
 def run(arguments: list[str]) -> int:

@@ -119,7 +119,7 @@ def test_large_arguments_are_held_until_the_task_is_done(tmp_path):
         assert swiftpy.gather(total(array, array) for _ in range(20)) == [12 * MB] * 20
         assert total.function(*swiftpy.map(lambda a: a * 2, [array])) == 12 * MB, "in bulk, too"
         assert total.options(isolated=True)(array).result() == 6 * MB
-        assert not program.engine()._data.held
+        assert not program.engine()._sending.data.held
         """,
     )
 
@@ -129,6 +129,7 @@ def test_isolated_tasks_fetch_and_keep(tmp_path):
         tmp_path,
         """
         made = make.options(isolated=True, rank=1)(MB, 4)
+        assert make.options(rank=1)(10, 5).result()[0] == 5, "its definition went to another process"
         assert total.options(isolated=True, rank=2)(made).result() == 4 * MB
         assert total.options(isolated=True, rank=1)(made).result() == 4 * MB
         assert int(made.result()[-1]) == 4

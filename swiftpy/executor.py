@@ -1,0 +1,279 @@
+"""`swiftpy.Executor`: the interface of `concurrent.futures` (PEP 3148), for functions that run on workers."""
+
+from __future__ import annotations
+
+import atexit
+import concurrent.futures
+import contextlib
+import functools
+import itertools
+import logging
+import os
+import pickle
+import sys
+import threading
+import types
+import uuid
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import BrokenExecutor
+from typing import TYPE_CHECKING, Any
+
+import cloudpickle
+
+from swiftpy.core.task import Kind
+from swiftpy.errors import TaskError
+from swiftpy.flow import program
+from swiftpy.flow.functions import Function, is_found
+from swiftpy.flow.future import Future
+from swiftpy.gateway import OwnJob
+
+if TYPE_CHECKING:
+    from swiftpy.flow.engine import Engine
+    from swiftpy.flow.nested import NestedEngine
+
+#: Kinds of TaskError that say that the workers are gone.
+_NO_WORKERS = frozenset(("lost", "rejected", "interrupted"))
+#: Seconds.
+MOMENT = 0.01
+_jobs: weakref.WeakSet[OwnJob] = weakref.WeakSet()
+
+
+class Executor(concurrent.futures.Executor):
+    """Runs calls on the workers of the job; in a script that is run without mpiexec, on those of a job that it starts.
+
+    `max_workers` is how many workers such a job gets, by default one for each core; a job that runs already has the
+    workers that it has. `initializer(*initargs)` is called in each worker process before the first call there. If it
+    raises, the executor is broken: what is pending, and what is submitted later, raises BrokenExecutor. So does
+    everything when the job dies. Functions need not be importable, see docs/executor.md.
+
+    Raises UserError if there is no mpiexec to start a job with.
+    """
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        *,
+        initializer: Callable[..., Any] | None = None,
+        initargs: tuple[Any, ...] = (),
+    ) -> None:
+        if max_workers is not None and max_workers <= 0:
+            raise ValueError("max_workers must be greater than 0")
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        self._initializer = None if initializer is None else _Initializer(initializer, initargs)
+        self._lock = threading.Lock()
+        self._closed = False
+        self._pending: weakref.WeakSet[Future] = weakref.WeakSet()
+        self._described: weakref.WeakKeyDictionary[Any, tuple[Kind, Function]] = weakref.WeakKeyDictionary()
+        self._job: OwnJob | None = None
+        running = program.current()
+        if running is None:
+            running = self._job = OwnJob(max_workers or len(os.sched_getaffinity(0)))
+            weakref.finalize(self, self._job.end)
+            _jobs.add(self._job)
+        self._engine: Engine | NestedEngine = running
+        self._fate = _Fate(self._pending, self._lock, self._job)
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> concurrent.futures.Future[Any]:
+        """See `concurrent.futures.Executor`."""
+        if isinstance(fn, _ByValue):
+            args = (fn.definition, *args)
+            fn = _call_by_value
+        elif not is_found(fn):
+            by_value = type(fn) is types.FunctionType
+            args = (cloudpickle.dumps(fn) if by_value else fn, *args)
+            fn = _call_by_value if by_value else _call
+        kind, function = self._describe(fn)
+        future = Future()
+        future.asked = True  # a failure that nobody asks for is no failure of the program
+        future.translate = self._fate.translate
+        with self._lock:
+            if (broken := self._broken) is not None:
+                raise BrokenExecutor(broken)
+            if self._closed:
+                raise RuntimeError("cannot schedule new futures after shutdown")
+            self._pending.add(future)
+            return self._engine.submit(kind, function, args, kwargs, future)
+
+    def map(
+        self, fn: Callable[..., Any], *iterables: Iterable[Any], timeout: float | None = None, chunksize: int = 1
+    ) -> Iterator[Any]:
+        """See `concurrent.futures.Executor`: all calls are submitted at once, in chunks of `chunksize`.
+
+        Small calls travel together in any case; chunks save the rest of what a future costs.
+        """
+        if chunksize < 1:
+            raise ValueError("chunksize must be >= 1.")
+        if type(fn) is types.FunctionType and not is_found(fn):
+            fn = _ByValue(cloudpickle.dumps(fn))
+        if chunksize == 1:
+            return super().map(fn, *iterables, timeout=timeout)
+        calls = zip(*iterables, strict=False)
+        chunks = iter(lambda: list(itertools.islice(calls, chunksize)), [])
+        return _flat(super().map(functools.partial(_call_each, fn), chunks, timeout=timeout))
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """See `concurrent.futures.Executor`."""
+        with self._lock:
+            self._closed = True
+            pending = list(self._pending)
+        if cancel_futures:
+            if pending and not self._broken:  # what can begin at once does: calls are handed over with a delay
+                self._engine.wait_for(pending[0], MOMENT)
+            for future in pending:
+                future.cancel()
+        if self._job is not None:
+            self._job.end()
+            if wait:
+                self._job.join()
+        elif wait:
+            for future in pending:
+                if not future.done():
+                    self._engine.wait_for(future)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and issubclass(kind, KeyboardInterrupt) and self._job is not None:
+            self._job.kill()  # who presses Ctrl-C does not mean: when all is done
+        self.shutdown()
+
+    @property
+    def _broken(self) -> str | None:
+        return self._fate.broken or (None if self._job is None else self._job.lost)
+
+    def _describe(self, fn: Callable[..., Any]) -> tuple[Kind, Function]:
+        """What the engine is told of a function that can be found again."""
+        described = self._described.get(fn)
+        if described is None:
+            target = fn if self._initializer is None else _Initialized(self._initializer, fn)
+            function = self._engine.functions.find(target)
+            described = self._described[fn] = Kind(function.name), function
+        return described
+
+
+class _Fate:
+    """What becomes of an executor, and of its futures that fail. Futures know it, and not the executor itself: that
+    shall end when the program has forgotten it, though not its results."""
+
+    def __init__(self, pending: weakref.WeakSet[Future], lock: threading.Lock, job: OwnJob | None) -> None:
+        self.broken: str | None = None
+        self._pending, self._lock, self._job = pending, lock, job
+
+    def translate(self, error: BaseException) -> BaseException:
+        """What a future raises that failed so: what the function raised, or that the executor is broken."""
+        if not isinstance(error, TaskError):
+            return error
+        exception = _raised(error)
+        if isinstance(exception, _InitializerError):
+            if self.broken is None:
+                logging.getLogger("concurrent.futures").critical("exception in initializer:\n%s", error.traceback)
+                self.broken = error.message
+                # Not here, where the engine is at work: their callbacks may do anything.
+                threading.Thread(target=self._give_up, daemon=True).start()
+            exception = BrokenExecutor(self.broken)
+        elif error.kind in _NO_WORKERS:
+            self.broken = self.broken or (self._job and self._job.lost) or error.message
+            exception = BrokenExecutor(self.broken)
+        exception.__cause__ = error if exception is not error else None
+        return exception
+
+    def _give_up(self) -> None:
+        with self._lock:
+            pending = list(self._pending)
+        for future in pending:
+            if not (future.done() or future.running()) and future.settle(None, BrokenExecutor(self.broken)):
+                future.tell()
+
+
+def _raised(error: TaskError) -> BaseException:
+    """The exception that a task raised; the error itself if it cannot be sent."""
+    if error.exception:
+        with contextlib.suppress(Exception):
+            exception: BaseException = pickle.loads(error.exception)
+            return exception
+    return error
+
+
+# -- on the worker ---------------------------------------------------------------------------------------------
+
+
+class _InitializerError(Exception):
+    pass
+
+
+class _Initializer:
+    """Called in a worker process, it calls the function once, and raises the same error each time if that failed."""
+
+    _done: dict[str, _InitializerError | None] = {}  # noqa: RUF012  (this is the process' own)
+
+    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        self._function, self._args = function, args
+        self._key = uuid.uuid4().hex
+
+    def __call__(self) -> None:
+        if self._key not in self._done:
+            self._done[self._key] = None
+            try:
+                self._function(*self._args)
+            except BaseException as exception:
+                problem = f"{type(exception).__name__}: {exception}"
+                error = _InitializerError(f"the initializer of the executor failed: {problem}")
+                self._done[self._key] = error
+                raise error from exception
+        failure = self._done[self._key]
+        if failure is not None:
+            raise failure
+
+
+class _Initialized:
+    def __init__(self, initializer: _Initializer, function: Callable[..., Any]) -> None:
+        self._initializer, self._function = initializer, function
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self._initializer()
+        return self._function(*args, **kwargs)
+
+
+class _ByValue:
+    """A function that workers cannot import, pickled once for many calls."""
+
+    def __init__(self, definition: bytes) -> None:
+        self.definition = definition
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return _call_by_value(self.definition, *args, **kwargs)
+
+
+_function = functools.lru_cache(maxsize=64)(pickle.loads)
+
+
+def _call_by_value(definition: bytes, /, *args: Any, **kwargs: Any) -> Any:
+    return _function(definition)(*args, **kwargs)
+
+
+def _call(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    return function(*args, **kwargs)
+
+
+def _call_each(function: Callable[..., Any], calls: list[tuple[Any, ...]]) -> list[Any]:
+    return [function(*args) for args in calls]
+
+
+# -- at the end ------------------------------------------------------------------------------------------------
+
+
+def _flat(chunks: Iterator[list[Any]]) -> Iterator[Any]:
+    for chunk in chunks:
+        chunk.reverse()
+        while chunk:  # a result that was handed out is forgotten
+            yield chunk.pop()
+
+
+@atexit.register
+def _end_jobs() -> None:
+    """What was submitted is done before the program ends, unless that ends by Ctrl-C."""
+    for job in list(_jobs):
+        if getattr(sys, "last_type", None) is KeyboardInterrupt:
+            job.kill()
+        job.end()
+        job.join()
