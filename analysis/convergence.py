@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.command import add_formats, columns, exp_path, number_text, show
+from analysis.command import add_formats, columns, count_text, exp_path, number_text, show
 from analysis.exp import checkpoints, natural_order, read_history, run_directories
 
 TIERS = {"EXCELLENT": "best 10 %", "GOOD": "best 25 %", "AVERAGE": "the middle", "POOR": "worst 25 %"}
@@ -191,8 +191,8 @@ def _text(exp: Path, found: list[Convergence], without: list[str], most: int | N
 def recommendations(found: list[Convergence], without: list[str]) -> list[str]:
     """What to do next, each with the RUNs that it is about."""
 
-    def named(runs: Sequence[str]) -> str:
-        return f"{len(runs)} RUNs ({', '.join(runs[:5])}{', ...' if len(runs) > 5 else ''})"
+    def named(runs: Sequence[str], what: str) -> str:
+        return f"{count_text(len(runs), 'RUN')} {what} ({', '.join(runs[:5])}{', ...' if len(runs) > 5 else ''})"
 
     advice = []
     improving = [run.run for run in found if run.pattern == "STILL_IMPROVING"]
@@ -200,15 +200,15 @@ def recommendations(found: list[Convergence], without: list[str]) -> list[str]:
     short = [run.run for run in found if run.pattern in ("TOO_SHORT", "EARLY_TERMINATION")]
     poor = [run.run for run in found if run.tier == "POOR" and run.pattern in ("NATURAL_CONVERGENCE", "PLATEAUED")]
     if without:
-        advice.append(f"{named(without)} have no losses: look at their logs, or restart the EXP")
+        advice.append(f"{named(without, 'without losses (yet)')}: look at their logs, or restart the EXP")
     if diverging:
         advice.append(
-            f"{named(diverging)} get worse: a lower learning rate, or the best checkpoint in place of the last"
+            f"{named(diverging, 'getting worse')}: a lower learning rate, or the best checkpoint, not the last"
         )
     if improving:
-        advice.append(f"{named(improving)} still improve: restart the EXP with more epochs")
+        advice.append(f"{named(improving, 'still improving')}: restart the EXP with more epochs")
     if short:
-        advice.append(f"{named(short)} have fewer than 5 epochs: too few to judge")
+        advice.append(f"{named(short, 'with fewer than 5 epochs')}: too few to judge")
     if poor:
-        advice.append(f"{named(poor)} are level at a high loss: more epochs will not help them")
+        advice.append(f"{named(poor, 'level at a high loss')}: more epochs will not help")
     return advice or ["nothing to do: all RUNs have converged"]

@@ -197,8 +197,7 @@ def _apply_event(run: Run, event: dict[str, Any]) -> None:
         case "run_failed":
             run.status = "failed" if event.get("final", True) else "waiting"
         case "run_done":
+            run.status = "done"
             value = event.get("value")
-            value = value if isinstance(value, dict) else {}
-            run.status = "skipped" if value.get("status") == "skip" else "done"
-            run.reason = value.get("reason") or None
-            run.epochs = value.get("epochs") or run.epochs
+            if isinstance(value, dict):
+                run.epochs = value.get("epochs") or run.epochs

@@ -32,6 +32,12 @@ class Work:
     epoch: int | None = None
     epochs: int | None = None
 
+    def duration(self, now: float) -> float | None:
+        """Seconds that the RUN takes in all, as its epochs so far tell; None before the first is over."""
+        if self.start is None or not self.epoch or not self.epochs or self.epoch == 1:
+            return None
+        return (now - self.start) / (self.epoch - 1) * self.epochs
+
 
 @dataclass
 class View:
@@ -54,19 +60,21 @@ class View:
         return max(0, self.total - len(self.states))
 
     def eta(self, now: float) -> float | None:
-        """Seconds until the last RUN ends, if the rest takes as long as the mean so far.
+        """Seconds until the last RUN ends, if those that wait take as long as the mean so far.
 
-        Before the first RUN is done its epochs tell; None before the first epoch.
+        A RUN at work takes that long too, or longer where its epochs say so; before the first RUN is done its epochs
+        tell for all. None before the first epoch.
         """
-        known = self.seconds or [
-            (now - work.start) / (work.epoch - 1) * work.epochs
-            for work in self.works
-            if work.start is not None and work.epoch and work.epochs and work.epoch > 1
-        ]
+        by_epochs = [work.duration(now) for work in self.works]
+        known = self.seconds or [seconds for seconds in by_epochs if seconds]
         if not known:
             return None
         mean = sum(known) / len(known)
-        running = [max(0.0, mean - (now - work.start)) for work in self.works if work.start is not None]
+        running = [
+            max(mean, seconds or 0.0, now - work.start) - (now - work.start)
+            for work, seconds in zip(self.works, by_epochs, strict=True)
+            if work.start is not None
+        ]
         busy = max(1, min(self.workers, len(self.works) + self.waiting()))
         return max([(sum(running) + self.waiting() * mean) / busy, *running])
 
@@ -75,6 +83,10 @@ def look(exp: Path, now: float) -> View:
     """The job of the EXP as of `now` (Unix time). FileNotFoundError: not an EXP."""
     journal = list(job.read_journal(exp))
     view = _from_journal(exp, journal) if journal else _from_directories(exp, now)
+    if view.ended:
+        for work in view.works:
+            view.states[work.run] = "interrupted"
+        view.works = []
     logs = {job.log_rank(log): log for log in job.logs(exp / "out")}
     for work in view.works:
         if work.rank in logs:
@@ -152,7 +164,7 @@ def frame(exp: Path, view: View, now: float, height: int = 40) -> list[str]:
     counts = Counter(view.states.values())
     states = [f"{counts[state]} {state}" for state in ("done", "skipped", "failed", "interrupted") if counts[state]]
     states += [f"{len(view.works)} running", f"{view.waiting()} waiting"]
-    over = sum(counts.values()) - counts["running"]
+    over = sum(counts.values()) - counts["running"] - counts["interrupted"]
     filled = 40 * over // max(1, view.total)
     lines = [
         f"{exp.name}  {exp}",
@@ -161,7 +173,7 @@ def frame(exp: Path, view: View, now: float, height: int = 40) -> list[str]:
     lines += _times(exp, view, now)
     errors = [f"  {error}" for error in view.errors[-LAST_ERRORS:]]
     errors = ["", f"last errors of {len(view.errors)}:", *errors] if errors else []
-    if view.works and not view.ended:
+    if view.works:
         lines += ["", f"{len(view.works)} of {view.workers} workers busy:"]
         room = max(1, height - len(lines) - len(errors) - 1)
         shown = view.works if len(view.works) <= room else view.works[: room - 1]

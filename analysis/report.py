@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from analysis import figures
-from analysis.command import add_exp, exp_path, note, notes, number_text, replacing
+from analysis.command import add_exp, count_text, exp_path, note, notes, number_text, replacing
 from analysis.convergence import PATTERNS, recommendations
 from analysis.summary import DrugScore, Summary, read_drug_info, summarize
 from analysis.tables import drug_names
@@ -104,7 +104,7 @@ def _section(number: int, summary: Summary, output: Path) -> Iterator[str]:
         yield from _details(draw.__name__, summary)
     failed = [run for run in summary.runs if run.status == "failed"]
     if failed:
-        yield f"<h3>{len(failed)} failed RUNs</h3>"
+        yield f"<h3>{count_text(len(failed), 'failed RUN')}</h3>"
         yield from _table([{"RUN": run.id, "reason": run.reason or run.result or ""} for run in failed[:MOST_ROWS]])
     if summary.problems:
         yield "<h3>Left out</h3>"

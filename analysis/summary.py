@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.command import AnalysisError, Ticker
+from analysis.command import AnalysisError, Ticker, count_text
 from analysis.convergence import Convergence, read_exp
 from analysis.exp import Run, read_runs
 from analysis.metrics import scores
@@ -118,7 +118,10 @@ def summarize(exp: Path, names: dict[str, str], top: int | None, drugs: list[str
         sums.scores(),
         read_exp(exp)[0],
         read_timeline(exp, time.time()),
-        [*reader.problems, *([f"{len(reader.missing)} RUNs have no test predictions"] if reader.missing else [])],
+        [
+            *reader.problems,
+            *([f"{count_text(len(reader.missing), 'RUN')} without test predictions"] if reader.missing else []),
+        ],
     )
 
 

@@ -9,12 +9,15 @@ from pathlib import Path
 import numpy as np
 
 from analysis.exp import checkpoints, run_directories
-from analysis.job import is_alive, read_journal, read_text, settings
+from analysis.job import is_alive, last_sign, read_journal, read_text, settings
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """An attempt of a RUN on a rank; `start` and `end` in Unix time; `status`: done, failed, interrupted, running."""
+    """An attempt of a RUN on a rank; `start` and `end` in Unix time.
+
+    `status`: done, skipped, failed, interrupted, running.
+    """
 
     rank: int
     run: str
@@ -63,11 +66,11 @@ def _from_journal(exp: Path, now: float) -> Timeline | None:
             workers = max(1, int(event.get("procs") or 2) - 1)
         elif kind == "run_started" and isinstance(rank, int):
             open_[run] = rank, time
-        elif kind in ("run_done", "run_failed", "run_interrupted") and run in open_:
+        elif kind.startswith("run_") and run in open_:
             spans.append(Span(open_[run][0], run, open_[run][1], time, kind.removeprefix("run_")))
             del open_[run]
-    end = now if is_alive(exp) else max(times, default=0.0)
-    status = "running" if is_alive(exp) else "interrupted"
+    # A job that was killed wrote no last event, but its lock shows when it was last alive.
+    end, status = (now, "running") if is_alive(exp) else (max([*times, last_sign(exp) or 0.0]), "interrupted")
     spans += [Span(rank, run, start, end, status) for run, (rank, start) in open_.items()]
     return Timeline(spans, min(times), end, workers, False) if spans else None
 

@@ -206,7 +206,7 @@ def test_convergence(made, tmp_path):
         assert row["tier"] == tiers[sum(row["final_loss"] > limit for limit in limits)]
     assert {row["epoch_minutes"] for row in rows} == {30.0}
     text = command("analyze_convergence", exp)
-    assert text[0] == "CONVERGENCE OF EXP011" and "still improve: restart the EXP with more epochs" in text[-1]
+    assert text[0] == "CONVERGENCE OF EXP011" and "restart the EXP with more epochs" in text[-1]
 
 
 def test_torn_and_missing_files(tmp_path, capsys):
