@@ -78,13 +78,13 @@ def linked_epochs(run: Path) -> set[int]:
             found[name] = int(match[1])
     if len(found) == 2:
         return set(found.values())
-    infos = checkpoints(run)
-    metrics = [info.get("best_metric_last") for info in infos]
+    saved = checkpoints(run)
+    metrics = [record.best for record in saved]
     if "best" not in found and metrics and metrics[-1] is not None:
         first = metrics.index(metrics[-1])  # the epoch since which the best has not changed
-        found["best"] = infos[first]["epoch"]
-    if "last" not in found and infos:
-        found["last"] = infos[-1]["epoch"]
+        found["best"] = saved[first].epoch
+    if "last" not in found and saved:
+        found["last"] = saved[-1].epoch
     return set(found.values())
 
 

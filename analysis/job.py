@@ -7,6 +7,7 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,14 @@ def settings(exp: Path) -> dict[str, str]:
             if match := re.match(r"\s*([A-Z][A-Z_ ]*[A-Z]):\s+(.*\S)", line):
                 found[match[1]] = match[2]
     return found
+
+
+def unix_time(text: object) -> float | None:
+    """Of a date and time as logs and records have them, local time; None where it is none."""
+    try:
+        return datetime.fromisoformat(str(text)).timestamp()
+    except ValueError:
+        return None
 
 
 def job_id(exp: Path) -> str:

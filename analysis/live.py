@@ -8,7 +8,6 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -62,21 +61,20 @@ class View:
     def eta(self, now: float) -> float | None:
         """Seconds until the last RUN ends, if those that wait take as long as the mean so far.
 
-        A RUN at work takes that long too, or longer where its epochs say so; before the first RUN is done its epochs
-        tell for all. None before the first epoch.
+        A RUN at work takes that long too, and one that has taken longer already what its epochs say. Before the first
+        RUN is done its epochs tell for all; None before the first epoch.
         """
-        by_epochs = [work.duration(now) for work in self.works]
-        known = self.seconds or [seconds for seconds in by_epochs if seconds]
+        known = self.seconds or [seconds for work in self.works if (seconds := work.duration(now))]
         if not known:
             return None
         mean = sum(known) / len(known)
-        running = [
-            max(mean, seconds or 0.0, now - work.start) - (now - work.start)
-            for work, seconds in zip(self.works, by_epochs, strict=True)
-            if work.start is not None
-        ]
+        running = []
+        for work in self.works:
+            if work.start is not None:
+                elapsed = now - work.start
+                running.append((mean if elapsed < mean else work.duration(now) or elapsed) - elapsed)
         busy = max(1, min(self.workers, len(self.works) + self.waiting()))
-        return max([(sum(running) + self.waiting() * mean) / busy, *running])
+        return max([(sum(running) + self.waiting() * mean) / busy, mean if self.waiting() else 0.0, *running])
 
 
 def look(exp: Path, now: float) -> View:
@@ -129,7 +127,7 @@ def _from_directories(exp: Path, now: float) -> View:
     upf, _ = job.inputs(exp)
     wanted = {params["id"] for params in job.upf_lines(upf)} if upf else set()
     procs = facts.get("PROCS", "")
-    view = View(len(wanted), max(1, int(procs) - 1) if procs.isdecimal() else 1, _timestamp(facts.get("STARTED")))
+    view = View(len(wanted), max(1, int(procs) - 1) if procs.isdecimal() else 1, job.unix_time(facts.get("STARTED")))
     for run in run_directories(exp):
         result = (job.read_text(run / "result.txt") or "").strip()
         rank = (job.read_text(run / "rank.txt") or "").strip()
@@ -214,13 +212,6 @@ def _walltime(text: str | None) -> float | None:
     if not all(part.isdecimal() for part in parts):
         return None
     return float(sum(int(part) * 60**power for power, part in enumerate(reversed(parts))))
-
-
-def _timestamp(text: str | None) -> float | None:
-    try:
-        return datetime.fromisoformat(text or "").timestamp()
-    except ValueError:
-        return None
 
 
 def clock(seconds: float) -> str:
