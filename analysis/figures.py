@@ -106,7 +106,7 @@ def cells(summary: Summary) -> Figure | None:
         axes[0].hist(correlations, bins=30, color=BLUE)
         median = float(np.median(correlations))
         axes[0].axvline(median, color=RED, linewidth=1)
-        axes[0].set_title(f"Rank correlation of the drugs per cell: median {median:.3f}")
+        axes[0].set_title(f"Rank correlation per cell: median {median:.3f}")
     axes[0].set(xlabel="rank correlation of true and predicted AUC", ylabel="cells")
     top = max(cell.top for cell in summary.cells)
     recalls = [cell.recall for cell in summary.cells]
@@ -115,7 +115,7 @@ def cells(summary: Summary) -> Figure | None:
     axes[1].axvline(mean, color=RED, linewidth=1)
     axes[1].axvline(chance, color=GRAY, linewidth=1, linestyle="--")
     axes[1].set_xticks(np.linspace(0, 1, min(top, 10) + 1))
-    axes[1].set_title(f"Recall of the top {top} drugs per cell: mean {mean:.3f}, by chance {chance:.3f} (dashed)")
+    axes[1].set_title(f"Recall per cell: mean {mean:.3f}, by chance {chance:.3f} (dashed)")
     axes[1].set(xlabel=f"recall of the top {top} drugs", ylabel="cells")
     return figure
 
@@ -253,7 +253,11 @@ PICTURES: list[tuple[Callable[[Summary], Figure | None], str, str]] = [
         "Cells",
         "For each cell the drugs are ranked by AUC, lowest first, once by the true and once by the predicted values.",
     ),
-    (residuals, "Residuals", "Where the points of the Q-Q plot leave the line, errors are larger than normal ones."),
+    (
+        residuals,
+        "Residuals",
+        "The Q-Q plot compares with a normal distribution: steeper than the line at the ends means more large errors.",
+    ),
     (
         learning_curves,
         "Learning curves",
