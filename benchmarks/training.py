@@ -226,7 +226,7 @@ def runs(options, source, work):
 
 
 class Outside:
-    """Counts the times of training (`clocks`) in `inside`: learning (of `limit` calls only), validation per epoch, checkpoints."""
+    """Counts `clocks` of training in `inside`: learning (of `limit` calls only), validation per epoch, checkpoints."""
 
     def __init__(self, limit):
         self.inside, self._limit = np.zeros(2), limit
