@@ -6,6 +6,7 @@ workers; a script that is run by itself starts a job with the first `Parallel`, 
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import weakref
 from collections.abc import Callable
@@ -47,7 +48,7 @@ class SwiftpyBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
         """How many calls run at once."""
         if n_jobs == 0:
             raise ValueError("n_jobs == 0 in Parallel has no meaning")
-        if n_jobs is None:
+        if n_jobs is None or multiprocessing.current_process().daemon:  # a forked process has no way to the workers
             return 1
         running = program.current()
         most = running.workers if isinstance(running, Engine) else joblib.cpu_count()
