@@ -8,10 +8,10 @@ end.
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import pickle
 import queue
-import secrets
 import select
 import shutil
 import socket
@@ -51,13 +51,15 @@ class Gateway(Engine):
 
     def __init__(self, address: str, key: str) -> None:
         super().__init__()
-        self._address, self._key = address, key
+        self._address = address
+        # So that workers reach what is a `multiprocessing.Manager`'s in the process that started the job.
+        multiprocessing.current_process().authkey = bytes.fromhex(key)
 
     def prepare(self, lead: job.Lead) -> job.JobSpec:
         """See Application."""
         self.stop = lead.stop
         try:
-            self._link = Client(self._address, authkey=bytes.fromhex(self._key))
+            self._link = Client(self._address, authkey=multiprocessing.current_process().authkey)
             self._link.send(lead.layout.workers)
         except (OSError, EOFError, AuthenticationError) as error:
             here = lead.layout.hosts[0]
@@ -171,7 +173,7 @@ class OwnJob(Engine):
         self._over = threading.Event()
         remove_segments(older_than=60.0)
         launcher = find_launcher()
-        key = secrets.token_bytes(32)
+        key = bytes(multiprocessing.current_process().authkey)
         # Not under TMPDIR: a socket's path has room for 107 characters.
         directory = tempfile.mkdtemp(prefix="swiftpy-", dir="/tmp")
         address = f"{directory}/gateway"
