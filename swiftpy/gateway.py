@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 from swiftpy.core.events import DrainRequested, Event, WorkerLost
 from swiftpy.core.scheduler import Scheduler
 from swiftpy.core.task import Kind, Site
-from swiftpy.errors import UserError
+from swiftpy.errors import TaskError, UserError
 from swiftpy.flow.engine import Engine
 from swiftpy.flow.functions import Function
 from swiftpy.flow.future import Future
@@ -281,13 +281,27 @@ class OwnJob(Engine):
                 self._settle()
             self.close()
             self._link.say_goodbye()
-            self._process.wait(_PATIENCE)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_PATIENCE)
+        except BaseException as bug:
+            self._give_up(f"a bug in the engine: {bug!r}")
+            raise
         finally:
             if self._process.poll() != 0:
                 self._process.kill()
                 self._process.wait()
                 remove_segments(older_than=0.0)
             self._over.set()
+
+    def _give_up(self, reason: str) -> None:
+        """Nobody drives any more, and nobody shall wait for ever."""
+        self.lost = reason
+        unsettled = list(self._gathering.futures.values())
+        while (message := self._link.recv(0)) is not None:
+            unsettled += [message.future] if type(message) is _Submitted else []
+        for future in unsettled:
+            if future.settle(None, TaskError("lost", reason)):
+                future.tell()
 
     def heard(self, message: object) -> list[Event]:
         """See Client."""

@@ -11,8 +11,9 @@ from typing import Any, cast
 
 import cloudpickle
 
+from swiftpy.errors import TaskError
 from swiftpy.flow.future import Future
-from swiftpy.runtime.call import pack_call
+from swiftpy.runtime.call import describe, pack_call
 
 _ATOMS = frozenset((int, float, str, bytes, bool, type(None), complex))
 #: What the script itself defines is of a module that workers know by another content: it must go by value.
@@ -109,3 +110,14 @@ def _raise(exception: Exception) -> None:
 
 #: In the place of a call that was cancelled before it started.
 CANCELLED_CALL = pickle.dumps(_Broken(concurrent.futures.CancelledError()))
+
+
+def unpack_values(data: bytes | None) -> list[Any] | TaskError:
+    """The results of a run of calls; an error for all of them if they could be pickled, and cannot be unpickled."""
+    try:
+        values: list[Any] = pickle.loads(data or b"")
+        return values
+    except Exception as exception:
+        error = describe(exception)
+        error.message = f"the result cannot be unpickled: {error.message}"
+        return error

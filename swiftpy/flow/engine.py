@@ -19,7 +19,7 @@ from swiftpy.core.task import Kind, Task, TaskState
 from swiftpy.errors import Deadlock, TaskError
 from swiftpy.flow import program
 from swiftpy.flow.bulk import Bulk
-from swiftpy.flow.calls import CANCELLED_CALL, pack_calls
+from swiftpy.flow.calls import CANCELLED_CALL, pack_calls, unpack_values
 from swiftpy.flow.functions import Function, Functions
 from swiftpy.flow.future import Future
 from swiftpy.flow.gathering import GatheredRun, Gathering
@@ -285,8 +285,11 @@ class Engine:
     def _settle_all(self, report: ReportOutcome) -> None:
         first, pop, untold = report.task.id, self._gathering.futures.pop, self._untold
         if report.state is TaskState.DONE:
-            values = pickle.loads(report.value or b"")
-            if report.failed:
+            values = unpack_values(report.value)
+            if isinstance(values, TaskError):
+                for index in set(range(report.task.count)) - report.failed:
+                    self._settle_one(first + index, None, values)
+            elif report.failed:
                 for index, value in enumerate(values):
                     if index not in report.failed:
                         self._settle_one(first + index, value, None)
