@@ -297,7 +297,8 @@ class OwnJob(Engine):
         """Nobody drives any more, and nobody shall wait for ever."""
         self.lost = reason
         unsettled = list(self._gathering.futures.values())
-        while (message := self._link.recv(0)) is not None:
+        while not self._inbox.empty():
+            message = self._inbox.get()
             unsettled += [message.future] if type(message) is _Submitted else []
         for future in unsettled:
             if future.settle(None, TaskError("lost", reason)):

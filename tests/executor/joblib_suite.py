@@ -29,9 +29,8 @@ IN_JOB = """
 #: The first line: they leave calls behind that take 10 s and more; the second: a `multiprocessing.Manager` serves only
 #: processes that know the key of the one that started it.
 IN_OWN_JOBS = """
-    parallel_timeout_fail parallel_timeout_fail_with_generator abort_backend
-    parallel_unordered_generator_returns_fastest_first
-    dispatch_multiprocessing initializer_context initializer_parallel initializer_reused
+    parallel_timeout_fail parallel_unordered_generator_returns_fastest_first abort_backend
+    dispatch_multiprocessing initializer_parallel
 """.split()
 
 
