@@ -132,10 +132,24 @@ class Executor(concurrent.futures.Executor):
                 if not future.done():
                     self._engine.wait_for(future)
 
+    def kill_workers(self) -> None:
+        """End the executor and what it runs now, as that of ProcessPoolExecutor in Python 3.14 does.
+
+        In a job that it shares with others, what has begun goes on to its end.
+        """
+        self.shutdown(wait=False, cancel_futures=True)
+        if self._job is not None:
+            self._job.kill()
+
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None and issubclass(kind, KeyboardInterrupt) and self._job is not None:
-            self._job.kill()  # who presses Ctrl-C does not mean: when all is done
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            self.kill_workers()  # who presses Ctrl-C does not mean: when all is done
         self.shutdown()
+
+    @property
+    def usable(self) -> bool:
+        """Whether calls can be submitted."""
+        return not self._closed and self._broken is None
 
     @property
     def _broken(self) -> str | None:

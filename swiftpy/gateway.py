@@ -8,10 +8,10 @@ end.
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import pickle
 import queue
-import secrets
 import select
 import shutil
 import socket
@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 from swiftpy.core.events import DrainRequested, Event, WorkerLost
 from swiftpy.core.scheduler import Scheduler
 from swiftpy.core.task import Kind, Site
-from swiftpy.errors import UserError
+from swiftpy.errors import TaskError, UserError
 from swiftpy.flow.engine import Engine
 from swiftpy.flow.functions import Function
 from swiftpy.flow.future import Future
@@ -51,13 +51,15 @@ class Gateway(Engine):
 
     def __init__(self, address: str, key: str) -> None:
         super().__init__()
-        self._address, self._key = address, key
+        self._address = address
+        # So that workers reach what is a `multiprocessing.Manager`'s in the process that started the job.
+        multiprocessing.current_process().authkey = bytes.fromhex(key)
 
     def prepare(self, lead: job.Lead) -> job.JobSpec:
         """See Application."""
         self.stop = lead.stop
         try:
-            self._link = Client(self._address, authkey=bytes.fromhex(self._key))
+            self._link = Client(self._address, authkey=multiprocessing.current_process().authkey)
             self._link.send(lead.layout.workers)
         except (OSError, EOFError, AuthenticationError) as error:
             here = lead.layout.hosts[0]
@@ -171,7 +173,7 @@ class OwnJob(Engine):
         self._over = threading.Event()
         remove_segments(older_than=60.0)
         launcher = find_launcher()
-        key = secrets.token_bytes(32)
+        key = bytes(multiprocessing.current_process().authkey)
         # Not under TMPDIR: a socket's path has room for 107 characters.
         directory = tempfile.mkdtemp(prefix="swiftpy-", dir="/tmp")
         address = f"{directory}/gateway"
@@ -279,13 +281,28 @@ class OwnJob(Engine):
                 self._settle()
             self.close()
             self._link.say_goodbye()
-            self._process.wait(_PATIENCE)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_PATIENCE)
+        except BaseException as bug:
+            self._give_up(f"a bug in the engine: {bug!r}")
+            raise
         finally:
             if self._process.poll() != 0:
                 self._process.kill()
                 self._process.wait()
                 remove_segments(older_than=0.0)
             self._over.set()
+
+    def _give_up(self, reason: str) -> None:
+        """Nobody drives any more, and nobody shall wait for ever."""
+        self.lost = reason
+        unsettled = list(self._gathering.futures.values())
+        while not self._inbox.empty():
+            message = self._inbox.get()
+            unsettled += [message.future] if type(message) is _Submitted else []
+        for future in unsettled:
+            if future.settle(None, TaskError("lost", reason)):
+                future.tell()
 
     def heard(self, message: object) -> list[Event]:
         """See Client."""

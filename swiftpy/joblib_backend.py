@@ -6,6 +6,7 @@ workers; a script that is run by itself starts a job with the first `Parallel`, 
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import weakref
 from collections.abc import Callable
@@ -47,7 +48,7 @@ class SwiftpyBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
         """How many calls run at once."""
         if n_jobs == 0:
             raise ValueError("n_jobs == 0 in Parallel has no meaning")
-        if n_jobs is None:
+        if n_jobs is None or multiprocessing.current_process().daemon:  # a forked process has no way to the workers
             return 1
         running = program.current()
         most = running.workers if isinstance(running, Engine) else joblib.cpu_count()
@@ -89,16 +90,20 @@ class SwiftpyBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
         self.reset_batch_stats()
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
-        """Begin nothing more; what runs does so to its end."""
+        """Begin nothing more, and end what runs if that is possible, see `Executor.kill_workers`."""
         for future in list(self._futures):
             future.cancel()
+        if program.current() is None and not all(future.done() for future in list(self._futures)):
+            self._executor.kill_workers()
+            if ensure_ready:
+                self.configure(n_jobs=self.parallel.n_jobs, parallel=self.parallel)
 
 
 def _executor(workers: int, set_up: tuple[Any, ...]) -> Executor:
     """The process' executor for so many workers: that of the call before, if that wanted the same."""
     global _kept
     wanted = (workers, set_up)
-    if _kept is None or _kept[0] != wanted or _kept[1]._broken:
+    if _kept is None or _kept[0] != wanted or not _kept[1].usable:
         if _kept is not None:
             _kept[1].shutdown(wait=False)
         _kept = wanted, Executor(workers, initializer=_set_up, initargs=set_up)

@@ -125,6 +125,8 @@ class Scheduler:
             raise ValueError(f"task {task.id} was submitted after task {self._last_id}")
         if self._closed and not self.draining:
             raise ValueError(f"task {task.id} was submitted after SubmissionClosed")
+        if task.count > 1 and not task.kind.divisible:
+            raise ValueError(f"task {task.id} has {task.count} calls, of a kind of which each must go alone")
         if task.after and max(task.after) >= task.id:
             raise ValueError(f"task {task.id} needs the result of call {max(task.after)}, which is not before it")
         self._last_id = task.id + task.count - 1

@@ -84,7 +84,7 @@ class Kind:
 
     @property
     def divisible(self) -> bool:
-        """Whether several calls may travel together; what can be killed, or gathers workers, goes alone."""
+        """Whether several calls may be one task; what can be killed, or gathers workers, goes alone."""
         return not self.isolated and self.ranks == 1 and self.timeout is None
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from swiftpy.core.events import ReportOutcome, StartTask
 from swiftpy.core.task import TaskState
 from swiftpy.errors import TaskError
+from swiftpy.flow.calls import unpack_values
 
 #: Drives the engine until a condition holds.
 Drive = Callable[[Callable[[], bool]], None]
@@ -22,8 +22,9 @@ class Bulk:
 
     may_be_held = False  # by workers: all results come here anyway
 
-    def __init__(self, first: int, count: int, drive: Drive) -> None:
+    def __init__(self, first: int, count: int, drive: Drive, column: bool) -> None:
         self._first, self._count, self._drive = first, count, drive
+        self.column = column  # the calls are their only arguments
         self._pieces: dict[int, list[Any] | TaskError] = {}  # by their first index
         self._results = self._generate()
 
@@ -39,8 +40,10 @@ class Bulk:
         """How a piece ended, or a call of it."""
         start = report.task.id - self._first
         if report.state is TaskState.DONE:
-            values = pickle.loads(report.value or b"")
-            if report.failed:  # those are reported by themselves
+            values = unpack_values(report.value)
+            if isinstance(values, TaskError):
+                self._pieces.update({start + index: values for index in set(range(report.task.count)) - report.failed})
+            elif report.failed:  # those are reported by themselves
                 for index, value in enumerate(values):
                     if index not in report.failed:
                         self._pieces[start + index] = [value]

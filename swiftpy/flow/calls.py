@@ -12,7 +12,9 @@ from typing import Any
 
 import cloudpickle
 
+from swiftpy.errors import TaskError
 from swiftpy.flow.future import Future, as_arguments
+from swiftpy.runtime.call import describe
 from swiftpy.runtime.store import InArguments, Packed, Reference, pack
 
 _ATOMS = frozenset((int, float, str, bytes, bool, type(None), complex))
@@ -63,12 +65,18 @@ def _collect(value: Any, found: list[Future]) -> None:
 Hold = Callable[[int, Packed], InArguments]
 
 
-def pack_calls(definition: bytes | None, calls: list[Any], place: Reference | None, hold: Hold) -> bytes:
+def pack_calls(
+    definition: bytes | None, calls: list[Any], place: Reference | None, hold: Hold, column: bool = False
+) -> bytes:
     """The payload for these calls. One that cannot be pickled is replaced by one that says so.
 
     Only calls whose arguments nobody can change are pickled together, which costs a twentieth: others would share what
     was one object here, and a task that sorts a list would sort it for the next.
     """
+    if column:
+        if _ATOMS.issuperset(map(type, calls)):
+            return pickle.dumps((definition, pickle.dumps((calls,), protocol=5), place), protocol=5)
+        calls = [(argument,) for argument in calls]
     kinds = set(map(type, calls))
     if Deferred in kinds:
         calls = [_with_values(call) if type(call) is Deferred else call for call in calls]
@@ -123,3 +131,14 @@ def _raise(exception: Exception) -> None:
 
 #: In the place of a call that was cancelled before it started.
 CANCELLED_CALL = pickle.dumps(_Broken(concurrent.futures.CancelledError()))
+
+
+def unpack_values(data: bytes | None) -> list[Any] | TaskError:
+    """The results of a run of calls; an error for all of them if they could be pickled, and cannot be unpickled."""
+    try:
+        values: list[Any] = pickle.loads(data or b"")
+        return values
+    except Exception as exception:
+        error = describe(exception)
+        error.message = f"the result cannot be unpickled: {error.message}"
+        return error

@@ -20,6 +20,7 @@ from swiftpy.core.task import Kind, Task, TaskState
 from swiftpy.errors import Deadlock, TaskError
 from swiftpy.flow import program
 from swiftpy.flow.bulk import Bulk
+from swiftpy.flow.calls import unpack_values
 from swiftpy.flow.functions import Function, Functions
 from swiftpy.flow.future import Future
 from swiftpy.flow.gathering import GatheredRun, Gathering
@@ -90,9 +91,12 @@ class Engine:
             self._wake_if_quiet()
         return future
 
-    def submit_all(self, kind: Kind, function: Function, calls: list[Any]) -> Bulk:
-        """Add one run of calls (tuples of arguments, without futures); its results, in order."""
-        bulk = self._gathering.add_all(kind, function, calls, self.drive)
+    def submit_all(self, kind: Kind, function: Function, calls: list[Any], column: bool = False) -> Bulk:
+        """Add one run of calls without futures; its results, in order.
+
+        A call is a tuple of arguments; in a `column`, the only argument.
+        """
+        bulk = self._gathering.add_all(kind, function, calls, self.drive, column)
         self._wake_if_quiet()
         return bulk
 
@@ -276,7 +280,8 @@ class Engine:
         if report.task.owner is not None:
             report.task.owner.deliver(report)
         elif report.state is TaskState.DONE and (keeper := self.keepers.get(report.task.kind.function)) is not None:
-            for index, value in enumerate(pickle.loads(report.value or b"")):
+            values = unpack_values(report.value)
+            for index, value in enumerate(() if isinstance(values, TaskError) else values):
                 if index not in report.failed:
                     keeper.keep(self._gathering.futures[report.task.id + index], value)
             self._unsaved.append((keeper, report))
@@ -286,8 +291,11 @@ class Engine:
     def _settle_all(self, report: ReportOutcome) -> None:
         first, pop, untold = report.task.id, self._gathering.futures.pop, self._untold
         if report.state is TaskState.DONE:
-            values = pickle.loads(report.value or b"")
-            if report.failed:
+            values = unpack_values(report.value)
+            if isinstance(values, TaskError):
+                for index in set(range(report.task.count)) - report.failed:
+                    self._settle_one(first + index, None, values)
+            elif report.failed:
                 for index, value in enumerate(values):
                     if index not in report.failed:
                         self._settle_one(first + index, value, None)

@@ -89,13 +89,16 @@ class Gathering:
                 self._add(id, kind, function, args, kwargs, needed, alone)
         return future
 
-    def add_all(self, kind: Kind, function: Function, calls: list[Any], drive: Callable[..., None]) -> Bulk:
-        """Add one run of calls that need nothing; its results."""
+    def add_all(
+        self, kind: Kind, function: Function, calls: list[Any], drive: Callable[..., None], column: bool
+    ) -> Bulk:
+        """Add calls that need nothing, in one run if they may travel together; their results."""
         with self._lock:
-            bulk = Bulk(self._next_id, len(calls), drive)
-            if calls:
-                run = GatheredRun(self._next_id, kind, function, [])
-                run.calls, run.owner = calls, bulk
+            bulk = Bulk(self._next_id, len(calls), drive, column)
+            size = len(calls) if kind.divisible else 1
+            for first in range(0, len(calls), max(size, 1)):
+                run = GatheredRun(self._next_id + first, kind, function, [])
+                run.calls, run.owner = calls[first : first + size], bulk
                 self._runs.append(run)
             self._next_id += len(calls)
             self._open = None  # the ids of a run follow each other
@@ -136,6 +139,8 @@ class Gathering:
             self._open = run = GatheredRun(id, kind, function, needed)
             self._runs.append(run)
         run.calls.append(call)
+        if not kind.divisible:
+            self._open = None
 
     def _adopt(self, needed: list[Future]) -> None:
         """Give ids to futures that were made by hand and are met for the first time."""

@@ -115,9 +115,9 @@ class KeptFunction(TaskFunction):
         future.settle(value, None)
         return future
 
-    def submit_all(self, calls: list[tuple[Any, ...]]) -> Iterable[Any]:
+    def submit_all(self, calls: list[Any], column: bool = False) -> Iterable[Any]:
         """See TaskFunction: one by one, because each may be there."""
-        futures = [self(*call) for call in calls]
+        futures = [self(call) if column else self(*call) for call in calls]
         return (future.result() for future in futures)
 
     def options(self, **options: Any) -> TaskFunction:

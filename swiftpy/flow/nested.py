@@ -86,9 +86,9 @@ class NestedEngine:
             other.add_done_callback(one_less)
         return future
 
-    def submit_all(self, kind: Kind, function: Function, calls: list[Any]) -> Iterator[Any]:
+    def submit_all(self, kind: Kind, function: Function, calls: list[Any], column: bool = False) -> Iterator[Any]:
         """Add calls; their results, in order."""
-        futures = [self.submit(kind, function, args, {}) for args in calls]
+        futures = [self.submit(kind, function, (args,) if column else args, {}) for args in calls]
         return (future.result() for future in futures)
 
     def wait_for(self, future: Future, timeout: float | None = None) -> None:
@@ -155,6 +155,7 @@ class Relay:
     """Rank 0's side of one call that a worker submitted: its result goes back there, unopened."""
 
     may_be_held = True
+    column = False
 
     def __init__(self, server: Server, worker: int, id: int) -> None:
         self._server, self._worker, self._id = server, worker, id

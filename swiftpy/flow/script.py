@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import runpy
 import sys
 import time
@@ -17,6 +18,7 @@ from swiftpy.flow.trace import Trace
 from swiftpy.runtime.job import JobSpec, Lead
 from swiftpy.runtime.server import Server
 from swiftpy.runtime.transport import SERVER
+from swiftpy.runtime.worker import Worker
 
 _EPILOG = """\
 example:
@@ -86,7 +88,13 @@ class ScriptApplication(Engine):
         if self._options.hostmap:
             for line in lead.layout.describe():
                 print(line, file=sys.stderr)
-        return JobSpec(outputs=(), grace=0.0)
+        path = [str(self._options.script.resolve().parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+        return JobSpec(outputs=(), env={"PYTHONPATH": os.pathsep.join(path)}, grace=0.0)
+
+    def join(self, worker: Worker) -> None:
+        """See Application: what lies beside the script can be imported here, too."""
+        sys.path[0] = os.environ["PYTHONPATH"].partition(os.pathsep)[0]
+        super().join(worker)
 
     def failed(self, reasons: list[str]) -> int:
         """See Application."""

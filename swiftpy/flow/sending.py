@@ -43,12 +43,12 @@ class Sending:
             return InArguments(SERVER, task.id + index)
 
         if task.owner is not None:
-            calls, stay = task.owner.begin(command), task.owner.may_be_held
+            calls, stay, column = task.owner.begin(command), task.owner.may_be_held, task.owner.column
         else:
             keeper = self._keepers.get(task.kind.function)
             self._begin(task.id, task.payload, keeper)
-            calls, stay = task.payload, keeper is None
-        return pack_calls(self._definition(command), calls, place if stay else None, hold)
+            calls, stay, column = task.payload, keeper is None, False
+        return pack_calls(self._definition(command), calls, place if stay else None, hold, column)
 
     def ended(self, report: ReportOutcome) -> None:
         """These calls need their arguments no more; one that is tried again will hold them again."""

@@ -38,10 +38,10 @@ class TaskFunction:
             self._description = _kind(function.name, **self._options), function
         return self._description
 
-    def submit_all(self, calls: list[tuple[Any, ...]]) -> Iterable[Any]:
-        """See `map`."""
+    def submit_all(self, calls: list[Any], column: bool = False) -> Iterable[Any]:
+        """See `map`, and `Engine.submit_all` for a `column`."""
         engine = program.engine()
-        return engine.submit_all(*self.described(engine), calls)
+        return engine.submit_all(*self.described(engine), calls, column)
 
     def options(self, **options: Any) -> TaskFunction:
         """The same function with other options, see `task`."""
@@ -87,6 +87,8 @@ def map(function: Callable[..., Any], *iterables: Iterable[Any]) -> Iterator[Any
     raises its TaskError when its turn comes. `function` may be a plain function or a task with options.
     """
     call = function if isinstance(function, TaskFunction) else TaskFunction(function, {})
+    if len(iterables) == 1:
+        return iter(call.submit_all(list(iterables[0]), column=True))
     return iter(call.submit_all(list(zip(*iterables, strict=False))))
 
 

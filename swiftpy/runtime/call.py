@@ -3,6 +3,7 @@
 A payload is a pickle of (definition, pickled calls, place). `definition` is None for a function that can be imported,
 else the function itself, pickled by value, which is kept under the name that it was sent with. A call is a tuple of
 positional arguments, or bytes: a pickle of (arguments, keyword arguments) that is opened only when its turn has come.
+A tuple with a list, in the place of the list, is calls with one argument each: a third of the time to pickle.
 `place` is what the first call's result is called if it is large and stays with its worker (see `store`), or None if all
 results shall be sent.
 """
@@ -78,6 +79,7 @@ class Run:
         self.first: tuple[Any, ...] = ()  # what the function gets before the call's own arguments
         self._function: Callable[..., Any] | None = None
         self._todo: deque[Any] = deque()
+        self._column = False
         self._brought: Any = None
         self._place: Reference | None = None
         self.count = 0
@@ -95,6 +97,8 @@ class Run:
         if function is None:
             function = _defined[self._name] = resolve(self._name)
         calls = pickle.loads(packed)
+        if type(calls) is tuple:
+            self._column, calls = True, calls[0]
         self._payload = b""
         self._function, self._place = function, place
         self.count = len(calls)
@@ -139,7 +143,9 @@ class Run:
             except IndexError:  # it was given up in this moment
                 break
             try:
-                if type(call) is tuple:
+                if self._column:
+                    values.append(function(call))
+                elif type(call) is tuple:
                     values.append(function(*first, *call) if first else function(*call))
                 else:
                     args, kwargs = self._brought or pickle.loads(call)

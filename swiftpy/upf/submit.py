@@ -62,7 +62,9 @@ def main(arguments: list[str]) -> int:
             explain(intent, lead)
             return 0
         if not site.scheduler:
-            raise UserError(f"site {site.name} has no scheduler, so there is no batch script; --plan says what would run")
+            raise UserError(
+                f"site {site.name} has no scheduler, so there is no batch script; --plan says what would run"
+            )
         request = Request(arguments[0], command_line(options), str(Path.cwd()))
         if options.dry_run:
             parent = exp_parent(settings)

@@ -289,6 +289,7 @@ def test_a_run_is_cut_without_copying_what_is_left_each_time():
     [
         TaskSubmitted(task(0)),
         TaskSubmitted(task(3, after=[3])),
+        TaskSubmitted(task(3, 2, isolated=True)),
         WorkerReady(1),
         WorkerReady(9),
         WorkerLost(9, ""),

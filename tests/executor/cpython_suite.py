@@ -8,6 +8,7 @@ made is adapted. Left out are
 
 - in a job, the tests that end an interpreter, which would end the job: they run in the second way;
 - in the second way, all but those in which jobs begin, end and fail, for the sake of time;
+- tests that CPython marks as slow ("walltime"), as its own test runner does unless it is asked for them;
 - all tests of CPython's classes for its own two executors (ThreadPool..., ProcessPool...): they look at threads,
   processes, queues and start methods. What they say of chunks, tracebacks and killed workers is in test_executor.py.
 """
@@ -26,13 +27,9 @@ MODULES = ("util", "executor", "test_init", "test_shutdown", "test_wait", "test_
 ENDS_AN_INTERPRETER = {"test_interpreter_shutdown", "test_submit_after_interpreter_shutdown", "test_hang_gh83386"}
 IN_OWN_JOBS = ENDS_AN_INTERPRETER | {
     "test_initializer",
-    "test_map_exception",
     "test_no_stale_references",
-    "test_run_after_shutdown",
     "test_cancel_futures",
     "test_hang_gh94440",
-    "test_first_completed",
-    "test_no_timeout",
 }
 
 
@@ -82,6 +79,7 @@ def main():
     except ImportError as error:
         print(f"this Python has no {error.name}")
         return 77
+    cpython.support.use_resources = []
     in_job = program.current() is not None
     suite = unittest.TestSuite()
     for case in cases(cpython, in_job):

@@ -147,9 +147,11 @@ def test_parallel_tasks_fetch_from_each_other(tmp_path):
             return np.full(MB, value, np.uint8)
 
         arrays = [make.options(rank=rank)(4 * MB, rank) for rank in (1, 2, 3)]
-        results = [together(*arrays) for _ in range(5)]
-        assert [int(result.result()[0]) for result in results] == [18] * 5
-        assert total(results[0]).result() == 18 * MB
+        results = [together(arrays[i % 3]) for i in range(6)] + [together(*arrays)]
+        assert [int(result.result()[0]) for result in results] == [3, 6, 9, 3, 6, 9, 18]
+        assert total(results[0]).result() == 3 * MB
+        given = [np.full(MB, i, np.uint8) for i in range(5)]
+        assert [int(array[0]) for array in swiftpy.map(together, given)] == [0, 3, 6, 9, 12]
         """,
     )
 

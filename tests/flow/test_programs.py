@@ -188,6 +188,16 @@ def test_isolated_tasks_may_crash_and_time_out(tmp_path):
         assert crash().exception().kind == "signal"
         assert slow().exception().kind == "timeout"
         assert swiftpy.gather([fine(i) for i in range(5)]) == [1, 2, 3, 4, 5]
+
+        @swiftpy.task(isolated=True)
+        def seldom(x):
+            if x == 70: os._exit(3)
+            return x
+
+        alike = [seldom(i) for i in range(100)]
+        swiftpy.wait(alike)
+        assert [i for i, future in enumerate(alike) if future.exception()] == [70], "a crash costs its own call alone"
+        assert list(swiftpy.map(seldom, range(50))) == list(range(50))
         """,
     )
 

@@ -1,0 +1,218 @@
+"""swiftpy.Executor as users use it, and how it ends, in a job and with a job of its own."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from job import MPIEXEC, processes_in
+
+pytestmark = pytest.mark.mpi_job
+
+HERE = Path(__file__).parent
+ALONE = [sys.executable]
+IN_JOB = [MPIEXEC, "-n", "5", sys.executable, "-m", "swiftpy"]
+NO_SUCH_TESTS = 77
+ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith(("PMI", "HYD", "SWIFTPY"))}
+
+
+def run(command, directory, timeout=100):
+    """What a program printed, its exit code, and that nothing of it is left."""
+    result = subprocess.run(
+        list(map(str, command)),
+        cwd=directory,
+        env=ENVIRONMENT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=timeout,
+    )
+    nothing_left(directory)
+    return result.returncode, result.stdout
+
+
+def passes(command, directory):
+    code, output = run(command, directory)
+    assert code == 0, output
+    return output
+
+
+def nothing_left(directory):
+    deadline = time.monotonic() + 10
+    while processes_in(directory) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not processes_in(directory)
+
+
+def script(directory, program):
+    path = directory / "a script.py"
+    imports = "import os, signal, sys, threading, time\nfrom concurrent.futures import BrokenExecutor\nimport swiftpy\n"
+    path.write_text(imports + textwrap.dedent(program))
+    return path
+
+
+@pytest.mark.parametrize("start", [ALONE, IN_JOB], ids=["alone", "in a job"])
+def test_what_users_do(tmp_path, start):
+    assert "all is well" in passes([*start, HERE / "use.py"], tmp_path)
+
+
+@pytest.mark.parametrize("start", [ALONE, IN_JOB], ids=["alone", "in a job"])
+def test_cpythons_tests(tmp_path, start):
+    code, output = run([*start, HERE / "cpython_suite.py"], tmp_path)
+    if code == NO_SUCH_TESTS:
+        pytest.skip(output.strip())
+    assert code == 0 and "\nRan " in output, output
+
+
+@pytest.mark.parametrize("start", [ALONE, IN_JOB], ids=["alone", "in a job"])
+def test_joblibs_tests(tmp_path, start):
+    code, output = run([*start, HERE / "joblib_suite.py"], tmp_path)
+    assert code == 0 and " passed" in output, output
+
+
+def test_scikit_learn_and_nested_parallelism(tmp_path):
+    program = """
+    def main():
+        import joblib
+        from sklearn.datasets import load_iris
+        from sklearn.ensemble import RandomForestClassifier
+        from sklearn.model_selection import cross_val_score
+
+        def nested(i):
+            return joblib.Parallel(n_jobs=2)(joblib.delayed(lambda j: (i + j, os.getpid()))(j) for j in range(3))
+
+        swiftpy.register_joblib()
+        x, y = load_iris(return_X_y=True)
+        forest = RandomForestClassifier(20, random_state=0)
+        expected = cross_val_score(forest, x, y)
+        with joblib.parallel_config(backend="swiftpy", n_jobs=2):
+            assert list(cross_val_score(forest, x, y)) == list(expected)
+            assert list(forest.set_params(n_jobs=2).fit(x, y).predict(x[:3])) == [0, 0, 0]
+            for i, row in enumerate(joblib.Parallel()(joblib.delayed(nested)(i) for i in range(4))):
+                assert [value for value, _ in row] == [i, i + 1, i + 2]
+                assert len({pid for _, pid in row}) == 1 and os.getpid() not in {pid for _, pid in row}
+    if __name__ == "__main__":
+        main()
+    """
+    passes([*IN_JOB, script(tmp_path, program)], tmp_path)
+
+
+@pytest.mark.parametrize("start", [ALONE, IN_JOB], ids=["alone", "in a job"])
+def test_an_initializer_that_fails_breaks_only_its_executor(tmp_path, start):
+    program = """
+    def fails(): raise OSError("no licence")
+    def main():
+        good = swiftpy.Executor(2)
+        bad = swiftpy.Executor(2, initializer=fails)
+        futures = [bad.submit(time.sleep, 0.05) for _ in range(200)]
+        for future in futures:
+            error = future.exception(30)
+            assert isinstance(error, BrokenExecutor) and "no licence" in str(error), error
+        try:
+            bad.submit(abs, -1)
+        except BrokenExecutor as error:
+            assert "no licence" in str(error)
+        else:
+            raise AssertionError
+        assert good.submit(abs, -1).result() == 1
+        good.shutdown(), bad.shutdown()
+    if __name__ == "__main__":
+        main()
+    """
+    assert "OSError: no licence" in passes([*start, script(tmp_path, program)], tmp_path)
+
+
+def test_a_job_that_dies_breaks_its_executor(tmp_path):
+    program = """
+    def main():
+        executor = swiftpy.Executor(1)
+        killer = executor.submit(lambda: os.kill(os.getpid(), signal.SIGKILL))
+        for future in [killer, *(executor.submit(time.sleep, 60) for _ in range(10))]:
+            error = future.exception(30)
+            assert isinstance(error, BrokenExecutor) and "has died" in str(error), repr(error)
+        try:
+            executor.submit(abs, -1)
+        except BrokenExecutor as error:
+            assert "has died" in str(error)
+        else:
+            raise AssertionError
+        with swiftpy.Executor(1) as executor:
+            assert executor.submit(abs, -3).result() == 3
+            sleeping, waiting = executor.submit(time.sleep, 60), executor.submit(time.sleep, 60)
+            executor.kill_workers()
+            assert isinstance(sleeping.exception(30), BrokenExecutor) and waiting.cancelled()
+    if __name__ == "__main__":
+        main()
+    """
+    passes([*ALONE, script(tmp_path, program)], tmp_path)
+
+
+ENDINGS = {
+    "without shutdown": ("raise SystemExit(4)", 4, ["one", "two", "three"]),
+    "forgotten": ("del executor, futures; import gc; gc.collect()", 0, ["one", "two", "three"]),
+    "cancelled": ("executor.shutdown(wait=False, cancel_futures=True)", 0, ["one"]),
+    "interrupted": ("os.kill(os.getpid(), signal.SIGINT); time.sleep(60)", -signal.SIGINT, []),
+    "interrupted in with": ("with executor: os.kill(os.getpid(), signal.SIGINT); time.sleep(60)", -signal.SIGINT, []),
+    "killed": ("os.kill(os.getpid(), signal.SIGKILL)", -signal.SIGKILL, []),
+}
+
+
+@pytest.mark.parametrize("name", ENDINGS)
+def test_how_programs_end(tmp_path, name):
+    """Three calls of 0.3 s are pending on one worker. Interrupted and killed programs do not wait for them."""
+    statement, code, said = ENDINGS[name]
+    program = f"""
+    def say(what):
+        time.sleep(0.3)
+        print(what, flush=True)
+    if __name__ == "__main__":
+        executor = swiftpy.Executor(1)
+        executor.submit(abs, 1).result()
+        futures = [executor.submit(say, what) for what in ("one", "two", "three")]
+        time.sleep(0.1)
+        {statement}
+    """
+    code_, output = run([*ALONE, script(tmp_path, program)], tmp_path)
+    assert code_ == code, output
+    assert [line for line in output.splitlines() if line in ("one", "two", "three")] == said, output
+
+
+def test_killed_while_its_job_starts(tmp_path):
+    program = """
+    if __name__ == "__main__":
+        executor = swiftpy.Executor(2)
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    assert run([*ALONE, script(tmp_path, program)], tmp_path)[0] == -signal.SIGKILL
+
+
+def test_without_mpiexec(tmp_path):
+    program = """
+    sys.executable = "/nowhere/python"
+    os.environ["PATH"] = "/nowhere"
+    swiftpy.Executor()
+    """
+    code, output = run([*ALONE, script(tmp_path, program)], tmp_path)
+    assert code == 1 and output.strip().endswith(
+        "mpiexec is not installed: pip install mpich, or load the site's MPI module"
+    )
+
+
+def test_a_job_that_cannot_start(tmp_path):
+    (tmp_path / "mpiexec").write_text("#!/bin/sh\nexit 5\n")
+    (tmp_path / "mpiexec").chmod(0o755)
+    program = f"""
+    if __name__ == "__main__":
+        sys.executable = "{tmp_path}/python"
+        executor = swiftpy.Executor()
+        error = executor.submit(abs, 1).exception(30)
+        assert isinstance(error, BrokenExecutor) and "did not start: exit code 5" in str(error), repr(error)
+        executor.shutdown()
+    """
+    passes([*ALONE, script(tmp_path, program)], tmp_path)

@@ -1,0 +1,174 @@
+"""What users do with an executor, in a job (`python -m swiftpy use.py`) and without (`python use.py`), with checks."""
+
+import concurrent.futures
+import functools
+import operator
+import os
+import sys
+import threading
+import time
+
+import beside
+
+import swiftpy
+
+LARGE = 3_000_000
+
+
+class MyError(Exception):
+    """Not even picklable as it is: it wants two arguments."""
+
+    def __init__(self, what, code):
+        super().__init__(f"{what} {code}")
+        self.what, self.code = what, code
+
+    def __reduce__(self):
+        return MyError, (self.what, self.code)
+
+
+class Counter:
+    def __init__(self, start=0):
+        self.count = start
+
+    def __call__(self, by=1):
+        self.count += by
+        return self.count
+
+    def at(self):
+        return self.count
+
+
+class Stubborn:
+    """Arrives nowhere."""
+
+    def __init__(self, sending):
+        self.sending = sending
+
+    def __reduce__(self):
+        if self.sending:
+            raise TypeError("it stays")
+        return operator.truediv, (1, 0)
+
+
+def boom(what):
+    raise MyError(what, 7)
+
+
+def square(x):
+    return x * x
+
+
+def inside(n):
+    with swiftpy.Executor() as executor:
+        return sum(executor.map(square, range(n))) + executor.submit(lambda: n).result()
+
+
+def callables(executor):
+    scale = 3
+    counter = Counter(5)
+    twice = [executor.submit(counter), executor.submit(counter)]
+    assert [future.result() for future in twice] == [6, 6] and counter.count == 5  # each call gets a copy
+    counter.count = 10
+    assert executor.submit(counter.at).result() == 10
+    assert executor.submit(counter, by=2).result() == 12
+    assert executor.submit(lambda x: x * scale, 2).result() == 6
+    assert [f.result() for f in [executor.submit(lambda: i) for i in range(3)]] == [0, 1, 2]
+    assert executor.submit(functools.partial(pow, 2), 5).result() == 32
+    assert executor.submit(dict, a=1).result() == {"a": 1}
+    assert isinstance(executor.submit(Counter, 4).result(), Counter)  # this script's class, not a copy of it
+    assert executor.submit(beside.double, 4).result() == 8
+    assert executor.submit(len, bytes(LARGE)).result() == LARGE
+    assert executor.submit(inside, 4).result() == 18
+
+
+def failures(executor):
+    try:
+        executor.submit(boom, "bang").result()
+    except MyError as error:
+        assert (error.what, error.code) == ("bang", 7)
+        assert isinstance(error.__cause__, swiftpy.TaskError) and "raise MyError(what, 7)" in str(error.__cause__)
+    assert isinstance(executor.submit(sys.exit, 3).exception(), SystemExit)
+    assert isinstance(executor.submit(operator.truediv, 1, 0).exception(), ZeroDivisionError)
+    assert "it stays" in str(executor.submit(Stubborn, True).exception())
+    assert "it stays" in str(executor.submit(square, Stubborn(True)).exception())
+    assert executor.submit(Stubborn, False).exception() is not None
+    assert isinstance(executor.submit(square, Stubborn(False)).exception(), ZeroDivisionError)
+    assert executor.submit(square, 3).result() == 9
+
+
+def mapping(executor):
+    assert list(executor.map(square, range(10))) == [x * x for x in range(10)]
+    assert list(executor.map(lambda x, y: x + y, range(1000), range(1000, 0, -1), chunksize=7)) == [1000] * 1000
+    assert list(executor.map(square, [], chunksize=3)) == []
+    for wrong in (0, -1):
+        try:
+            executor.map(square, [1], chunksize=wrong)
+        except ValueError:
+            continue
+        raise AssertionError("no ValueError")
+    results = executor.map(time.sleep, [0, 1.5], timeout=0.5)
+    next(results)
+    try:
+        next(results)
+    except concurrent.futures.TimeoutError:
+        pass
+    else:
+        raise AssertionError("no TimeoutError")
+
+
+def waiting(executor):
+    numbers = [executor.submit(square, number) for number in range(20_000)]
+    assert sum(future.result() for future in numbers) == sum(x * x for x in range(20_000))
+    done, rest = concurrent.futures.wait([executor.submit(square, i) for i in range(50)], timeout=30)
+    assert len(done) == 50 and not rest
+    assert (
+        sum(f.result() for f in concurrent.futures.as_completed(executor.submit(square, i) for i in range(50))) == 40425
+    )
+
+    chained, ended = [], threading.Event()
+
+    def again(future):
+        """A callback may submit, and even wait."""
+        chained.append(future.result() + executor.submit(square, 2).result())
+        if len(chained) == 5:
+            ended.set()
+        else:
+            executor.submit(square, len(chained)).add_done_callback(again)
+
+    executor.submit(square, 0).add_done_callback(again)
+    assert ended.wait(30) and chained == [4, 5, 8, 13, 20], chained
+
+    sums = []
+    threads = [threading.Thread(target=lambda: sums.append(sum(executor.map(square, range(300))))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert sums == [sum(x * x for x in range(300))] * 4
+
+
+def main():
+    with (
+        swiftpy.Executor(max_workers=3) as executor,
+        swiftpy.Executor(2, initializer=beside.remember, initargs=("x",)) as other,
+    ):
+        remembered = other.submit(beside.remembered)
+        callables(executor)
+        failures(executor)
+        mapping(executor)
+        waiting(executor)
+        large = executor.submit(bytes, LARGE)
+        assert remembered.result() == ["x"]
+        late = [executor.submit(time.sleep, 0.2) for _ in range(5)]
+    assert all(future.done() for future in late) and len(large.result()) == LARGE
+    try:
+        executor.submit(square, 1)
+    except RuntimeError as error:
+        assert "after shutdown" in str(error)
+    else:
+        raise AssertionError("no RuntimeError")
+    print("all is well", os.getpid())
+
+
+if __name__ == "__main__":
+    main()
