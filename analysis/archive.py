@@ -84,11 +84,11 @@ def pack(exp: Path, files: list[Path], output: Path) -> list[str]:
 def _add(archive: tarfile.TarFile, exp: Path, path: Path) -> None:
     try:
         # A RUN may replace the file at this moment: what was opened stays whole.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK))  # noqa: PTH123
     except OSError as error:
         raise AnalysisError(f"{path}: not packed: {'a link' if path.is_symlink() else error.strerror}") from error
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
+    with file:
+        status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise AnalysisError(f"{path}: not packed: no file")
         member = tarfile.TarInfo(str(path.relative_to(exp.parent)))

@@ -53,12 +53,13 @@ def clean(parser: ArgumentParser, arguments: list[str]) -> None:
 
 
 def old_models(run: Path, keep: int) -> list[Old]:
-    """The epochs that have a model and are neither linked nor among the `keep` newest."""
+    """The epochs that have a model and are neither linked, nor the newest, nor among the `keep` newest."""
     epochs = run / "ckpts" / "epochs"
     if any(path.is_symlink() for path in (run, epochs.parent, epochs)):
         return []  # what lies elsewhere is not this EXP's to clean
     saved = sorted((int(path.name), path) for path in _list(epochs) if path.name.isdecimal() and _has_model(path))
-    kept = linked_epochs(run) | {epoch for epoch, _ in saved[max(0, len(saved) - keep) :]}
+    # The newest is kept in any case: a job at work may not have linked it yet.
+    kept = linked_epochs(run) | {epoch for epoch, _ in saved[-max(1, keep) :]}
     return [_old(path) for epoch, path in saved if epoch not in kept]
 
 
@@ -77,13 +78,13 @@ def linked_epochs(run: Path) -> set[int]:
             found[name] = int(match[1])
     if len(found) == 2:
         return set(found.values())
-    infos = checkpoints(run)
-    metrics = [info.get("best_metric_last") for info in infos]
+    saved = checkpoints(run)
+    metrics = [record.best for record in saved]
     if "best" not in found and metrics and metrics[-1] is not None:
         first = metrics.index(metrics[-1])  # the epoch since which the best has not changed
-        found["best"] = infos[first]["epoch"]
-    if "last" not in found and infos:
-        found["last"] = infos[-1]["epoch"]
+        found["best"] = saved[first].epoch
+    if "last" not in found and saved:
+        found["last"] = saved[-1].epoch
     return set(found.values())
 
 

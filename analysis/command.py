@@ -19,15 +19,15 @@ class AnalysisError(Exception):
 
 
 def exp_path(text: str) -> Path:
-    """The EXP with this path, or with this name in $CANDLE_DATA_DIR/$MODEL_NAME/Output.
+    """The EXP with this path, or with this name in `output_directory()`.
 
     AnalysisError: there is none.
     """
     path = Path(text)
-    if "/" not in text and not path.exists() and "CANDLE_DATA_DIR" in os.environ:
+    if "/" not in text and not path.exists():
         path = output_directory() / text
     if not path.exists():
-        raise AnalysisError(f"there is no {path}")
+        raise AnalysisError(f"there is no {text}" + ("" if "/" in text else f", here or in {output_directory()}"))
     if not (path / "run").is_dir():
         raise AnalysisError(f"{path} is not an EXP: it has no directory run")
     return path.absolute()
@@ -40,7 +40,9 @@ def output_directory() -> Path:
 
 def add_exp(parser: ArgumentParser, **more: Any) -> None:
     """The argument D."""
-    parser.add_argument("exp", metavar="D", help="EXP directory, or its name in $CANDLE_DATA_DIR", **more)
+    parser.add_argument(
+        "exp", metavar="D", help="EXP directory, or its name in $CANDLE_DATA_DIR/$MODEL_NAME/Output", **more
+    )
 
 
 def add_formats(parser: ArgumentParser) -> None:
@@ -78,6 +80,11 @@ def columns(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> list[st
 def number_text(value: object, form: str = ".4f") -> str:
     """A number for people; "-" where there is none."""
     return format(value, form) if isinstance(value, (int, float)) and value == value else "-"
+
+
+def count_text(count: int, noun: str) -> str:
+    """`1 RUN`, `2 RUNs`."""
+    return f"{count} {noun}{'s' * (count != 1)}"
 
 
 def size_text(size: float) -> str:

@@ -8,17 +8,16 @@ import math
 import statistics
 from argparse import ArgumentParser
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from analysis.command import add_formats, columns, exp_path, number_text, show
-from analysis.exp import checkpoints, natural_order, read_history, run_directories
+from analysis.command import add_formats, columns, count_text, exp_path, number_text, show
+from analysis.exp import Saved, all_checkpoints, natural_order, read_history
 
 TIERS = {"EXCELLENT": "best 10 %", "GOOD": "best 25 %", "AVERAGE": "the middle", "POOR": "worst 25 %"}
 PATTERNS = {
@@ -49,16 +48,14 @@ class Convergence:
     losses: list[float]
 
 
-def read_losses(run: Path, infos: Sequence[dict[str, Any]]) -> tuple[int, list[float]]:
+def read_losses(run: Path, saved: Sequence[Saved]) -> tuple[int, list[float]]:
     """The number of the first epoch and the losses from it on; (1, []) where there are none.
 
-    `infos` are the records of the RUN's checkpoints.
+    `saved` are the records of the RUN's checkpoints.
     """
     history = read_history(run).get("val_loss", [])
-    saved = [(info["epoch"], info.get("best_metric_last")) for info in infos]
-    known = [(epoch, float(loss)) for epoch, loss in saved if isinstance(loss, (int, float))]
-    last = max((epoch for epoch, _ in saved), default=0)
-    if len(history) >= max(last, 1):
+    known = [(record.epoch, record.best) for record in saved if record.best is not None]
+    if len(history) >= max([record.epoch for record in saved], default=1):
         known = list(enumerate(history, 1))
     finite = [(epoch, loss) for epoch, loss in known or enumerate(history, 1) if math.isfinite(loss)]
     return (finite[0][0], [loss for _, loss in finite]) if finite else (1, [])
@@ -80,13 +77,10 @@ def pattern_of(losses: Sequence[float]) -> str:
     return "STILL_IMPROVING" if slope < 0 else "DIVERGING"
 
 
-def read_exp(exp: Path) -> tuple[list[Convergence], list[str]]:
-    """The RUNs that have losses, and the names of the others."""
+def converged(checkpoints: Mapping[Path, Sequence[Saved]]) -> tuple[list[Convergence], list[str]]:
+    """The RUNs that have losses, and the names of the others; of the EXP with these `all_checkpoints`."""
     found, without = [], []
-    runs = []
-    for run in run_directories(exp):
-        infos = checkpoints(run)
-        runs.append((run, _epoch_minutes(infos), *read_losses(run, infos)))
+    runs = [(run, _epoch_minutes(saved), *read_losses(run, saved)) for run, saved in checkpoints.items()]
     finals = [losses[-1] for _, _, _, losses in runs if losses]
     limits: Any = np.percentile(finals, [10, 25, 75]) if finals else []
     for run, minutes, first, losses in runs:
@@ -113,14 +107,9 @@ def read_exp(exp: Path) -> tuple[list[Convergence], list[str]]:
     return found, without
 
 
-def _epoch_minutes(infos: Sequence[dict[str, Any]]) -> list[float]:
-    times = []
-    for info in infos:
-        try:
-            times.append(datetime.fromisoformat(str(info.get("timestamp"))))
-        except ValueError:
-            continue
-    return [(after - before).total_seconds() / 60 for before, after in pairwise(times)]
+def _epoch_minutes(saved: Sequence[Saved]) -> list[float]:
+    times = [record.time for record in saved if record.time is not None]
+    return [(after - before) / 60 for before, after in pairwise(times)]
 
 
 def analyze(parser: ArgumentParser, arguments: list[str]) -> None:
@@ -132,7 +121,7 @@ def analyze(parser: ArgumentParser, arguments: list[str]) -> None:
     rows: list[dict[str, Any]] = []
     lines: list[str] = []
     for exp in _exps(options.exps):
-        found, without = read_exp(exp)
+        found, without = converged(all_checkpoints(exp))
         rows += [{"exp": exp.name, **{k: v for k, v in asdict(run).items() if k != "losses"}} for run in found]
         lines += [*_text(exp, found, without, None if options.all else SHOWN), ""]
     show(options, rows, lines[:-1])
@@ -191,8 +180,8 @@ def _text(exp: Path, found: list[Convergence], without: list[str], most: int | N
 def recommendations(found: list[Convergence], without: list[str]) -> list[str]:
     """What to do next, each with the RUNs that it is about."""
 
-    def named(runs: Sequence[str]) -> str:
-        return f"{len(runs)} RUNs ({', '.join(runs[:5])}{', ...' if len(runs) > 5 else ''})"
+    def named(runs: Sequence[str], what: str) -> str:
+        return f"{count_text(len(runs), 'RUN')} {what} ({', '.join(runs[:5])}{', ...' if len(runs) > 5 else ''})"
 
     advice = []
     improving = [run.run for run in found if run.pattern == "STILL_IMPROVING"]
@@ -200,15 +189,15 @@ def recommendations(found: list[Convergence], without: list[str]) -> list[str]:
     short = [run.run for run in found if run.pattern in ("TOO_SHORT", "EARLY_TERMINATION")]
     poor = [run.run for run in found if run.tier == "POOR" and run.pattern in ("NATURAL_CONVERGENCE", "PLATEAUED")]
     if without:
-        advice.append(f"{named(without)} have no losses: look at their logs, or restart the EXP")
+        advice.append(f"{named(without, 'without losses (yet)')}: look at their logs, or restart the EXP")
     if diverging:
         advice.append(
-            f"{named(diverging)} get worse: a lower learning rate, or the best checkpoint in place of the last"
+            f"{named(diverging, 'getting worse')}: a lower learning rate, or the best checkpoint, not the last"
         )
     if improving:
-        advice.append(f"{named(improving)} still improve: restart the EXP with more epochs")
+        advice.append(f"{named(improving, 'still improving')}: restart the EXP with more epochs")
     if short:
-        advice.append(f"{named(short)} have fewer than 5 epochs: too few to judge")
+        advice.append(f"{named(short, 'with fewer than 5 epochs')}: too few to judge")
     if poor:
-        advice.append(f"{named(poor)} are level at a high loss: more epochs will not help them")
+        advice.append(f"{named(poor, 'level at a high loss')}: more epochs will not help")
     return advice or ["nothing to do: all RUNs have converged"]

@@ -9,9 +9,9 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from analysis.job import inputs, is_alive, parse_json, read_dict, read_journal, read_text, upf_lines
+from analysis.job import inputs, is_alive, parse_json, read_dict, read_journal, read_text, unix_time, upf_lines
 
 FAILED_RESULT = "RUN_EXCEPTION"
 
@@ -116,18 +116,31 @@ def read_history(run: Path) -> dict[str, list[float]]:
     return history
 
 
-def checkpoints(run: Path) -> list[dict[str, Any]]:
-    """The ckpt-info.json of each saved epoch, in order, with the epoch by its directory's name under `epoch`.
+class Saved(NamedTuple):
+    """Record of a checkpoint: `epoch` by its directory's name, `best` metric so far, `time` of writing (Unix time)."""
 
-    It stays when the epoch's model is cleaned away.
-    """
+    epoch: int
+    best: float | None
+    time: float | None
+
+
+def checkpoints(run: Path) -> list[Saved]:
+    """The ckpt-info.json of each saved epoch, in order. It stays when the epoch's model is cleaned away."""
     found = []
     for epoch, info in _checkpoint_infos(run):
         text = read_text(info)
         if text is not None:
             content = parse_json(text)
-            found.append({**(content if isinstance(content, dict) else {}), "epoch": epoch})
+            content = content if isinstance(content, dict) else {}
+            best = content.get("best_metric_last")
+            best = float(best) if isinstance(best, (int, float)) else None
+            found.append(Saved(epoch, best, unix_time(content.get("timestamp"))))
     return found
+
+
+def all_checkpoints(exp: Path) -> dict[Path, list[Saved]]:
+    """Those of each RUN, by its directory. FileNotFoundError if `exp` is no EXP."""
+    return {run: checkpoints(run) for run in run_directories(exp)}
 
 
 def _checkpoint_infos(run: Path) -> list[tuple[int, str]]:
@@ -197,8 +210,7 @@ def _apply_event(run: Run, event: dict[str, Any]) -> None:
         case "run_failed":
             run.status = "failed" if event.get("final", True) else "waiting"
         case "run_done":
+            run.status = "done"
             value = event.get("value")
-            value = value if isinstance(value, dict) else {}
-            run.status = "skipped" if value.get("status") == "skip" else "done"
-            run.reason = value.get("reason") or None
-            run.epochs = value.get("epochs") or run.epochs
+            if isinstance(value, dict):
+                run.epochs = value.get("epochs") or run.epochs

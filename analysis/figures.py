@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
+from analysis.command import count_text
 from analysis.convergence import TIERS
 from analysis.summary import DrugScore, Summary
 
@@ -18,12 +19,14 @@ WIDTH = 10.0
 DPI = 110
 MOST_BARS = 60  # more drugs are drawn as a curve
 MOST_NAMES = 15
+MOST_NAMED = 5  # points of a comparison
 QUANTILES = 400
+LETTER = 0.008  # width of a small letter as a share of the picture's
 BLUE, ORANGE, GREEN, RED, GRAY = "#2f6db3", "#e08214", "#2c9c69", "#c23b3b", "#8c8c8c"
 TIER_COLORS = dict(zip(TIERS, (GREEN, BLUE, ORANGE, RED), strict=True))
-STATUS_COLORS = {"done": GREEN, "failed": RED, "interrupted": ORANGE, "running": BLUE}
+STATUS_COLORS = {"done": GREEN, "skipped": GRAY, "failed": RED, "interrupted": ORANGE, "running": BLUE}
 
-matplotlib.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "x"})
+matplotlib.rcParams.update({"font.size": 9, "axes.titlesize": 10, "axes.spines.top": False, "axes.spines.right": False})
 
 
 def png(figure: Figure) -> bytes:
@@ -46,12 +49,15 @@ def true_vs_predicted(summary: Summary) -> Figure | None:
     density = np.ma.masked_equal(summary.density.T, 0)
     image = axes[0].imshow(density, origin="lower", extent=(0, 1, 0, 1), norm="log", cmap="viridis", aspect="equal")
     axes[0].plot([0, 1], [0, 1], color=RED, linewidth=1)
-    axes[0].set(xlabel="true AUC", ylabel="predicted AUC", title=f"{int(summary.overall['rows']):,} test rows")
+    used = np.flatnonzero(summary.density.sum(axis=0) + summary.density.sum(axis=1))
+    shown = used[0] / len(summary.density), (used[-1] + 1) / len(summary.density)
+    axes[0].set(xlim=shown, ylim=shown, xlabel="true AUC", ylabel="predicted AUC")
+    axes[0].set_title(f"{int(summary.overall['rows']):,} test rows")
     figure.colorbar(image, ax=axes[0], label="rows", shrink=0.7)
     centers = (np.arange(len(summary.density)) + 0.5) / len(summary.density)
     for axis, label, color in ((1, "true", BLUE), (0, "predicted", ORANGE)):
         axes[1].step(centers, summary.density.sum(axis=axis), where="mid", color=color, label=label)
-    axes[1].set(xlabel="AUC", ylabel="rows", title="Distributions", ylim=(0, None))
+    axes[1].set(xlabel="AUC", ylabel="rows", title="Distributions", xlim=shown, ylim=(0, None))
     axes[1].legend(frameon=False)
     return figure
 
@@ -78,7 +84,7 @@ def error_per_drug(summary: Summary) -> Figure | None:
         axes.stairs(errors[: len(high)], edges[: len(high) + 1], fill=True, color=RED)
         axes.axhline(median, color=GRAY, linewidth=1, linestyle="--", label=f"median {median:.4f}")
         axes.set(xlabel="drugs, sorted by error", ylabel="RMSE on the held-out drug", xlim=(0, len(drugs)))
-        names = [f"{drug.rmse:.4f}  {_label(drug)}" for drug in drugs[:MOST_NAMES]]
+        names = ["largest errors:", *(f"{drug.rmse:.4f}  {_label(drug)}" for drug in drugs[:MOST_NAMES])]
         box = {"boxstyle": "round", "facecolor": "white", "edgecolor": GRAY}
         axes.text(0.98, 0.97, "\n".join(names), transform=axes.transAxes, va="top", ha="right", bbox=box)
     axes.set_title(f"{len(drugs)} drugs, {len(high)} with high error (red)")
@@ -96,20 +102,21 @@ def cells(summary: Summary) -> Figure | None:
         return None
     figure, axes = _figure(3.6, 2)
     correlations = [cell.scc for cell in summary.cells if cell.scc is not None]
-    axes[0].hist(correlations, bins=np.linspace(-1, 1, 41), color=BLUE)
     if correlations:
+        axes[0].hist(correlations, bins=30, color=BLUE)
         median = float(np.median(correlations))
-        axes[0].axvline(median, color=RED, linewidth=1, label=f"median {median:.3f}")
-        axes[0].legend(frameon=False)
-    axes[0].set(xlabel="rank correlation of true and predicted AUC", ylabel="cells", title="Ranking of drugs per cell")
+        axes[0].axvline(median, color=RED, linewidth=1)
+        axes[0].set_title(f"Rank correlation per cell: median {median:.3f}")
+    axes[0].set(xlabel="rank correlation of true and predicted AUC", ylabel="cells")
     top = max(cell.top for cell in summary.cells)
     recalls = [cell.recall for cell in summary.cells]
     axes[1].hist(recalls, bins=np.linspace(-0.5 / top, 1 + 0.5 / top, top + 2), color=GREEN, rwidth=0.9)
     mean, chance = float(np.mean(recalls)), float(np.mean([cell.top / cell.drugs for cell in summary.cells]))
-    axes[1].axvline(mean, color=RED, linewidth=1, label=f"mean {mean:.3f}")
-    axes[1].axvline(chance, color=GRAY, linewidth=1, linestyle="--", label=f"by chance {chance:.3f}")
-    axes[1].legend(frameon=False)
-    axes[1].set(xlabel=f"recall of the top {top} drugs", ylabel="cells", title=f"Top {top} drugs per cell")
+    axes[1].axvline(mean, color=RED, linewidth=1)
+    axes[1].axvline(chance, color=GRAY, linewidth=1, linestyle="--")
+    axes[1].set_xticks(np.linspace(0, 1, min(top, 10) + 1))
+    axes[1].set_title(f"Recall per cell: mean {mean:.3f}, by chance {chance:.3f} (dashed)")
+    axes[1].set(xlabel=f"recall of the top {top} drugs", ylabel="cells")
     return figure
 
 
@@ -122,19 +129,20 @@ def residuals(summary: Summary) -> Figure | None:
     mean, spread = float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64))
     axes[0].hist(values, bins=100, color=BLUE)
     axes[0].axvline(0, color=RED, linewidth=1)
-    axes[0].set(xlabel="predicted - true AUC", ylabel="rows", title=f"Residuals: mean {mean:+.4f}, std {spread:.4f}")
+    axes[0].set(xlabel="predicted - true AUC", ylabel="rows", title=f"mean {mean:+.4f}, std {spread:.4f}")
     shares = (np.arange(QUANTILES) + 0.5) / QUANTILES
     normal = np.array([NormalDist().inv_cdf(share) for share in shares])
     axes[1].plot(normal, np.quantile(values, shares), ".", color=BLUE, markersize=3)
     axes[1].plot(normal, mean + spread * normal, color=RED, linewidth=1)
-    axes[1].set(xlabel="quantile of the normal distribution", ylabel="quantile of the residuals", title="Q-Q")
+    axes[1].set(xlabel="quantile of the normal distribution", ylabel="quantile of the residuals", title="Q-Q plot")
     centers = (np.arange(len(summary.density)) + 0.5) / len(summary.density)
     rows = summary.density.sum(axis=1)
     used = rows > 0
-    by_true = (summary.density @ centers)[used] / rows[used] - centers[used]
+    means, squares = ((summary.density @ centers**power)[used] / rows[used] for power in (1, 2))
+    errors = 2 * np.sqrt(np.maximum(squares - means**2, 0) / rows[used])
     axes[2].axhline(0, color=RED, linewidth=1)
-    axes[2].plot(centers[used], by_true, ".-", color=BLUE, markersize=3, linewidth=0.8)
-    axes[2].set(xlabel="true AUC", ylabel="mean of predicted - true", title="Bias by true AUC")
+    axes[2].errorbar(centers[used], means - centers[used], errors, fmt=".", color=BLUE, markersize=3, linewidth=0.8)
+    axes[2].set(xlabel="true AUC", ylabel="mean of predicted - true", title="Bias with 2 standard errors")
     return figure
 
 
@@ -148,7 +156,7 @@ def learning_curves(summary: Summary) -> Figure | None:
         curves = [np.column_stack([np.arange(run.first, run.first + len(run.losses)), run.losses]) for run in runs]
         share = 0.9 if len(summary.convergence) < 30 else 0.35
         axes.add_collection(LineCollection(curves, colors=color, linewidths=0.9, alpha=share))
-        axes.plot([], [], color=color, label=f"{tier}: {TIERS[tier]} ({len(runs)} RUNs)")
+        axes.plot([], [], color=color, label=f"{tier}: {TIERS[tier]} ({count_text(len(runs), 'RUN')})")
         for run in runs:
             if len(run.losses) == 1:
                 axes.plot(run.first, run.losses[0], ".", color=color)
@@ -182,18 +190,16 @@ def timeline(summary: Summary) -> Figure | None:
     if len(line.spans) <= 60:
         for span in line.spans:
             middle = ((span.start + span.end) / 2 - line.start) / seconds
-            axes[0].text(
-                middle, places[span.rank], span.run, ha="center", va="center", color="white", fontsize=7, clip_on=True
-            )
+            if (span.end - span.start) / (line.end - line.start) > LETTER * len(span.run):
+                axes[0].text(middle, places[span.rank], span.run, ha="center", va="center", color="white", fontsize=7)
     shown = ranks if len(ranks) <= 24 else ranks[:: len(ranks) // 12]
     axes[0].set_yticks([places[rank] for rank in shown], [str(rank) for rank in shown])
     axes[0].set(ylabel="rank", ylim=(len(ranks) - 0.4, -0.6))
-    axes[0].set_title(
-        f"{len(line.spans)} attempts on {line.workers} workers, busy {100 * line.utilization():.0f} % of the time"
-    )
+    about = f"{len(line.spans)} attempts on {line.workers} workers, busy {100 * line.utilization():.0f} % of the time"
+    axes[0].set_title(about, loc="left")
     axes[0].legend(frameon=False, ncols=4, loc="lower right", bbox_to_anchor=(1, 1))
     times, working = line.at_work()
-    axes[1].fill_between((times - line.start) / seconds, working, step="post", color=BLUE, alpha=0.6)
+    axes[1].fill_between((times - line.start) / seconds, working, step="post", color=BLUE, alpha=0.6, linewidth=0)
     axes[1].set(xlabel=f"time since the start [{unit}]", ylabel="at work", ylim=(0, line.workers * 1.05))
     axes[1].yaxis.get_major_locator().set_params(integer=True)
     return figure
@@ -208,14 +214,24 @@ def comparison(first: Summary, second: Summary, pairs: list[tuple[DrugScore, Dru
     limit = float(max(x.max(), y.max())) * 1.05
     axes[0].plot([0, limit], [0, limit], color=GRAY, linewidth=1)
     axes[0].scatter(x, y, s=14, color=np.where(y < x, GREEN, RED))
-    axes[0].set(xlim=(0, limit), ylim=(0, limit), aspect="equal", title=f"RMSE of {len(pairs)} drugs")
-    axes[0].set(xlabel=first.exp.name, ylabel=second.exp.name)
-    for place in np.argsort(-np.abs(y - x), kind="stable")[:5]:
-        axes[0].annotate(pairs[place][0].label, (x[place], y[place]), (4, 4), textcoords="offset points", fontsize=7)
+    axes[0].set(xlim=(0, limit), ylim=(0, limit), aspect="equal")
+    axes[0].set_title(f"RMSE of {count_text(len(pairs), 'drug')}: below the line {second.exp.name} is better")
+    axes[0].set(xlabel=f"RMSE in {first.exp.name}", ylabel=f"RMSE in {second.exp.name}")
+    named: list[tuple[float, float]] = []
+    for place in np.argsort(-np.abs(y - x), kind="stable"):
+        at = float(x[place]), float(y[place])
+        if all(abs(at[0] - a) > 0.5 * limit or abs(at[1] - b) > 0.04 * limit for a, b in named):  # no name on another
+            side, shift = ("right", -4) if at[0] > 0.6 * limit else ("left", 4)
+            axes[0].annotate(pairs[place][0].label, at, (shift, 4), textcoords="offset points", fontsize=7, ha=side)
+            named.append(at)
+        if len(named) == MOST_NAMED:
+            break
     axes[1].hist(y - x, bins=min(50, max(5, len(pairs) // 3)), color=BLUE)
     axes[1].axvline(0, color=RED, linewidth=1)
     better = f"{second.exp.name} better for {np.count_nonzero(y < x)}, worse for {np.count_nonzero(y > x)}"
     axes[1].set(xlabel=f"RMSE, {second.exp.name} - {first.exp.name}", ylabel="drugs", title=better)
+    axes[1].locator_params("x", nbins=6)
+    axes[1].yaxis.get_major_locator().set_params(integer=True)
     return figure
 
 
@@ -237,7 +253,11 @@ PICTURES: list[tuple[Callable[[Summary], Figure | None], str, str]] = [
         "Cells",
         "For each cell the drugs are ranked by AUC, lowest first, once by the true and once by the predicted values.",
     ),
-    (residuals, "Residuals", "Where the points of the Q-Q plot leave the line, errors are larger than normal ones."),
+    (
+        residuals,
+        "Residuals",
+        "The Q-Q plot compares with a normal distribution: steeper than the line at the ends means more large errors.",
+    ),
     (
         learning_curves,
         "Learning curves",

@@ -7,6 +7,7 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -61,10 +62,15 @@ def read_journal(exp: Path) -> Iterator[dict[str, Any]]:
 
 def is_alive(exp: Path) -> bool:
     """Whether a job works on the EXP: it removes its lock at the end, and touches it every 10 s until then."""
+    return time.time() - (last_sign(exp) or 0.0) < DEAD_SECONDS
+
+
+def last_sign(exp: Path) -> float | None:
+    """When the job at work on the EXP was last alive (Unix time); None when it has ended by itself."""
     try:
-        return time.time() - (exp / "lock.json").stat().st_mtime < DEAD_SECONDS
+        return (exp / "lock.json").stat().st_mtime
     except OSError:
-        return False
+        return None
 
 
 def settings(exp: Path) -> dict[str, str]:
@@ -75,6 +81,14 @@ def settings(exp: Path) -> dict[str, str]:
             if match := re.match(r"\s*([A-Z][A-Z_ ]*[A-Z]):\s+(.*\S)", line):
                 found[match[1]] = match[2]
     return found
+
+
+def unix_time(text: object) -> float | None:
+    """Of a date and time as logs and records have them, local time; None where it is none."""
+    try:
+        return datetime.fromisoformat(str(text)).timestamp()
+    except ValueError:
+        return None
 
 
 def job_id(exp: Path) -> str:
@@ -102,7 +116,7 @@ def inputs(exp: Path) -> tuple[Path | None, Path | None]:
 
 def upf_lines(path: Path) -> Iterator[dict[str, Any]]:
     """The parameter sets of a UPF that name a RUN; comments, blank and damaged lines are passed over."""
-    for line in (read_text(path) or "").splitlines():
+    for line in (read_text(path) or "").split("\n"):  # splitlines() cuts at U+2028 too, which JSON may hold
         try:
             params, _ = json.JSONDecoder().raw_decode(line.strip("\ufeff \t"))
         except (ValueError, RecursionError):

@@ -1,6 +1,7 @@
 """Two ranked lists, best first, one entry a line: recall, differences of rank, rank correlation."""
 
 import csv
+import re
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from itertools import islice
@@ -16,9 +17,11 @@ TRUE_COLUMN, PRED_COLUMN = 1, 4
 
 
 def read_list(path: Path) -> list[list[str]]:
-    """The entries as their words. AnalysisError: empty."""
+    """The entries as their columns, or their words where there is one column. AnalysisError: empty."""
     with path.open(encoding="utf-8", errors="replace") as file:
-        entries = [words for line in file if (words := line.split())]
+        lines = [line.strip() for line in file if line.strip()]
+    columns = [re.split(r"\s{2,}|\t", line) for line in lines]  # a cell's name may have blanks in it
+    entries = [parts if len(parts) > 1 else parts[0].split() for parts in columns]
     if not entries:
         raise AnalysisError(f"{path} has no lines")
     return entries

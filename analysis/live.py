@@ -8,7 +8,6 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,12 @@ class Work:
     epoch: int | None = None
     epochs: int | None = None
 
+    def duration(self, now: float) -> float | None:
+        """Seconds that the RUN takes in all, as its epochs so far tell; None before the first is over."""
+        if self.start is None or not self.epoch or not self.epochs or self.epoch == 1:
+            return None
+        return (now - self.start) / (self.epoch - 1) * self.epochs
+
 
 @dataclass
 class View:
@@ -54,27 +59,32 @@ class View:
         return max(0, self.total - len(self.states))
 
     def eta(self, now: float) -> float | None:
-        """Seconds until the last RUN ends, if the rest takes as long as the mean so far.
+        """Seconds until the last RUN ends, if those that wait take as long as the mean so far.
 
-        Before the first RUN is done its epochs tell; None before the first epoch.
+        A RUN at work takes that long too, and one that has taken longer already what its epochs say. Before the first
+        RUN is done its epochs tell for all; None before the first epoch.
         """
-        known = self.seconds or [
-            (now - work.start) / (work.epoch - 1) * work.epochs
-            for work in self.works
-            if work.start is not None and work.epoch and work.epochs and work.epoch > 1
-        ]
+        known = self.seconds or [seconds for work in self.works if (seconds := work.duration(now))]
         if not known:
             return None
         mean = sum(known) / len(known)
-        running = [max(0.0, mean - (now - work.start)) for work in self.works if work.start is not None]
+        running = []
+        for work in self.works:
+            if work.start is not None:
+                elapsed = now - work.start
+                running.append((mean if elapsed < mean else work.duration(now) or elapsed) - elapsed)
         busy = max(1, min(self.workers, len(self.works) + self.waiting()))
-        return max([(sum(running) + self.waiting() * mean) / busy, *running])
+        return max([(sum(running) + self.waiting() * mean) / busy, mean if self.waiting() else 0.0, *running])
 
 
 def look(exp: Path, now: float) -> View:
     """The job of the EXP as of `now` (Unix time). FileNotFoundError: not an EXP."""
     journal = list(job.read_journal(exp))
     view = _from_journal(exp, journal) if journal else _from_directories(exp, now)
+    if view.ended:
+        for work in view.works:
+            view.states[work.run] = "interrupted"
+        view.works = []
     logs = {job.log_rank(log): log for log in job.logs(exp / "out")}
     for work in view.works:
         if work.rank in logs:
@@ -117,7 +127,7 @@ def _from_directories(exp: Path, now: float) -> View:
     upf, _ = job.inputs(exp)
     wanted = {params["id"] for params in job.upf_lines(upf)} if upf else set()
     procs = facts.get("PROCS", "")
-    view = View(len(wanted), max(1, int(procs) - 1) if procs.isdecimal() else 1, _timestamp(facts.get("STARTED")))
+    view = View(len(wanted), max(1, int(procs) - 1) if procs.isdecimal() else 1, job.unix_time(facts.get("STARTED")))
     for run in run_directories(exp):
         result = (job.read_text(run / "result.txt") or "").strip()
         rank = (job.read_text(run / "rank.txt") or "").strip()
@@ -152,7 +162,7 @@ def frame(exp: Path, view: View, now: float, height: int = 40) -> list[str]:
     counts = Counter(view.states.values())
     states = [f"{counts[state]} {state}" for state in ("done", "skipped", "failed", "interrupted") if counts[state]]
     states += [f"{len(view.works)} running", f"{view.waiting()} waiting"]
-    over = sum(counts.values()) - counts["running"]
+    over = sum(counts.values()) - counts["running"] - counts["interrupted"]
     filled = 40 * over // max(1, view.total)
     lines = [
         f"{exp.name}  {exp}",
@@ -161,7 +171,7 @@ def frame(exp: Path, view: View, now: float, height: int = 40) -> list[str]:
     lines += _times(exp, view, now)
     errors = [f"  {error}" for error in view.errors[-LAST_ERRORS:]]
     errors = ["", f"last errors of {len(view.errors)}:", *errors] if errors else []
-    if view.works and not view.ended:
+    if view.works:
         lines += ["", f"{len(view.works)} of {view.workers} workers busy:"]
         room = max(1, height - len(lines) - len(errors) - 1)
         shown = view.works if len(view.works) <= room else view.works[: room - 1]
@@ -202,13 +212,6 @@ def _walltime(text: str | None) -> float | None:
     if not all(part.isdecimal() for part in parts):
         return None
     return float(sum(int(part) * 60**power for power, part in enumerate(reversed(parts))))
-
-
-def _timestamp(text: str | None) -> float | None:
-    try:
-        return datetime.fromisoformat(text or "").timestamp()
-    except ValueError:
-        return None
 
 
 def clock(seconds: float) -> str:

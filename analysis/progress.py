@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from analysis import live, logs
-from analysis.command import AnalysisError, add_exp, add_formats, exp_path, note, show, write_lines
+from analysis.command import AnalysisError, add_exp, add_formats, count_text, exp_path, note, show, write_lines
 from analysis.exp import read_runs, run_directories
 from analysis.job import inputs, is_alive, job_id, read_dict, read_journal, settings, walltime_message
 from analysis.job import logs as log_files
@@ -80,8 +80,12 @@ def _end(exp: Path, job: dict[str, str]) -> Iterator[str]:
     elif "EXIT CODE" not in job:
         yield "STOP: no exit code: the job was killed, or has not ended"
     elif job["EXIT CODE"] != "0":
-        reason = f": {stopped[-1]['reason']}" if stopped and "reason" in stopped[-1] else ""
-        yield f"STOP: exit code {job['EXIT CODE']}{reason}"
+        event = stopped[-1] if stopped else {}
+        # The journal's reason for 3 is that all RUNs were resolved.
+        reason = (
+            f"{count_text(event.get('failed') or 0, 'RUN')} failed" if event.get("code") == 3 else event.get("reason")
+        )
+        yield f"STOP: exit code {job['EXIT CODE']}" + (f": {reason}" if reason else "")
     if "MPIEXEC TIME" in job:
         yield f"TIME: {job['MPIEXEC TIME']}"
     if "COMPLETED" in job:

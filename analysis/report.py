@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from analysis import figures
-from analysis.command import add_exp, exp_path, note, notes, number_text, replacing
+from analysis.command import add_exp, count_text, exp_path, note, notes, number_text, replacing
 from analysis.convergence import PATTERNS, recommendations
 from analysis.summary import DrugScore, Summary, read_drug_info, summarize
 from analysis.tables import drug_names
@@ -24,7 +24,7 @@ h3 { margin: 1.8em 0 .2em; } p { margin: .3em 0; } img { max-width: 100%; height
 .scroll { overflow-x: auto; } table { border-collapse: collapse; margin: .6em 0; font-size: .92em; }
 th, td { padding: .25em .8em; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; } th { background: #f2f5f9; } .path { color: #777; }
-nav a { margin-right: 1.2em; } td.text { text-align: left; white-space: normal; }
+nav a { margin-right: 1.2em; } .text { text-align: left; white-space: normal; }
 """
 
 
@@ -75,6 +75,7 @@ def page(summaries: Sequence[Summary], output: Path) -> Iterator[str]:
 def _overview(summary: Summary) -> dict[str, str]:
     counts = Counter(run.status for run in summary.runs)
     recalls = [cell.recall for cell in summary.cells]
+    top = f" (top {max(cell.top for cell in summary.cells)})" if summary.cells else ""
     ranked = [drug.scc for drug in summary.drugs if drug.scc is not None]
     return {
         "EXP": summary.exp.name,
@@ -83,7 +84,7 @@ def _overview(summary: Summary) -> dict[str, str]:
         "test rows": f"{int(summary.overall.get('rows', 0)):,}",
         **{name: number_text(summary.overall.get(name)) for name in ("mse", "rmse", "pcc", "r2")},
         "median scc per drug": number_text(float(np.median(ranked)) if ranked else None),
-        "mean top recall per cell": number_text(float(np.mean(recalls)) if recalls else None),
+        "mean recall per cell": number_text(float(np.mean(recalls)) if recalls else None) + top,
         "utilization": f"{100 * summary.timeline.utilization():.0f} %" if summary.timeline else "-",
     }
 
@@ -104,7 +105,7 @@ def _section(number: int, summary: Summary, output: Path) -> Iterator[str]:
         yield from _details(draw.__name__, summary)
     failed = [run for run in summary.runs if run.status == "failed"]
     if failed:
-        yield f"<h3>{len(failed)} failed RUNs</h3>"
+        yield f"<h3>{count_text(len(failed), 'failed RUN')}</h3>"
         yield from _table([{"RUN": run.id, "reason": run.reason or run.result or ""} for run in failed[:MOST_ROWS]])
     if summary.problems:
         yield "<h3>Left out</h3>"
@@ -194,7 +195,11 @@ def _table(rows: Iterable[dict[str, str]]) -> Iterator[str]:
     if not rows:
         return
     heads = list(dict.fromkeys(head for row in rows for head in row))
-    yield '<div class="scroll"><table><tr>' + "".join(f"<th>{html.escape(head)}</th>" for head in heads) + "</tr>"
+    yield (
+        '<div class="scroll"><table><tr>'
+        + "".join(f"<th{_class(head)}>{html.escape(head)}</th>" for head in heads)
+        + "</tr>"
+    )
     for row in rows:
         cells = (f"<td{_class(head)}>{html.escape(row.get(head, '-'))}</td>" for head in heads)
         yield f"<tr>{''.join(cells)}</tr>"

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from analysis.command import AnalysisError, Ticker
-from analysis.convergence import Convergence, read_exp
-from analysis.exp import Run, read_runs
+from analysis.command import AnalysisError, Ticker, count_text
+from analysis.convergence import Convergence, converged
+from analysis.exp import Run, all_checkpoints, read_runs
 from analysis.metrics import scores
 from analysis.predictions import Reader
 from analysis.ranking import TOP, CellScore, Matrices, all_cell_scores
@@ -108,6 +108,7 @@ def summarize(exp: Path, names: dict[str, str], top: int | None, drugs: list[str
         label = names.get(rows.drug or "", rows.drug or rows.run)
         found.append(DrugScore(rows.run, rows.drug, label, len(rows.true), **values))
     ticker.close()
+    checkpoints = all_checkpoints(exp)
     return Summary(
         exp,
         read_runs(exp),
@@ -116,9 +117,12 @@ def summarize(exp: Path, names: dict[str, str], top: int | None, drugs: list[str
         density.reshape(BINS, BINS),
         np.concatenate(residuals) if residuals else np.empty(0, np.float32),
         sums.scores(),
-        read_exp(exp)[0],
-        read_timeline(exp, time.time()),
-        [*reader.problems, *([f"{len(reader.missing)} RUNs have no test predictions"] if reader.missing else [])],
+        converged(checkpoints)[0],
+        read_timeline(exp, time.time(), checkpoints),
+        [
+            *reader.problems,
+            *([f"{count_text(len(reader.missing), 'RUN')} without test predictions"] if reader.missing else []),
+        ],
     )
 
 

@@ -1,20 +1,22 @@
 """Which rank worked on which RUN when, and how busy the workers were."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
-from analysis.exp import checkpoints, run_directories
-from analysis.job import is_alive, read_journal, read_text, settings
+from analysis.exp import Saved
+from analysis.job import is_alive, last_sign, read_journal, read_text, settings, unix_time
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """An attempt of a RUN on a rank; `start` and `end` in Unix time; `status`: done, failed, interrupted, running."""
+    """An attempt of a RUN on a rank; `start` and `end` in Unix time.
+
+    `status`: done, skipped, failed, interrupted, running.
+    """
 
     rank: int
     run: str
@@ -44,9 +46,9 @@ class Timeline:
         return np.array([time for time, _ in changes]), np.cumsum([change for _, change in changes])
 
 
-def read_timeline(exp: Path, now: float) -> Timeline | None:
-    """The job's timeline as far as it has come; None where nothing tells."""
-    return _from_journal(exp, now) or _from_checkpoints(exp)
+def read_timeline(exp: Path, now: float, checkpoints: Mapping[Path, Sequence[Saved]]) -> Timeline | None:
+    """The job's timeline as far as it has come; None where nothing tells. `checkpoints`: all of the EXP."""
+    return _from_journal(exp, now) or _from_checkpoints(exp, checkpoints)
 
 
 def _from_journal(exp: Path, now: float) -> Timeline | None:
@@ -63,22 +65,22 @@ def _from_journal(exp: Path, now: float) -> Timeline | None:
             workers = max(1, int(event.get("procs") or 2) - 1)
         elif kind == "run_started" and isinstance(rank, int):
             open_[run] = rank, time
-        elif kind in ("run_done", "run_failed", "run_interrupted") and run in open_:
+        elif kind.startswith("run_") and run in open_:
             spans.append(Span(open_[run][0], run, open_[run][1], time, kind.removeprefix("run_")))
             del open_[run]
-    end = now if is_alive(exp) else max(times, default=0.0)
-    status = "running" if is_alive(exp) else "interrupted"
+    # A job that was killed wrote no last event, but its lock shows when it was last alive.
+    end, status = (now, "running") if is_alive(exp) else (max([*times, last_sign(exp) or 0.0]), "interrupted")
     spans += [Span(rank, run, start, end, status) for run, (rank, start) in open_.items()]
     return Timeline(spans, min(times), end, workers, False) if spans else None
 
 
-def _from_checkpoints(exp: Path) -> Timeline | None:
+def _from_checkpoints(exp: Path, checkpoints: Mapping[Path, Sequence[Saved]]) -> Timeline | None:
     spans = []
     facts = settings(exp)
-    began = _time(facts.get("STARTED") or facts.get("SUBMITTED")) or 0.0  # a restart has epochs of the job before
-    for run in run_directories(exp):
+    began = unix_time(facts.get("STARTED") or facts.get("SUBMITTED")) or 0.0  # a restart has epochs of the job before
+    for run, saved in checkpoints.items():
         rank = (read_text(run / "rank.txt") or "").strip()
-        times = [t for info in checkpoints(run) if (t := _time(info.get("timestamp"))) is not None and t >= began]
+        times = [record.time for record in saved if record.time is not None and record.time >= began]
         if not rank.isdecimal() or not times:
             continue
         epochs = sorted(after - before for before, after in pairwise(times))
@@ -93,10 +95,3 @@ def _from_checkpoints(exp: Path) -> Timeline | None:
 def _estimated(spans: Sequence[Span]) -> Timeline:
     ranks = {span.rank for span in spans}
     return Timeline(list(spans), min(s.start for s in spans), max(s.end for s in spans), len(ranks), True)
-
-
-def _time(text: object) -> float | None:
-    try:
-        return datetime.fromisoformat(str(text)).timestamp()
-    except ValueError:
-        return None

@@ -11,6 +11,7 @@ import json
 import statistics
 import tempfile
 import time
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -72,10 +73,14 @@ def main() -> None:
             rsp = data / tables.RSP
         medians = measure(rsp, Path(work), options.rounds)
         first = milliseconds(split_rows, rsp, "by_drug", 0, 2)
+        tracemalloc.start()
+        split_rows(rsp, "by_drug", 0, 3)
+        peak = tracemalloc.get_traced_memory()[1]
     report = {
         "rows": len(tables.read_ids(rsp, tables.DRUG).codes) if options.rsp else options.rows,
         "median_ms": medians,
         "first_indices_of_a_seed_ms": round(first, 2),
+        "their_peak_mb": round(peak / 1e6, 1),
         "pandas_over_files": round(medians["pandas"] / medians["files"], 2),
         "rounds": options.rounds,
         **environment("numpy", "pandas", "pyarrow"),

@@ -77,16 +77,16 @@ def in_rank(name, source, nodes):
     from mpi4py import MPI
 
     leaders, node = MPI.COMM_WORLD, nodes / f"node{MPI.COMM_WORLD.rank}"
-    read = bytes_read()
+    read, cpu = bytes_read(), time.process_time()
     leaders.barrier()
     began = time.perf_counter()
     began = globals()[name](leaders, source, node) or began
     leaders.barrier()
-    seconds = time.perf_counter() - began
+    seconds, cpu = time.perf_counter() - began, leaders.allreduce(time.process_time() - cpu)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     memory, read = leaders.allreduce(memory, MPI.MAX), leaders.allreduce(bytes_read() - read)
     if leaders.rank == 0:
-        print(json.dumps({"seconds": seconds, "peak_MB": memory / 1e6, "read_GB": read / 1e9}))
+        print(json.dumps({"seconds": seconds, "cpu_s": cpu, "peak_MB": memory / 1e6, "read_GB": read / 1e9}))
 
 
 def bytes_read():
@@ -106,11 +106,16 @@ def ranks(name, source, nodes, count):
 
 def copies(source, nodes, count):
     """As many concurrent `cp -r`, which is also what it costs if every node reads for itself."""
-    began = time.perf_counter()
+    began, cpu = time.perf_counter(), cpu_of_children()
     jobs = [subprocess.Popen(["cp", "-r", source, nodes / f"node{number}"]) for number in range(count)]
     if any(job.wait() for job in jobs):
         raise SystemExit("cp failed")
-    return {"seconds": time.perf_counter() - began}
+    return {"seconds": time.perf_counter() - began, "cpu_s": cpu_of_children() - cpu}
+
+
+def cpu_of_children():
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def make_file(path, size):

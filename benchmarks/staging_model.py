@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 
-CHUNK, BUFFERS = 4 << 20, 8
+CHUNK, BUFFERS = 2 << 20, 8
 
 
 def simulate(nodes, size, readers, client, link, disk):

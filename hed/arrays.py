@@ -82,13 +82,13 @@ def split(arrays: Arrays, source: Path, params: Mapping[str, Any]) -> Split:
     return split_ids(ids, len(arrays.y), params["partition"], params.get("index"), params["partition_seed"])
 
 
-def local_directory(source: Path, staged: bool) -> Path:
-    """Where this node keeps what belongs to the data in `source`: beside a `staged` copy, else the user's in /tmp.
+def local_directory(source: Path) -> Path:
+    """Where this node keeps what belongs to the data in `source`: beside a staged copy, else the user's in /tmp.
 
-    Beside a staged copy, as users know it from /tmp/$USER/original. Data that is read in place is on a shared file
-    system or nobody's to write to.
+    TMP_ORIGINAL in the environment names the staged copy. Any other data is read where it lies, which may be a file
+    system that all nodes share, and whose owner expects nothing beside it.
     """
-    if staged and os.access(source.parent, os.W_OK):
+    if str(source) == os.environ.get("TMP_ORIGINAL"):
         return source.parent
     try:
         user = getpass.getuser()

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from hed import arrays, tables
-from hed.arrays import local_directory
 from hed.check import check
 from hed.devices import cfg_xpu
 from hed.partition_uno_pq import DEFAULT_SEED, Split, split_rows, write_split
@@ -41,8 +40,7 @@ def pre_run(params: dict[str, Any]) -> ModelResult:
     params.setdefault("partition", "by_drug")
     params.setdefault("partition_seed", DEFAULT_SEED)
     source = tables.source_directory(params.get("input_dir"), os.environ.get("DATA_SOURCE"))
-    staged = bool(params.get("input_dir")) and Path(params["input_dir"]) == source
-    node_dir = local_directory(source, staged)
+    node_dir = arrays.local_directory(source)
     if params.setdefault("partition_files", not _takes_arrays(params)):
         split = _write_files(params, run, source, node_dir)
     else:

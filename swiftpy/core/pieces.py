@@ -4,6 +4,9 @@ from __future__ import annotations
 
 #: A piece shall take about so many seconds: much longer than a message, much shorter than anybody notices.
 PIECE_SECONDS = 2e-3
+#: ... or so many for each worker of the job, of which half are what the server needs for a piece: with many workers,
+#: larger pieces keep it from being busy all the time.
+SERVER_SECONDS = 60e-6
 #: ... and hold at most so many calls: beyond it, pickles outgrow the caches and get slower for each call.
 MOST_CALLS = 1024
 #: A worker whose pieces take less than this gets one in advance, so that it need not wait for the next.
@@ -35,8 +38,9 @@ class Pieces:
         seconds = self._seconds.get(function)
         if seconds is None:
             return 1
-        most = int(min(MOST_CALLS, PIECE_SECONDS / max(seconds, 1e-9)))
-        share = max(waiting // (2 * workers), int(LEAST_SECONDS / max(seconds, 1e-9)))
+        seconds, relief = max(seconds, 1e-9), workers * SERVER_SECONDS
+        most = int(min(MOST_CALLS, max(PIECE_SECONDS, relief) / seconds))
+        share = max(waiting // (2 * workers), int(max(LEAST_SECONDS, relief / 2) / seconds))
         return max(1, min(most, share))
 
     def in_advance(self, function: str, calls: int) -> bool:

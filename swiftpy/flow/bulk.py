@@ -20,6 +20,8 @@ class Bulk:
     A call that failed raises its TaskError in its place and ends the iteration, as `map` does.
     """
 
+    may_be_held = False  # by workers: all results come here anyway
+
     def __init__(self, first: int, count: int, drive: Drive) -> None:
         self._first, self._count, self._drive = first, count, drive
         self._pieces: dict[int, list[Any] | TaskError] = {}  # by their first index

@@ -7,13 +7,15 @@ import contextlib
 import dataclasses
 import itertools
 import pickle
-from typing import Any, cast
+from collections.abc import Callable
+from typing import Any
 
 import cloudpickle
 
 from swiftpy.errors import TaskError
-from swiftpy.flow.future import Future
-from swiftpy.runtime.call import describe, pack_call
+from swiftpy.flow.future import Future, as_arguments
+from swiftpy.runtime.call import describe
+from swiftpy.runtime.store import InArguments, Packed, Reference, pack
 
 _ATOMS = frozenset((int, float, str, bytes, bool, type(None), complex))
 #: What the script itself defines is of a module that workers know by another content: it must go by value.
@@ -59,7 +61,11 @@ def _collect(value: Any, found: list[Future]) -> None:
             _collect(getattr(value, field.name), found)
 
 
-def pack_calls(definition: bytes | None, calls: list[Any]) -> bytes:
+#: Holds the large arguments of the call with this index; what the call is replaced by.
+Hold = Callable[[int, Packed], InArguments]
+
+
+def pack_calls(definition: bytes | None, calls: list[Any], place: Reference | None, hold: Hold) -> bytes:
     """The payload for these calls. One that cannot be pickled is replaced by one that says so.
 
     Only calls whose arguments nobody can change are pickled together, which costs a twentieth: others would share what
@@ -70,28 +76,37 @@ def pack_calls(definition: bytes | None, calls: list[Any]) -> bytes:
         calls = [_with_values(call) if type(call) is Deferred else call for call in calls]
         kinds = set(map(type, calls))
     if kinds != {tuple} or not _ATOMS.issuperset(map(type, itertools.chain.from_iterable(calls))):
-        calls = [pack_one(call, {}) if type(call) is tuple else call for call in calls]
-    return pickle.dumps((definition, pickle.dumps(calls, protocol=5)), protocol=5)
+        calls = [_packed(call, index, hold) for index, call in enumerate(calls)]
+    return pickle.dumps((definition, pickle.dumps(calls, protocol=5), place), protocol=5)
 
 
 def _with_values(call: Deferred) -> Any:
-    """A call in the form in which it travels: as plain arguments if that is what its futures are now."""
+    """A call with what its futures are now, as plain arguments if that is possible."""
     if call.kwargs:
-        return pack_one(call.args, call.kwargs)
-    args = tuple([value.result() if type(value) is Future and value.good() else value for value in call.args])
-    return args if _ATOMS.issuperset(map(type, args)) else pack_one(args, {})
+        return call
+    args = tuple([value.value if type(value) is Future and value.good() else value for value in call.args])
+    return args if _ATOMS.issuperset(map(type, args)) else call
 
 
-def pack_one(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+def _packed(call: Any, index: int, hold: Hold) -> bytes:
     """One call in the form that is opened when its turn has come."""
-    with contextlib.suppress(Exception):
-        data = pack_call(args, kwargs)
-        if _MAIN not in data:
-            return data
-    try:
-        return cast(bytes, cloudpickle.dumps((args, kwargs), protocol=5))
-    except Exception as exception:
-        return pickle.dumps(_Broken(TypeError(f"the arguments cannot be sent: {exception}")))
+    if type(call) is bytes:
+        return call
+    packed = pack_one(*((call, {}) if type(call) is tuple else (call.args, call.kwargs)))
+    return pickle.dumps(hold(index, packed)) if isinstance(packed, Packed) else packed
+
+
+def pack_one(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes | Packed:
+    """One call's arguments, as they are to be sent or held."""
+    with as_arguments():
+        with contextlib.suppress(Exception):
+            packed = pack((args, kwargs))
+            if _MAIN not in (packed.data if isinstance(packed, Packed) else packed):
+                return packed
+        try:
+            return pack((args, kwargs), cloudpickle.dumps)
+        except Exception as exception:
+            return pickle.dumps(_Broken(TypeError(f"the arguments cannot be sent: {exception}")))
 
 
 class _Broken:

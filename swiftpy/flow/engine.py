@@ -10,6 +10,7 @@ from __future__ import annotations
 import pickle
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -19,14 +20,16 @@ from swiftpy.core.task import Kind, Task, TaskState
 from swiftpy.errors import Deadlock, TaskError
 from swiftpy.flow import program
 from swiftpy.flow.bulk import Bulk
-from swiftpy.flow.calls import CANCELLED_CALL, pack_calls, unpack_values
+from swiftpy.flow.calls import unpack_values
 from swiftpy.flow.functions import Function, Functions
 from swiftpy.flow.future import Future
 from swiftpy.flow.gathering import GatheredRun, Gathering
 from swiftpy.flow.nested import CallSubmitted, NestedEngine, Relay
+from swiftpy.flow.sending import Sending
 from swiftpy.flow.trace import Trace
 from swiftpy.runtime.server import Server
 from swiftpy.runtime.signals import StopRequest
+from swiftpy.runtime.store import Reference
 from swiftpy.runtime.worker import Worker
 
 if TYPE_CHECKING:
@@ -50,9 +53,10 @@ class Engine:
         self._scheduler: Scheduler
         self._gathering = Gathering(self)
         self.functions = Functions()
-        self._functions: dict[str, Function] = {}
-        self._sent: set[tuple[int, str]] = set()  # (worker, function) whose definition is there
         self._driving = threading.Lock()  # the server
+        self._fetching = threading.RLock()
+        self._requested: deque[Reference] = deque()
+        self._sending: Sending
         self._drivers = 0
         self._untold: list[Future] = []
         self.keepers: dict[str, Keeper] = {}  # function -> who keeps its results
@@ -66,6 +70,7 @@ class Engine:
     def attach(self, server: Server, scheduler: Scheduler) -> None:
         """The server is there."""
         self._server, self._scheduler = server, scheduler
+        self._sending = Sending(server, self._gathering.futures, self.keepers)
         threading.Thread(target=self._drive_alone, daemon=True, name="swiftpy").start()
 
     # -- for the program ---------------------------------------------------------------------------------------
@@ -105,6 +110,15 @@ class Engine:
     def wait_for(self, future: Future, timeout: float | None = None) -> None:
         """Drive until a future is done, or so many seconds have passed."""
         self.drive(future.done, timeout)
+
+    def fetch(self, future: Future) -> None:
+        """Get a result that lies with a worker."""
+        with self._fetching:
+            if (stored := future.elsewhere) is not None:
+                self._requested.append(stored.reference)
+                self._server.wake()
+                self.drive(lambda: self._sending.data.arrived(stored.reference))
+                future.bring(self._sending.data.take(stored.reference).value())
 
     def drive(self, enough: Callable[[], bool], timeout: float | None = None) -> None:
         """Drive until `enough()`, or for so many seconds. Raises Deadlock if that can never be."""
@@ -165,8 +179,7 @@ class Engine:
             if culprit is not None:
                 self._cancel(run, culprit)
                 continue
-            if run.function.definition is not None:
-                self._functions[run.function.name] = run.function
+            self._sending.know(run.function)
             after = [future.id for future in run.needed if not future.done()]
             task = Task(run.first, run.variant, run.calls, len(run.calls), after, owner=run.owner)
             events.append(TaskSubmitted(task))
@@ -187,6 +200,9 @@ class Engine:
             self._latest = time.monotonic()
             runs, given, _ = self._gathering.take()
             self._server.take(self._handed_over(runs, given))
+        while self._requested:
+            self._sending.data.request(self._requested.popleft())
+        self._sending.data.tell_released()
         came = self._server.progress(timeout if not self._untold else 0.0)
         if came:
             self._latest = time.monotonic()
@@ -220,7 +236,7 @@ class Engine:
         """Called when nothing came for PATIENCE, so that no message is on its way: can what is waited for ever come?"""
         only_program = threading.current_thread() is threading.main_thread() and threading.active_count() == 2
         stuck = self._scheduler.stuck
-        if not only_program or self._gathering or not (stuck or self._scheduler.quiet):
+        if not only_program or self._gathering or self._sending.data.waiting or not (stuck or self._scheduler.quiet):
             return
         unset = [future for future in self._gathering.futures.values() if future.by_hand]
         lines = [f"{task} waits for {', '.join(map(str, task.after)) or 'what it submitted'}" for task in stuck[:10]]
@@ -236,11 +252,12 @@ class Engine:
 
     def heard(self, message: object) -> list[Event]:
         """See Client: a task on a worker submitted others."""
+        if self._sending.data.handle(message):
+            return []
         assert isinstance(message, CallSubmitted), f"no task can send {message!r}"
         runs, given, id = self._gathering.take(reserve=1)  # what was submitted before has lower ids
         events = self._handed_over(runs, given)
-        if message.function.definition is not None:
-            self._functions[message.function.name] = message.function
+        self._sending.know(message.function)
         relay = Relay(self._server, message.worker, message.id)
         task = Task(id, message.kind, [message.call], owner=relay)
         return [*events, TaskSubmitted(task)]
@@ -250,28 +267,13 @@ class Engine:
 
     def payload(self, command: StartTask) -> bytes:
         """See Client."""
-        task = command.task
-        name = task.kind.function
-        definition = None
-        function = self._functions.get(name)
-        if function is not None and (task.kind.isolated or (command.worker, name) not in self._sent):
-            definition = function.definition
-            self._sent.add((command.worker, name))
-        if task.owner is not None:
-            return pack_calls(definition, task.owner.begin(command))
-        futures, calls, keeper = self._gathering.futures, task.payload, self.keepers.get(name)
-        for index in range(task.count):
-            future = futures[task.id + index]
-            if not future.begin():
-                calls[index] = CANCELLED_CALL
-            elif keeper is not None:
-                calls[index] = keeper.begin(future, calls[index])
-        return pack_calls(definition, calls)
+        return self._sending.payload(command)
 
     def resolved(self, report: ReportOutcome) -> None:
         """See Client."""
         if self.trace is not None:
             self.trace.resolved(report, self._scheduler.waiting)
+        self._sending.ended(report)
         if report.task.owner is not None:
             report.task.owner.deliver(report)
         elif report.state is TaskState.DONE and (keeper := self.keepers.get(report.task.kind.function)) is not None:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING
 from typing import TYPE_CHECKING, Any
 
 from swiftpy.flow import program
+from swiftpy.runtime.call import previous
+from swiftpy.runtime.store import Stored
 
 if TYPE_CHECKING:
     from swiftpy.flow.engine import Engine
     from swiftpy.flow.nested import NestedEngine
 
+_thread = threading.local()
 _FINAL = frozenset((CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED))
 
 
@@ -28,7 +32,7 @@ class Future(concurrent.futures.Future[Any]):
 
     _shared = False
     _state = PENDING
-    _result = None
+    _result: Any = None
     _exception = None
 
     engine: Engine | NestedEngine | None = None
@@ -38,6 +42,7 @@ class Future(concurrent.futures.Future[Any]):
     #: What the future raises in the place of the error that it is settled with.
     translate: Callable[[BaseException], BaseException] | None = None
     key: bytes | None = None  # see `memo`
+    _stored: Stored | None = None
 
     def __init__(self) -> None:
         pass  # the standard class' would make what is made when it is needed
@@ -72,6 +77,9 @@ class Future(concurrent.futures.Future[Any]):
         """The result; waits for it. Raises the TaskError that describes how the task failed, or TimeoutError."""
         timeout = self._wait(timeout)
         if self.good():
+            if type(self._result) is Stored:
+                assert self.engine is not None
+                self.engine.fetch(self)
             return self._result
         self.asked = True
         return super().result(timeout)
@@ -100,6 +108,20 @@ class Future(concurrent.futures.Future[Any]):
             self.engine.given(self)
         if told:
             self.tell()
+
+    @property
+    def value(self) -> Any:
+        """The result of a good one, or the `Stored` that names it for other ranks."""
+        return self._result if self._stored is None else self._stored
+
+    @property
+    def elsewhere(self) -> Stored | None:
+        """The name of a result that must be fetched, if it must."""
+        return self._result if type(self._result) is Stored else None
+
+    def bring(self, value: Any) -> None:
+        """The result was fetched. Its name lives on: tasks that were given it may not have fetched it yet."""
+        self._stored, self._result = self._result, value
 
     def settle(self, value: Any, exception: BaseException | None) -> bool:
         """The engine's way to set the outcome; whether somebody must be told (`tell`). A cancelled one stays so."""
@@ -134,12 +156,26 @@ class Future(concurrent.futures.Future[Any]):
         return asyncio.wrap_future(self).__await__()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickled as an argument, a future is its value; one without is the result of the call before (`chained`)."""
-        if self.good():
-            return _value, (self._result,)
-        from swiftpy.runtime.call import previous
+        """A future is pickled as its value, for which this waits.
 
+        As an argument, one without a value is the result of the call before (`chained`), and a value that lies with
+        another rank is fetched from there when the argument is unpickled.
+        """
+        if not getattr(_thread, "packs_arguments", False):
+            return _value, (self.result(),)
+        if self.good():
+            return _value, (self.value,)
         return previous, ()
+
+
+@contextlib.contextmanager
+def as_arguments() -> Iterator[None]:
+    """What this thread pickles are arguments of a call: see Future.__reduce__."""
+    _thread.packs_arguments = True
+    try:
+        yield
+    finally:
+        _thread.packs_arguments = False
 
 
 def _value(value: Any) -> Any:

@@ -147,12 +147,12 @@ class Keeper:
 
     def begin(self, future: Future, call: Any) -> Any:
         """The call as it is to be sent: by now the futures among its arguments have values."""
-        if future.key is not None:  # it was begun before, in vain
-            return call
         args, kwargs = (call.args, call.kwargs) if type(call) is Deferred else (call, {})
         if args and type(args[0]) is _Key:
             future.key = args[0]
             return Deferred(args[1:], kwargs) if kwargs else args[1:]
+        if future.key is not None:  # it was begun before, in vain
+            return call
         try:
             future.key = self.key(args, kwargs)
         except TypeError as error:  # a value that came from another task: too late to refuse the call

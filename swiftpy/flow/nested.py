@@ -11,7 +11,7 @@ import itertools
 import pickle
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from swiftpy.core.events import ReportOutcome, StartTask
 from swiftpy.core.task import Kind, TaskState
@@ -20,10 +20,8 @@ from swiftpy.flow.calls import needs, pack_one
 from swiftpy.flow.functions import Function, Functions
 from swiftpy.flow.future import Future
 from swiftpy.runtime.server import Server
+from swiftpy.runtime.store import InArguments, Packed
 from swiftpy.runtime.worker import Worker
-
-if TYPE_CHECKING:
-    pass
 
 
 class CallSubmitted(NamedTuple):
@@ -51,6 +49,7 @@ class NestedEngine:
         self._worker = worker
         self._ids = itertools.count()
         self._futures: dict[int, Future] = {}
+        self._needed: dict[int, list[Future]] = {}
         self._deeper: dict[tuple[Kind, int], Kind] = {}
         self.functions = Functions()
 
@@ -67,21 +66,24 @@ class NestedEngine:
         future.engine, future.by_hand, future.id = self, False, next(self._ids)
         self._futures[future.id] = future
         kind = self._at_depth(kind, self._worker.depth + 1)
-        pending = [needed for needed in needs(args, kwargs) or () if not needed.good()]
+        needed = needs(args, kwargs) or []
+        if needed:  # if these went before the call has ended, so would what it fetches
+            self._needed[future.id] = needed
+        pending = [future for future in needed if not future.good()]
         if not pending:
             self._send(future, kind, function, args, kwargs)
             return future
         left = itertools.count(len(pending) - 1, -1)
 
-        def one_less(needed: Any) -> None:
-            if needed.failed():
-                reason = f"it needs a result that will not be there: {needed.exception()}"
+        def one_less(done: Any) -> None:
+            if done.failed():
+                reason = f"it needs a result that will not be there: {done.exception()}"
                 self._settle(future.id, None, TaskError("cancelled", reason))
             elif next(left) == 0:
                 self._send(future, kind, function, args, kwargs)
 
-        for needed in pending:
-            needed.add_done_callback(one_less)
+        for other in pending:
+            other.add_done_callback(one_less)
         return future
 
     def submit_all(self, kind: Kind, function: Function, calls: list[Any]) -> Iterator[Any]:
@@ -98,6 +100,11 @@ class NestedEngine:
         deadline = None if timeout is None else time.monotonic() + timeout
         if not enough():
             self._worker.wait_until(lambda: enough() or (deadline is not None and time.monotonic() > deadline))
+
+    def fetch(self, future: Future) -> None:
+        """Get a result that lies with another worker."""
+        if (stored := future.elsewhere) is not None:
+            future.bring(self._worker.fetch(stored.reference).value())
 
     def given(self, future: Future) -> None:
         """A future that was made by hand got its value: its callbacks do the rest."""
@@ -116,14 +123,22 @@ class NestedEngine:
 
     def _settle(self, id: int, value: Any, error: TaskError | None) -> None:
         future = self._futures.pop(id, None)
+        self._needed.pop(id, None)
+        self._worker.data.held.pop(_key(id), None)
         if future is not None and future.settle(value, error):
             future.tell()
 
     def _send(
         self, future: Future, kind: Kind, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
-        if future.begin():
-            self._worker.send(CallSubmitted(self._worker.rank, future.id, kind, function, pack_one(args, kwargs)))
+        if not future.begin():
+            return
+        rank, key = self._worker.rank, _key(future.id)
+        call = pack_one(args, kwargs)
+        if isinstance(call, Packed):
+            self._worker.data.held[key] = call
+            call = pickle.dumps(InArguments(rank, key))
+        self._worker.send(CallSubmitted(rank, future.id, kind, function, call))
 
     def _at_depth(self, kind: Kind, depth: int) -> Kind:
         if (kind, depth) not in self._deeper:
@@ -131,8 +146,15 @@ class NestedEngine:
         return self._deeper[kind, depth]
 
 
+def _key(id: int) -> int:
+    """Under which key the arguments of a task's own call are held; those of rank 0's calls are not negative."""
+    return -1 - id
+
+
 class Relay:
-    """Rank 0's side of one call that a worker submitted: its result goes back there."""
+    """Rank 0's side of one call that a worker submitted: its result goes back there, unopened."""
+
+    may_be_held = True
 
     def __init__(self, server: Server, worker: int, id: int) -> None:
         self._server, self._worker, self._id = server, worker, id

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -54,6 +53,8 @@ def run(main: Callable[..., Any], *args: Any, on_error: str = "stop") -> Any:
     running.stop_on_error = on_error == "stop"
     try:
         if inspect.iscoroutinefunction(main):
+            import asyncio  # a fifth of what we import, and few need it
+
             value = asyncio.run(main(*args))
         else:
             value = main(*args)

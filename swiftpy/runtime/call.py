@@ -1,8 +1,10 @@
 """Calling functions by name: the one place where payloads are unpickled and exceptions become values.
 
-A payload is a pickle of (definition, pickled calls). `definition` is None for a function that can be imported, else the
-function itself, pickled by value, which is kept under the name that it was sent with. A call is a tuple of positional
-arguments, or bytes: a pickle of (arguments, keyword arguments) that is opened only when its turn has come.
+A payload is a pickle of (definition, pickled calls, place). `definition` is None for a function that can be imported,
+else the function itself, pickled by value, which is kept under the name that it was sent with. A call is a tuple of
+positional arguments, or bytes: a pickle of (arguments, keyword arguments) that is opened only when its turn has come.
+`place` is what the first call's result is called if it is large and stays with its worker (see `store`), or None if all
+results shall be sent.
 """
 
 from __future__ import annotations
@@ -18,17 +20,21 @@ from typing import Any, NamedTuple
 import cloudpickle
 
 from swiftpy.errors import TaskError
+from swiftpy.runtime.store import Dumps, Packed, Reference, pack_results
 
 _defined: dict[str, Callable[..., Any]] = {}
+_definitions: dict[str, bytes] = {}  # of functions that were not called yet, see `learn`
 _latest: Any = None
 
 
 class Answer(NamedTuple):
-    """What became of a run of calls: the pickled list of values, how many were made, and (index, error) of failures."""
+    """What became of a run of calls: the pickled list of values, how many were made, (index, error) of failures, and
+    the large values that stay, by their keys."""
 
     value: bytes
     made: int
     failures: tuple[tuple[int, TaskError], ...] = ()
+    held: dict[int, Packed] = {}  # noqa: RUF012  (nobody changes it)
 
 
 def resolve(function: str) -> Callable[..., Any]:
@@ -42,6 +48,13 @@ def resolve(function: str) -> Callable[..., Any]:
     return found  # type: ignore[no-any-return]  # any callable will do
 
 
+def learn(function: str, payload: bytes) -> None:
+    """Keep the definition in a payload that will not be opened: it is sent to a worker only once."""
+    definition = pickle.loads(payload)[0]
+    if definition is not None:
+        _definitions[function] = definition
+
+
 def previous() -> Any:
     """The result of the call before, in a chained run: what its pickled calls refer to."""
     return _latest
@@ -49,7 +62,7 @@ def previous() -> Any:
 
 def pack(*args: Any, **kwargs: Any) -> bytes:
     """Arguments of one call as a payload."""
-    return pickle.dumps((None, pickle.dumps([pack_call(args, kwargs)], protocol=5)), protocol=5)
+    return pickle.dumps((None, pickle.dumps([pack_call(args, kwargs)], protocol=5), None), protocol=5)
 
 
 def pack_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
@@ -60,15 +73,22 @@ def pack_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
 class Run:
     """A run of calls in progress. Another thread may take calls off its end (`give_up`)."""
 
-    def __init__(self, function: str, payload: bytes, chained: bool = False, first: tuple[Any, ...] = ()) -> None:
-        self._name, self._payload, self._chained, self.first = function, payload, chained, first
+    def __init__(self, function: str, payload: bytes, chained: bool = False) -> None:
+        self._name, self._payload, self._chained = function, payload, chained
+        self.first: tuple[Any, ...] = ()  # what the function gets before the call's own arguments
+        self._function: Callable[..., Any] | None = None
         self._todo: deque[Any] = deque()
-        self._begun = 0
+        self._brought: Any = None
+        self._place: Reference | None = None
         self.count = 0
 
     def open(self) -> Callable[..., Any]:
         """Unpickle the payload; return the function."""
-        definition, packed = pickle.loads(self._payload)
+        if self._function is not None:
+            return self._function
+        definition, packed, place = pickle.loads(self._payload)
+        if self._name not in _defined:
+            definition = definition or _definitions.pop(self._name, None)
         if definition is not None:
             _defined[self._name] = pickle.loads(definition)
         function = _defined.get(self._name)
@@ -76,9 +96,17 @@ class Run:
             function = _defined[self._name] = resolve(self._name)
         calls = pickle.loads(packed)
         self._payload = b""
+        self._function, self._place = function, place
         self.count = len(calls)
         self._todo.extend(calls)
         return function
+
+    def bring(self) -> None:
+        """Get the arguments of the only call now."""
+        with contextlib.suppress(Exception):  # `make` will meet it again, and say so
+            self.open()
+            if type(self._todo[0]) is bytes:
+                self._brought = pickle.loads(self._todo[0])
 
     def give_up(self) -> int | None:
         """Drop the calls that were not begun; how many are kept, or None if there was nothing to drop."""
@@ -114,7 +142,7 @@ class Run:
                 if type(call) is tuple:
                     values.append(function(*first, *call) if first else function(*call))
                 else:
-                    args, kwargs = pickle.loads(call)
+                    args, kwargs = self._brought or pickle.loads(call)
                     values.append(function(*first, *args, **kwargs))
             except BaseException as exception:
                 failures.append((len(values), describe(exception)))
@@ -123,12 +151,16 @@ class Run:
                 _latest = values[-1]
                 if failures:
                     break
-        return _answer(values, failures)
+        return _answer(values, failures, self._place)
 
 
-def _answer(values: list[Any], failures: list[tuple[int, TaskError]]) -> Answer:
+def _answer(values: list[Any], failures: list[tuple[int, TaskError]], place: Reference | None) -> Answer:
+    def packed(dumps: Dumps) -> Answer:
+        data, held = pack_results(values, place, dumps) if place is not None else (dumps(values, protocol=5), {})
+        return Answer(data, len(values), tuple(failures), held)
+
     try:
-        return Answer(pickle.dumps(values, protocol=5), len(values), tuple(failures))
+        return packed(pickle.dumps)
     except Exception:  # of a class that came by value; or one that nobody can send: find out whose it is
         for index, value in enumerate(values):
             try:
@@ -137,7 +169,7 @@ def _answer(values: list[Any], failures: list[tuple[int, TaskError]]) -> Answer:
                 values[index] = None
                 failures.append((index, describe(exception)))
         failures.sort(key=lambda failure: failure[0])
-        return Answer(cloudpickle.dumps(values, protocol=5), len(values), tuple(failures))
+        return packed(cloudpickle.dumps)
 
 
 def describe(exception: BaseException) -> TaskError:

@@ -1,7 +1,8 @@
 """The main program of an isolated child: one persistent Python instance that runs one task after another.
 
 Started by `spawner` as `python -m swiftpy.runtime.child CHANNEL PARENT`. It reads (function, payload) from its channel
-and sends an `Answer`, see `call`. Software and data that a task loads stay loaded for the next.
+and sends an `Answer`, see `call`; a `Reference` that it sends meanwhile is answered with the value. Software and data
+that a task loads stay loaded for the next.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from multiprocessing.connection import Connection
 
 from swiftpy.runtime.call import Run
 from swiftpy.runtime.spawner import end_with_parent
+from swiftpy.runtime.store import LostError, Packed, Reference, fetch_with
 
 
 def _exit_at_hangup(fd: int) -> None:
@@ -43,6 +45,17 @@ def main() -> None:
     channel = Connection(fd)
     threading.Thread(target=_exit_at_hangup, args=(fd,), daemon=True).start()
     own = os.getpid()
+
+    def fetch(reference: Reference) -> Packed:
+        """By way of the rank, which is in the job."""
+        channel.send(reference)
+        packed = channel.recv()
+        if isinstance(packed, LostError):
+            raise packed
+        assert isinstance(packed, Packed)
+        return packed
+
+    fetch_with(fetch)
     while True:
         request = channel.recv()
         if request is None:

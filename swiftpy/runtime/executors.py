@@ -17,6 +17,7 @@ from swiftpy.errors import TaskError
 from swiftpy.runtime.call import Answer, Run
 from swiftpy.runtime.order import Order
 from swiftpy.runtime.spawner import Spawner
+from swiftpy.runtime.store import LostError, Packed, Reference
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +44,10 @@ class InlineExecutor:
     def __init__(self, host: str, rank: int, group: Callable[[tuple[int, ...]], Any]) -> None:
         self._host, self._rank, self._group = host, rank, group
 
-    def run(self, order: Order) -> Run:
-        """An order's calls, to be made."""
-        first = (self._group(order.gang),) if order.gang else ()
-        return Run(order.function, order.payload, order.chained, first)
-
-    def make(self, run: Run, timeout: float | None) -> Outcome:
+    def make(self, run: Run, timeout: float | None, gang: tuple[int, ...] = ()) -> Outcome:
         """Make the calls."""
+        if gang:
+            run.first = (self._group(gang),)
         began = time.perf_counter()
         if timeout is None:
             answer = run.make()
@@ -99,12 +97,13 @@ class IsolatedExecutor:
         self._order: Order | None = None
         self._began = 0.0
         self._kill_reason: str | None = None
+        self.wants: Reference | None = None  # what the child waits for, see `give`
 
     def start(self, order: Order) -> None:
         """Begin a task."""
         if self._channel is None:
             self._channel = self._new_child()
-        self._order, self._began, self._kill_reason = order, self._clock(), None
+        self._order, self._began, self._kill_reason, self.wants = order, self._clock(), None, None
         with contextlib.suppress(OSError):  # the child died while idle: poll reports it as this attempt's end
             self._channel.send((order.function, order.payload))
 
@@ -115,7 +114,10 @@ class IsolatedExecutor:
         seconds = self._clock() - self._began
         try:
             if self._kill_reason is None and self._channel.poll():
-                return self._answered(self._channel.recv(), seconds)
+                answer = self._channel.recv()
+                if not isinstance(answer, Reference):
+                    return self._answered(answer, seconds)
+                self.wants = answer
         except (EOFError, OSError):
             pass  # it died while or before answering; the helper will say how
         ended = self._spawner.exited()
@@ -124,6 +126,13 @@ class IsolatedExecutor:
         if self._order.timeout and seconds > self._order.timeout and self._kill_reason is None:
             self._kill("timeout")
         return None
+
+    def give(self, packed: Packed | LostError) -> None:
+        """Give the child what it waits for."""
+        self.wants = None
+        if self._channel is not None:
+            with contextlib.suppress(OSError):  # it died meanwhile: poll reports it
+                self._channel.send(packed)
 
     def interrupt(self) -> None:
         """Ask the running task to save its state and return.

@@ -7,7 +7,6 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Generator, Mapping
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,6 +91,8 @@ def load(name: str) -> Hook:
         spec.loader.exec_module(module)
         hook: Hook = getattr(module, function or "hook")
         return hook
+    from importlib.metadata import entry_points  # a tenth of what we import, and most jobs have no hooks
+
     for entry in entry_points(group=ENTRY_POINTS, name=name):
         return entry.load()  # type: ignore[no-any-return]  # whatever is callable will do
     return resolve(name)

@@ -14,7 +14,7 @@ import traceback
 import uuid
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, cast, get_args
+from typing import Any, NamedTuple, cast, get_args
 
 import mpi4py
 
@@ -26,14 +26,26 @@ from swiftpy.core.events import Command, Event  # noqa: E402
 from swiftpy.runtime.doorbell import Doorbell  # noqa: E402
 from swiftpy.runtime.group import Group  # noqa: E402
 from swiftpy.runtime.order import Order  # noqa: E402
+from swiftpy.runtime.store import DataSent, Packed, Reference  # noqa: E402
 from swiftpy.runtime.transport import Backoff  # noqa: E402
 
 _TAG = 7
+#: Of the large parts of a message, which follow it.
+_DATA_TAG = 8
 #: Seconds between two looks while a large message waits to be fetched: MPI moves it only when it is called.
 _UNFINISHED_PAUSE = 1e-3
+
+
+class _Announced(NamedTuple):
+    """The parts of a `DataSent` follow, of these sizes in bytes."""
+
+    reference: Reference
+    sizes: list[int]
+
+
 #: The engine's messages, named tuples, travel as plain tuples that begin with an index into this: pickled by the name
 #: of their class, they take three times as long.
-_KINDS: tuple[Any, ...] = (Order, *get_args(Event), *get_args(Command))
+_KINDS: tuple[Any, ...] = (Order, _Announced, *get_args(Event), *get_args(Command))
 _INDEX = {kind: index for index, kind in enumerate(_KINDS)}
 #: Where the job was started, also when this rank's stderr has become a file.
 _terminal = os.fdopen(os.dup(2), "w", buffering=1)
@@ -53,15 +65,32 @@ class MpiTransport:
         self._bell = bell
         self._alone = alone and bell is not None
         self._unfinished: list[MPI.Request] = []
+        self._status = MPI.Status()
+        self._incoming: list[tuple[Reference, list[bytearray], list[MPI.Request]]] = []
 
     def send(self, dest: int, message: Any) -> None:
         """See Transport. A large message leaves when its receiver looks; until then it is kept here."""
+        if type(message) is DataSent and message.packed is not None:
+            self._send_data(dest, message.reference, message.packed)
+            return
         index = _INDEX.get(type(message))
         request = self._comm.isend(message if index is None else (index, *message), dest, _TAG)
         if self._bell is not None:
             self._bell.ring(dest)
         if not request.Test():
             self._unfinished.append(request)
+
+    def _send_data(self, dest: int, reference: Reference, packed: Packed) -> None:
+        """The sizes of its parts, and then the parts from where they lie."""
+        parts = [packed.data, *packed.buffers]
+        self.send(dest, _Announced(reference, [len(part) for part in parts]))
+        self._unfinished += [self._comm.Isend([part, MPI.BYTE], dest, _DATA_TAG) for part in parts]
+
+    def _receive_data(self, source: int, announced: _Announced) -> None:
+        """Begin to: it takes its time, and other messages of the source may be faster."""
+        parts = [bytearray(size) for size in announced.sizes]
+        requests = [self._comm.Irecv([part, MPI.BYTE], source, _DATA_TAG) for part in parts]
+        self._incoming.append((announced.reference, parts, requests))
 
     def recv(self, timeout: float, also: Sequence[int] = ()) -> Any | None:
         """See Transport."""
@@ -83,7 +112,7 @@ class MpiTransport:
 
     def _sleep(self, seconds: float, also: Sequence[int]) -> bool:
         """Sleep until something may have come; True if something woke us, be it a message, `also`, or `wake`."""
-        if self._unfinished:
+        if self._unfinished or self._incoming:
             seconds = min(seconds, _UNFINISHED_PAUSE)
         if self._bell is None:
             return bool(select.select(also, [], [], seconds)[0])
@@ -96,11 +125,21 @@ class MpiTransport:
     def _look(self) -> Any | None:
         if self._unfinished:
             self._unfinished = [request for request in self._unfinished if not request.Test()]
-        arrived = self._comm.improbe(MPI.ANY_SOURCE, _TAG)
+        for number, (reference, parts, requests) in enumerate(self._incoming):
+            if MPI.Request.Testall(requests):
+                del self._incoming[number]
+                return DataSent(reference, Packed(parts[0], parts[1:]))
+        arrived = self._comm.improbe(MPI.ANY_SOURCE, _TAG, self._status)
         if arrived is None:
             return None
         message = arrived.recv()
-        return _KINDS[message[0]]._make(message[1:]) if type(message) is tuple else message
+        if type(message) is not tuple:
+            return message
+        message = _KINDS[message[0]]._make(message[1:])
+        if type(message) is _Announced:
+            self._receive_data(self._status.Get_source(), message)
+            return self._look()
+        return message
 
     def wake(self) -> None:
         """See Transport. Without a doorbell the sleeps are short."""

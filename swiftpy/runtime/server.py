@@ -6,6 +6,7 @@ It knows neither MPI nor the wall clock: transport and clock are arguments, so t
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol, get_args
 
@@ -89,6 +90,7 @@ class Server:
         self._grace = grace
         self._clock = clock
         self._interrupt_at = clock() + walltime - grace - PATIENCE
+        self._early: deque[Any] = deque()
         self._kill_at = math.inf
         self._give_up_at = math.inf
 
@@ -125,9 +127,16 @@ class Server:
         """End a wait in `progress`; the one call that any thread may make at any time."""
         self._transport.wake()
 
+    def wait_for(self, enough: Callable[[], bool], handle: Callable[[Any], bool]) -> None:
+        """For a client, inside one of its methods: wait for what it asked a worker for; all else waits for later."""
+        while not enough():
+            message = self._transport.recv(TICK)
+            if message is not None and not handle(message):
+                self._early.append(message)
+
     def _receive(self, timeout: float) -> list[Event]:
         events: list[Event] = []
-        message = self._transport.recv(timeout)
+        message = self._early.popleft() if self._early else self._transport.recv(timeout)
         while message is not None:
             if isinstance(message, DrainRequested):  # a worker got a signal; usually all ranks get it
                 self._stop.reason = self._stop.reason or message.reason
@@ -135,7 +144,9 @@ class Server:
                 events.append(message)
             else:
                 events += self._client.heard(message)
-            message = self._transport.recv(0) if len(events) < BATCH else None
+            if len(events) >= BATCH:
+                break
+            message = self._early.popleft() if self._early else self._transport.recv(0)
         return events
 
     def _watch_the_clock(self) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from swiftpy.core.events import (
     DrainRequested,
@@ -23,15 +23,22 @@ from swiftpy.core.events import (
     TaskSuspended,
     WorkerReady,
 )
-from swiftpy.runtime.call import Run
+from swiftpy.runtime.call import Run, learn
 from swiftpy.runtime.executors import InlineExecutor, IsolatedExecutor, Outcome
 from swiftpy.runtime.order import Order
+from swiftpy.runtime.store import Exchange, LostError, Packed, Reference, fetch_with, released
 from swiftpy.runtime.transport import SERVER, Transport
 
 #: Seconds between two looks at this rank's signals while nothing else happens.
 TICK = 0.2
 #: A task that has kept its rank for so many seconds is not waited for: a thread answers in the rank's place.
 BUSY = 20e-3
+
+
+class Assembled(NamedTuple):
+    """The sender has what it needs for this parallel task, of which the receiver is a worker, too."""
+
+    task_id: int
 
 
 class Worker:
@@ -64,6 +71,9 @@ class Worker:
         self._inbox: deque[Any] = deque()
         self._turn = threading.Lock()
         self._stopped = threading.Event()
+        self._assembled: Counter[int] = Counter()  # task -> ranks of its gang that are known to be there
+        self.data = Exchange(transport.rank, transport.send)
+        fetch_with(self.fetch)
         #: What handles messages that are not the engine's.
         self.guest: Callable[[Any], None] | None = None
 
@@ -106,6 +116,13 @@ class Worker:
         self._here = here
         self.send(TaskResumed(self.rank, order.task_id, order.attempt))
 
+    def fetch(self, reference: Reference) -> Packed:
+        """Called by a running task: get what another rank holds. Raises LostError."""
+        with self._turn:
+            self.data.request(reference)
+        self._attend_until(lambda: self.data.arrived(reference))
+        return self.data.take(reference)
+
     # -- the loop ----------------------------------------------------------------------------------------------
 
     def _loop(self) -> None:
@@ -121,6 +138,9 @@ class Worker:
                 self._handle(message)
             if self._beside is not None:
                 self._look_beside(self._beside)
+            if released:
+                with self._turn:
+                    self.data.tell_released()
             self._pass_on_signals()
 
     def _receive(self) -> Any | None:
@@ -145,18 +165,48 @@ class Worker:
             self.send(RecallAnswered(self.rank))  # what came before it has been done
         elif isinstance(message, InterruptTask | KillTask):
             self._end(message)
-        else:
+        elif not self._handle_data(message):
             assert self.guest is not None, f"a worker cannot be sent {message}"
             self.guest(message)
 
+    def _handle_data(self, message: Any) -> bool:
+        if type(message) is Assembled:
+            self._assembled[message.task_id] += 1
+            return True
+        return self.data.handle(message)
+
     def _run_here(self, order: Order) -> None:
-        run = self._inline.run(order)
+        run = Run(order.function, order.payload, order.chained)
         self._here = (order, run)
-        outcome = self._inline.make(run, order.timeout)
+        if order.gang:
+            run.bring()
+            self._assemble(order)
+        outcome = self._inline.make(run, order.timeout, order.gang)
         self._here = None
         self._report(order, outcome)
 
+    def _assemble(self, order: Order) -> None:
+        """Wait for the other workers of a parallel task.
+
+        Making their communicator blocks: if one did so while another still fetches an argument from it, none would
+        go on.
+        """
+        others = [rank for rank in order.gang if rank != self.rank]
+        with self._turn:
+            for rank in others:
+                self._transport.send(rank, Assembled(order.task_id))
+        self._attend_until(lambda: self._assembled[order.task_id] == len(others))
+        del self._assembled[order.task_id]
+
     def _look_beside(self, order: Order) -> None:
+        if (wanted := self._isolated.wants) is not None:
+            with self._turn:
+                self.data.request(wanted)
+            if self.data.arrived(wanted):
+                try:
+                    self._isolated.give(self.data.take(wanted))
+                except LostError as lost:
+                    self._isolated.give(lost)
         outcome = self._isolated.poll()
         if outcome is not None:
             self._beside = None
@@ -187,7 +237,9 @@ class Worker:
         if outcome.error is not None:
             self.send(TaskFailed(*attempt, outcome.error, outcome.seconds))
         elif outcome.answer is not None:
-            value, made, failures = outcome.answer
+            value, made, failures, held = outcome.answer
+            if not order.gang or order.gang[0] == self.rank:  # the others' results count for nothing
+                self.data.held.update(held)
             self.send(TaskFinished(*attempt, value, outcome.seconds, made, failures))
         else:
             self.send(TaskKilled(*attempt, outcome.seconds))
@@ -218,15 +270,24 @@ class Worker:
                     self._attend(here)
             last = here
 
-    def _attend(self, here: tuple[Order, Run]) -> None:
-        while (message := self._transport.recv(0)) is not None:
+    def _attend_until(self, enough: Callable[[], bool]) -> None:
+        """Do so in the rank's own thread, in the middle of a task, until something has come that it needs."""
+        while not enough():
+            with self._turn:
+                self._attend(None, TICK)
+
+    def _attend(self, here: tuple[Order, Run] | None, seconds: float = 0.0) -> None:
+        while (message := self._transport.recv(seconds)) is not None:
+            seconds = 0.0
             if not isinstance(message, RecallTasks):
-                self._inbox.append(message)
+                if not self._handle_data(message):
+                    self._inbox.append(message)
                 continue
-            if self._here is here:
+            if here is not None and self._here is here:
                 self._return_calls(*here)
             for order in [order for order in self._inbox if type(order) is Order and not order.gang]:
                 self._inbox.remove(order)
+                learn(order.function, order.payload)
                 self._transport.send(SERVER, TaskReturned(self.rank, order.task_id, order.attempt, 0))
             self._transport.send(SERVER, RecallAnswered(self.rank))
 

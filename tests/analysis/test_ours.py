@@ -85,7 +85,9 @@ def test_live_view(job, capsys):
     assert "walltime: 0:01:29 left: NOT enough, restart the EXP afterwards" in live.frame(job, view, now)
     assert command("progress.sh", job, "--watch", "--once")[0] == f"EXP 7  {job}"
     (job / "lock.json").unlink()
-    assert any("was killed; restart EXP 7 by its name" in line for line in command("progress", "--watch", job))
+    lines = command("progress", "--watch", job)
+    assert "3/7 RUNs: 1 done, 1 skipped, 1 failed, 2 interrupted, 0 running, 2 waiting" in lines[1]
+    assert "was killed; restart EXP 7 by its name" in lines[2] and not any("rank" in line for line in lines)
     assert command("progress.sh", job)[-1].startswith("STOP: no exit code")
 
 
@@ -97,10 +99,13 @@ def test_before_the_first_run_is_done_its_epochs_tell():
     assert view.eta(T + 60) == pytest.approx((2 * (300 - 60) + 2 * 300) / 2), "3/10: two epochs of 30 s are over"
     view.works[0].epoch = 1
     assert view.eta(T + 60) is None
+    view = live.View(2, 2, T, None, {"A": "done", "B": "running"}, [40.0], [live.Work("B", 1, None, T, 4, 5)])
+    assert view.eta(T + 30) == pytest.approx(10), "as long as the one that is done"
+    assert view.eta(T + 60) == pytest.approx(40), "it has taken longer, and two of its five epochs are left"
 
 
 def test_timeline(job):
-    timeline = read_timeline(job, T + 151)
+    timeline = read_timeline(job, T + 151, {})
     assert [(s.rank, s.run, s.start - T, s.end - T, s.status) for s in timeline.spans] == [
         (1, "B", 1, 101, "done"),
         (2, "C", 1, 111, "failed"),
@@ -112,7 +117,7 @@ def test_timeline(job):
     _, at_work = timeline.at_work()
     assert at_work.max() == 2 and at_work[-1] == 0
     (job / "lock.json").unlink()
-    assert read_timeline(job, T + 9999).end == T + 121, "a killed job ends with its last event"
+    assert read_timeline(job, T + 9999, {}).end == T + 121, "a killed job ends with its last event"
 
 
 def test_a_single_score_is_no_epoch(tmp_path):
@@ -219,7 +224,7 @@ def test_report(tmp_path, capsys):
     assert command("report", *exps, *options) == [str(exps[0] / "report" / "report.html")]
     page = (exps[0] / "report" / "report.html").read_text()
     ET.fromstring(re.sub("<!DOCTYPE html>|<(meta|img) [^>]*>", "", page))  # every tag is closed
-    assert "EXP &lt;1&gt;" in page and "<EXP" not in page and "1 failed RUNs" in page
+    assert "EXP &lt;1&gt;" in page and "<EXP" not in page and "1 failed RUN<" in page
     assert not re.search(r'(src|href)="(?!data:image/png;base64,|#)', page), "it needs nothing else"
     assert "Elesclomol" in page, "the drug with the noise of index 3 has a high error"
     pictures = [base64.b64decode(data) for data in re.findall(r"base64,([^\"]*)", page)]

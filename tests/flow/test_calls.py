@@ -19,7 +19,7 @@ def add(a, b=0):
 
 
 def made(function, calls):
-    answer = Run(f"{__name__}:{function.__name__}", pack_calls(None, calls)).make()
+    answer = Run(f"{__name__}:{function.__name__}", pack_calls(None, calls, None, hold=None)).make()
     return pickle.loads(answer.value), [index for index, _ in answer.failures]
 
 

@@ -17,8 +17,9 @@ PARTITION = {"partition": "by_drug", "index": 1, "partition_seed": 1}
 
 
 @pytest.fixture
-def source(tmp_path):
+def source(tmp_path, monkeypatch):
     arrays._open.cache_clear()
+    monkeypatch.setenv("TMP_ORIGINAL", str(tmp_path / "node" / "original"))
     synthetic.generate(tmp_path / "node" / "original", SPEC)
     return tmp_path / "node" / "original"
 

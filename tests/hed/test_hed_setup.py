@@ -13,9 +13,10 @@ SPEC = synthetic.Spec(drugs=5, cells=8, genes=3, descriptors=3, responses=40)
 
 
 @pytest.fixture
-def original(tmp_path):
+def original(tmp_path, monkeypatch):
     """TMP-ORIGINAL: what the staging hook leaves on the node's local disk."""
     synthetic.generate(tmp_path / "node" / "original", SPEC)
+    monkeypatch.setenv("TMP_ORIGINAL", str(tmp_path / "node" / "original"))
     return tmp_path / "node" / "original"
 
 
@@ -109,13 +110,15 @@ def test_a_failure_leaves_nothing_on_the_local_disk(new_run, original):
     assert [path.name for path in original.parent.iterdir()] == ["original"]
 
 
-def test_data_read_in_place_is_not_written_beside(new_run, original, tmp_path, monkeypatch):
-    """Without a staged copy the data is DATA_SOURCE, on the shared file system: local is another directory."""
+@pytest.mark.parametrize("input_dir", ["node/original", "not-staged"])
+def test_data_read_in_place_is_not_written_beside(new_run, original, tmp_path, monkeypatch, input_dir):
+    """Without a staged copy the data is on the shared file system, as input_dir or DATA_SOURCE: local is elsewhere."""
     monkeypatch.setenv("DATA_SOURCE", str(original))
+    monkeypatch.delenv("TMP_ORIGINAL")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "local"))
     for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
         monkeypatch.delenv(name, raising=False)
-    params = new_run("RUN000", index=0, input_dir=str(tmp_path / "not-staged"))
+    params = new_run("RUN000", index=0, input_dir=str(tmp_path / input_dir))
     hed_setup.pre_run(params)
     assert Path(params["input_dir"]).parents[1] == tmp_path / "local"
     finish(params)

@@ -45,6 +45,7 @@ def test_it_runs_unmodified_through_files(tmp_path, monkeypatch):
     (tmp_path / "model/linear_train_improve.py").write_text(MODEL)
     (tmp_path / "model/linear_default_model.txt").write_text(CONFIG)
     monkeypatch.setenv("MODEL_PYTHON_DIR", str(tmp_path / "model"))
+    monkeypatch.setenv("TMP_ORIGINAL", str(tmp_path / "node/original"))
     synthetic.generate(tmp_path / "node/original", synthetic.Spec(drugs=8, cells=40, responses=300))
     results = {}
     for index in (0, 3):

@@ -32,7 +32,7 @@ def prepare(root, data, drugs, **dflts):
     root.mkdir(exist_ok=True)
     workplace = Workplace(root)
     workplace.output = root / "out" / "unorun" / "Output"
-    workplace.env |= {"MODEL_NAME": "unorun", "DATA_SOURCE": str(data)}
+    workplace.env |= {"MODEL_NAME": "unorun", "DATA_SOURCE": str(data), "TMPDIR": str(root)}
     del workplace.env["MODEL_PYTHON_DIR"]
     runs = [{"id": f"RUN{i:03d}", "index": i} for i in range(drugs)]
     workplace.write(runs, {**SMALL, "input_dir": str(data), **dflts})

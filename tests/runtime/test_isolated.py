@@ -109,8 +109,8 @@ def test_time_limits(isolated):
     assert run(isolated, "time:sleep", 60, timeout=0.3).error.kind == "timeout"
     inline = InlineExecutor("here", 1, None)
     slow, quick = order("time:sleep", 60, timeout=0.2), order("time:sleep", 0.01, timeout=5)
-    assert inline.make(inline.run(slow), slow.timeout).error.kind == "timeout"
-    assert inline.make(inline.run(quick), quick.timeout).error is None
+    assert inline.make(Run(slow.function, slow.payload), slow.timeout).error.kind == "timeout"
+    assert inline.make(Run(quick.function, quick.payload), quick.timeout).error is None
 
 
 @pytest.mark.parametrize(

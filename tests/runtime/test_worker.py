@@ -5,12 +5,15 @@ import threading
 import time
 from types import SimpleNamespace
 
+import cloudpickle
+
 from simulator import Recorder
-from swiftpy.core.events import RecallAnswered, WorkerReady
+from swiftpy.core.events import RecallAnswered, RecallTasks, StopWorker, TaskFinished, TaskReturned, WorkerReady
 from swiftpy.core.scheduler import Scheduler
 from swiftpy.core.task import Kind, Site, Target, Task, TaskState
 from swiftpy.runtime.call import pack_call, previous
 from swiftpy.runtime.executors import InlineExecutor
+from swiftpy.runtime.order import Order
 from swiftpy.runtime.server import Server
 from swiftpy.runtime.signals import StopRequest
 from swiftpy.runtime.transport import QueueTransport
@@ -25,7 +28,7 @@ class Values(Recorder):
         self.values, self.places, self.errors = {}, {}, {}
 
     def payload(self, command):
-        return pickle.dumps((None, pickle.dumps(list(command.task.payload))))
+        return pickle.dumps((None, pickle.dumps(list(command.task.payload)), None))
 
     def resolved(self, report):
         super().resolved(report)
@@ -115,6 +118,31 @@ def test_calls_that_turn_out_slow_are_shared():
     client = run([warm, Task(100, Kind("time:sleep"), calls, 40, after=[99])], workers=2)
     assert len(client.values) == 140
     assert {client.places[i] for i in range(120, 140)} == {1, 2}
+
+
+def test_a_definition_is_kept_though_its_order_was_given_back():
+    """The server sends each definition once to a worker: the next order of that function comes without it."""
+
+    def order(task_id, attempt, function, definition, *call):
+        return Order(task_id, attempt, function, pickle.dumps((definition, pickle.dumps([call]), None)))
+
+    server, transport = QueueTransport.group(2)
+    beside = SimpleNamespace(close=lambda: None, descriptors=(), wants=None)
+    worker = Worker(transport, InlineExecutor("here", 1, None), beside, lambda: None)
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    double = cloudpickle.dumps(lambda x: 2 * x)
+    for message in order(0, 1, "time:sleep", None, 0.3), order(1, 1, "double#1", double, 1), RecallTasks(1):
+        server.send(1, message)
+    heard = []
+    while not heard or not isinstance(heard[-1], TaskFinished):
+        heard.append(server.recv(10))
+    assert [(m.task_id, m.kept) for m in heard if isinstance(m, TaskReturned)] == [(1, 0)]
+    server.send(1, order(1, 2, "double#1", None, 4))
+    finished = server.recv(10)
+    server.send(1, StopWorker(1))
+    thread.join(10)
+    assert pickle.loads(finished.value) == [8]
 
 
 def test_a_worker_that_gets_the_signal_tells_the_server():

@@ -61,7 +61,7 @@ def test_what_is_wrong_is_said_before_anything_is_made(here):
     assert "PPN=0 (environment)" in dry_run(here, "slurm", PPN="0").stderr
     assert "WALLTIME=soon (environment)" in dry_run(here, "slurm", WALLTIME="soon").stderr
     assert "colon" in dry_run(here, "pbs", CANDLE_DATA_DIR="out:put").stderr
-    assert "need a scheduler" in dry_run(here, "local", PROCS="2").stderr
+    assert "site local has no scheduler" in dry_run(here, "local").stderr
     here.write([{"id": "A", "epochs": "many"}])
     result = dry_run(here, "slurm")
     assert result.returncode == 2 and result.stderr.startswith("upf.json:1: epochs must be")
@@ -77,6 +77,8 @@ def test_the_plan_says_what_the_servers_slot_saves(here):
         assert line.startswith("65 nodes with 780 devices for ") and line.endswith(end), result.stderr
     last = dry_run(here, "slurm", "--plan", PROCS="10").stdout.splitlines()[-1]
     assert last == "3 nodes with 12 places for 9 workers; the server takes a worker's place; PROCS=12 would use all"
+    last = dry_run(here, "local", "--plan").stdout.splitlines()[-1]
+    assert last == "2 to run on 779 workers: 1 wave", "and no rank was started for it"
 
 
 def test_what_the_scheduler_refuses_leaves_nothing_behind(here, tmp_path):

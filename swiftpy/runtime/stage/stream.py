@@ -20,7 +20,7 @@ from swiftpy.runtime.transport import Backoff
 if TYPE_CHECKING:
     from mpi4py import MPI
 
-CHUNK = 4 << 20
+CHUNK = 2 << 20
 BUFFERS = 8
 READERS = 4
 #: Before the payload, so that a message can say that there is none; 64 bytes keep the payload aligned.

@@ -1,0 +1,43 @@
+"""How many calls travel together, as a function of what is known."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from swiftpy.core.pieces import LEAST_SECONDS, MOST_CALLS, PIECE_SECONDS, SERVER_SECONDS, Pieces
+
+seconds = st.floats(1e-7, 1e3)
+workers = st.integers(1, 100_000)
+
+
+def pieces(call_seconds):
+    measured = Pieces()
+    measured.measured("f", 1, call_seconds)
+    return measured
+
+
+def test_what_was_never_measured_goes_alone():
+    assert Pieces().size("f", 1_000_000, 10) == 1
+    assert not Pieces().in_advance("f", 1)
+
+
+@given(seconds, workers)
+def test_while_there_is_plenty_the_server_is_at_most_half_busy(call_seconds, workers):
+    size = pieces(call_seconds).size("f", 10**12, workers)
+    assert size == MOST_CALLS or (size + 1) * call_seconds > max(PIECE_SECONDS, workers * SERVER_SECONDS)
+    assert size == 1 or size * call_seconds <= max(PIECE_SECONDS, workers * SERVER_SECONDS)
+
+
+@given(seconds, workers, st.integers(1, 10**7))
+def test_near_the_end_pieces_shrink_so_that_all_end_together(call_seconds, workers, waiting):
+    size = pieces(call_seconds).size("f", waiting, workers)
+    least = max(LEAST_SECONDS, workers * SERVER_SECONDS / 2)
+    assert size == 1 or size <= max(waiting // (2 * workers), least / call_seconds)
+
+
+def test_the_mean_follows_longer_calls_faster():
+    measured = pieces(1e-3)
+    measured.measured("f", 1, 3e-3)
+    assert measured.size("f", 10**9, 1) == 1
+    for _ in range(20):
+        measured.measured("f", 100, 100 * 1e-5)
+    assert measured.size("f", 10**9, 1) > 100
