@@ -87,6 +87,7 @@ class Executor(concurrent.futures.Executor):
         kind, function = self._describe(fn)
         future = Future()
         future.asked = True  # a failure that nobody asks for is no failure of the program
+        future.may_be_held = False  # its job may end before that is asked for
         future.translate = self._fate.translate
         with self._lock:
             if (broken := self._broken) is not None:

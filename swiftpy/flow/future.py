@@ -39,6 +39,7 @@ class Future(concurrent.futures.Future[Any]):
     id = -1
     by_hand = True
     asked = False
+    may_be_held = True  # where it was made, if it is large: the result may come when it is asked for
     #: What the future raises in the place of the error that it is settled with.
     translate: Callable[[BaseException], BaseException] | None = None
     key: bytes | None = None  # see `memo`

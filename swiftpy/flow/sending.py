@@ -47,7 +47,8 @@ class Sending:
         else:
             keeper = self._keepers.get(task.kind.function)
             self._begin(task.id, task.payload, keeper)
-            calls, stay, column = task.payload, keeper is None, False
+            calls, column = task.payload, False
+            stay = keeper is None and self._futures[task.id].may_be_held
         return pack_calls(self._definition(command), calls, place if stay else None, hold, column)
 
     def ended(self, report: ReportOutcome) -> None:

@@ -35,6 +35,7 @@ IN_OWN_JOBS = ENDS_AN_INTERPRETER | {
 
 def load():
     """Everything in CPython's tests: one module up to Python 3.11, and then several."""
+    importlib.import_module("test.support").use_resources = []
     whole = importlib.import_module(PACKAGE)
     modules = [importlib.import_module(f"{PACKAGE}.{name}") for name in MODULES] if hasattr(whole, "__path__") else []
     return SimpleNamespace(modules=modules or [whole], **{k: v for m in [whole, *modules] for k, v in vars(m).items()})
@@ -79,7 +80,6 @@ def main():
     except ImportError as error:
         print(f"this Python has no {error.name}")
         return 77
-    cpython.support.use_resources = []
     in_job = program.current() is not None
     suite = unittest.TestSuite()
     for case in cases(cpython, in_job):

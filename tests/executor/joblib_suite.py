@@ -3,9 +3,12 @@
     mpiexec -n 5 python -m swiftpy joblib_suite.py       # in a job
     python joblib_suite.py                               # in jobs of its own: the tests that end running calls
 
-Left out are tests that start a program of their own (it would be started inside a job), that look at loky's or
-multiprocessing's processes, pools, memory maps and start methods, that compare the backend's class with joblib's, that
-mix two process backends, and `multiple_generator_call_separated_gc`: it wants two calls at once to fail as with loky.
+Left out are
+- tests that start a program of their own: it would be started inside a job;
+- those that look at loky's or multiprocessing's processes, pools, memory maps and start methods (among them
+  error_capture), that compare the backend's class with joblib's, and that mix two process backends;
+- multiple_generator_call_separated_gc, which wants two calls at once to fail, as they do with loky;
+- abort_backend and the other tests of initializers and time limits, for the sake of time: each starts several jobs.
 """
 
 import sys
@@ -29,8 +32,8 @@ IN_JOB = """
 #: The first line: they leave calls behind that take 10 s and more; the second: a `multiprocessing.Manager` serves only
 #: processes that know the key of the one that started it.
 IN_OWN_JOBS = """
-    parallel_timeout_fail parallel_unordered_generator_returns_fastest_first abort_backend
-    dispatch_multiprocessing initializer_parallel
+    parallel_timeout_fail parallel_unordered_generator_returns_fastest_first
+    dispatch_multiprocessing
 """.split()
 
 

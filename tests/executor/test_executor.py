@@ -100,7 +100,7 @@ def test_scikit_learn_and_nested_parallelism(tmp_path):
     if __name__ == "__main__":
         main()
     """
-    passes([*IN_JOB, script(tmp_path, program)], tmp_path)
+    passes([MPIEXEC, "-n", 3, sys.executable, "-m", "swiftpy", script(tmp_path, program)], tmp_path)
 
 
 @pytest.mark.parametrize("start", [ALONE, IN_JOB], ids=["alone", "in a job"])

@@ -71,6 +71,11 @@ def test_parallel_task(tmp_path):
         assert together == pytest.approx(alone, abs=0.2)
 
 
+def test_executor(tmp_path):
+    lines = run(tmp_path, "executor.py", 100_000, procs=3).splitlines()
+    assert len(lines) == 5 and lines[-1] == "5 of 5 blocks: 351 steps from 77031"
+
+
 def test_async_main(tmp_path):
     lines = run(tmp_path, "async_main.py").splitlines()
     assert lines[0] == "depth 0.0: minimum 0.0000 at 2.0000" and len(lines) == 4
