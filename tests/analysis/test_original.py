@@ -75,6 +75,9 @@ def test_ranked_lists(made, tmp_path, capsys):
     rows = ["rank,true,auc,rank,pred", "-,-,-,-,-", *(f"{i},{a},0,{i},{b}" for i, (a, b) in enumerate(zip(*names)))]
     (tmp_path / "sheet.csv").write_text("\n".join(rows))
     assert command("list_diff.py", 5, tmp_path / "sheet.csv") == lines
+    for name, auc in (("first", "0.5"), ("second", "0.6")):  # one drug with two measurements in a cell with a blank
+        (tmp_path / name).write_text(f"RUN 7  {auc}  0.6  my cell\n")
+    assert command("list_match", tmp_path / "first", tmp_path / "second")[-1] == "hits: 100.0%"
     (tmp_path / "names").write_text("GDSC 1\nGDSC 2\n")
     (tmp_path / "others").write_text("GDSC 2\nGDSC 3\n")
     assert command("list_match", tmp_path / "names", tmp_path / "others") == ["hit: GDSC  2", "hits: 50.0%"]
@@ -194,6 +197,11 @@ def test_clean_ckpts(tmp_path):
     (epochs / "003" / "model.h5").write_bytes(b"m")
     command("clean-ckpts.sh", exp, 0)
     assert [path.parent.name for path in sorted(epochs.glob("*/model.h5"))] == ["003", "008"]
+    for name in ("best", "last"):  # a job at work has not linked its newest epoch yet
+        (epochs.parent / name).unlink(missing_ok=True)
+        (epochs.parent / name).symlink_to("epochs/003")
+    command("clean-ckpts.sh", exp, 0)
+    assert [path.parent.name for path in sorted(epochs.glob("*/model.h5"))] == ["003", "008"]
 
 
 def test_convergence(made, tmp_path):
@@ -257,11 +265,13 @@ def test_more_than_a_thousand_runs(tmp_path):
     )
 
 
-def test_bad_input_is_one_line(made, tmp_path, capsys):
+def test_bad_input_is_one_line(made, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("CANDLE_DATA_DIR", str(tmp_path))
     exp, _ = made
     for arguments, message in (
         (["epochs", tmp_path], f"epochs.sh: {tmp_path} is not an EXP: it has no directory run"),
         (["runs", tmp_path / "x"], f"runs: there is no {tmp_path / 'x'}"),
+        (["runs", "EXP999"], f"runs: there is no EXP999, here or in {tmp_path}/unorun/Output"),
         (["shrink-logs", tmp_path], f"shrink-logs.sh: {tmp_path} has no logs out-*.txt"),
         (["extract.py", exp, "mess"], "extract.py: there is no metric mess: there are mse, rmse"),
         (["top_drugs.sh", exp, "true", "ACH-00003"], "top_drugs.sh: no RUN has the cell ACH-00003: did you mean"),
@@ -272,6 +282,9 @@ def test_bad_input_is_one_line(made, tmp_path, capsys):
         assert main([str(argument) for argument in arguments]) == 2
         error = capsys.readouterr().err
         assert error.startswith(message) and (error.count("\n") == 1 or arguments == ["nonsense"])
+    with pytest.raises(SystemExit) as end:
+        main(["top_drugs.sh", str(exp), "tru", "A"])
+    assert end.value.code == 2 and capsys.readouterr().err.count("\n") == 1
 
 
 def test_every_command_is_a_script_and_has_help(capsys):
