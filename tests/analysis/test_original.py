@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import os
 import tarfile
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import pytest
 from scipy import stats
 
 from analysis.cli import COMMANDS, main
+from analysis.exp import all_checkpoints
+from analysis.timeline import read_timeline
 
 RUNS, ROWS, CELLS = 24, 30, 20  # fewer cells than rows: some drugs are measured twice in a cell
 
@@ -145,6 +148,29 @@ def test_progress_epochs_and_logs(made):
     for path in exp.glob("out/out-*.txt"):  # people delete the logs once they are shrunk
         path.unlink()
     assert command("progress.sh", exp) == expected.split("|")
+
+
+def test_a_job_of_the_original_system_at_work_and_dead(tmp_path):
+    exp = tmp_path / "EXP011"
+    original_exp.make(exp, 4, 5, 5, epochs=3)
+    (exp / "output.txt").write_text("TURBINE-PBS SCRIPT\n")
+    (exp / "run" / "RUN001" / "result.txt").write_text("RUN_EXCEPTION\n")
+    (exp / "run" / "RUN002" / "result.txt").unlink()
+    begun = "run_tensorflow(): pkg.run() ...\nEpoch 2/3\n  7/9 [==>"
+    (exp / "out" / "out-003.txt").write_bytes(original_exp.log(3, 3) + begun.encode())
+    lines = command("progress.sh", "--watch", "--once", exp)
+    assert "] 3/4 RUNs: 2 done, 1 failed, 1 running, 0 waiting" in lines[1]
+    assert next(line for line in lines if "rank 3" in line).split()[2:5] == ["RUN002", "epoch", "2/3"]
+    assert command("progress.sh", exp)[-1] == "LIVE: the job is at work"
+    for log in (exp / "out").iterdir():
+        os.utime(log, (0, 0))
+    lines = command("progress.sh", "--watch", exp)
+    assert "2 done, 1 failed, 1 interrupted, 0 running" in lines[1] and lines[2] == "no log has grown for 15 minutes"
+    assert command("progress.sh", exp)[-1] == "STOP: no exit code: the job was killed"
+    (exp / "output.txt").write_text("PBS: job killed: walltime 86412 exceeded limit 86400\n")
+    assert command("progress.sh", exp)[-1] == "STOP: walltime 86412 exceeded limit 86400"
+    statuses = [span.status for span in read_timeline(exp, 0, all_checkpoints(exp)).spans]
+    assert statuses == ["done", "failed", "interrupted", "done"]
 
 
 def test_export_is_deterministic_and_stays_inside(made, tmp_path, capsys):
