@@ -155,7 +155,7 @@ def _comparison(summaries: Sequence[Summary], output: Path) -> Iterator[str]:
     first, rows, pictures = summaries[0], [], []
     for second in summaries[1:]:
         found = pairs(first, second)
-        name = f"{first.exp.name} - {second.exp.name}"
+        name = f"{first.exp.name}, {second.exp.name}"
         row = {"pair": name, "common RUNs": str(len(found))}
         if found:
             x, y = (np.array([pair[side].rmse for pair in found]) for side in (0, 1))
