@@ -84,7 +84,7 @@ def pack(exp: Path, files: list[Path], output: Path) -> list[str]:
 def _add(archive: tarfile.TarFile, exp: Path, path: Path) -> None:
     try:
         # A RUN may replace the file at this moment: what was opened stays whole.
-        file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK))  # noqa: PTH123
+        file = open(path, "rb", opener=_open)  # noqa: SIM115
     except OSError as error:
         raise AnalysisError(f"{path}: not packed: {'a link' if path.is_symlink() else error.strerror}") from error
     with file:
@@ -94,3 +94,7 @@ def _add(archive: tarfile.TarFile, exp: Path, path: Path) -> None:
         member = tarfile.TarInfo(str(path.relative_to(exp.parent)))
         member.size, member.mtime, member.mode = status.st_size, int(status.st_mtime), 0o644
         archive.addfile(member, file)
+
+
+def _open(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)

@@ -109,7 +109,7 @@ def index(table: list[CellLine]) -> dict[str, CellLine]:
 def cell_grep(parser: ArgumentParser, arguments: list[str]) -> None:
     """`cell-grep DATA TABLE PATTERN [OUTPUT]`; `cell-grep extract XML TABLE` is cell-grep-extract."""
     if arguments[:1] == ["extract"]:
-        extract(ArgumentParser(prog="cell-grep extract", description=extract.__doc__), arguments[1:])
+        extract(type(parser)(prog="cell-grep extract", description=extract.__doc__), arguments[1:])
         return
     parser.add_argument("data", metavar="DATA", type=Path, help=f"responses: CSV with a column {CELL_COLUMN}")
     parser.add_argument("table", metavar="TABLE", type=Path, help="made by: cell-grep extract cellosaurus.xml TABLE")

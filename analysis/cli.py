@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from analysis.command import AnalysisError
 
@@ -63,10 +63,12 @@ COMMANDS = {
 
 
 class _Parser(argparse.ArgumentParser):
-    """Takes options anywhere: in `clean-ckpts.sh D --dry-run 3` argparse has settled N when it meets the option."""
-
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        # Options anywhere: in `clean-ckpts.sh D --dry-run 3` argparse has settled N when it meets the option.
         return self.parse_intermixed_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
 def run(name: str, arguments: Sequence[str]) -> int:

@@ -137,7 +137,7 @@ def residuals(summary: Summary) -> Figure | None:
     axes[1].set(xlabel="quantile of the normal distribution", ylabel="quantile of the residuals", title="Q-Q plot")
     centers = (np.arange(len(summary.density)) + 0.5) / len(summary.density)
     rows = summary.density.sum(axis=1)
-    used = rows > 0
+    used = rows > 1
     means, squares = ((summary.density @ centers**power)[used] / rows[used] for power in (1, 2))
     errors = 2 * np.sqrt(np.maximum(squares - means**2, 0) / rows[used])
     axes[2].axhline(0, color=RED, linewidth=1)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 DEAD_SECONDS = 60  # our server touches its lock every 10 s
+QUIET_SECONDS = 900
 TAIL_BYTES = 1 << 16
 
 
@@ -61,8 +62,15 @@ def read_journal(exp: Path) -> Iterator[dict[str, Any]]:
 
 
 def is_alive(exp: Path) -> bool:
-    """Whether a job works on the EXP: it removes its lock at the end, and touches it every 10 s until then."""
-    return time.time() - (last_sign(exp) or 0.0) < DEAD_SECONDS
+    """Whether a job works on the EXP: it removes its lock at the end, and touches it every 10 s until then.
+
+    The original system has no lock: its job is at work while its logs grow.
+    """
+    if (exp / "journal.jsonl").exists():
+        return time.time() - (last_sign(exp) or 0.0) < DEAD_SECONDS
+    if "EXIT CODE" in settings(exp) or walltime_message(exp):
+        return False
+    return time.time() - max((log.stat().st_mtime for log in logs(exp / "out")), default=0.0) < QUIET_SECONDS
 
 
 def last_sign(exp: Path) -> float | None:

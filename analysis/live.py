@@ -15,7 +15,6 @@ from analysis import job
 from analysis.exp import FAILED_RESULT, run_directories
 
 LAST_ERRORS = 5
-QUIET_SECONDS = 900  # an EXP without a lock counts as alive while its logs grow
 _EPOCH = re.compile(r"Epoch (\d+)/(\d+)")
 _TRAINING = re.compile(r"run_tensorflow\(\): pkg\.run\(\) \.\.\.")
 
@@ -80,7 +79,7 @@ class View:
 def look(exp: Path, now: float) -> View:
     """The job of the EXP as of `now` (Unix time). FileNotFoundError: not an EXP."""
     journal = list(job.read_journal(exp))
-    view = _from_journal(exp, journal) if journal else _from_directories(exp, now)
+    view = _from_journal(exp, journal) if journal else _from_directories(exp)
     if view.ended:
         for work in view.works:
             view.states[work.run] = "interrupted"
@@ -121,7 +120,7 @@ def _from_journal(exp: Path, journal: list[dict[str, Any]]) -> View:
     return view
 
 
-def _from_directories(exp: Path, now: float) -> View:
+def _from_directories(exp: Path) -> View:
     """An EXP of the original system: a RUN's rank.txt says who works on it, its result.txt that it is over."""
     facts = job.settings(exp)
     upf, _ = job.inputs(exp)
@@ -139,13 +138,12 @@ def _from_directories(exp: Path, now: float) -> View:
             view.states[run.name] = "running"
             view.works.append(Work(run.name, int(rank), None, (run / "rank.txt").stat().st_mtime))
     view.total = max(view.total, len(view.states))
-    ages = [now - log.stat().st_mtime for log in job.logs(exp / "out")]
     if walltime := job.walltime_message(exp):
         view.ended = walltime
     elif "EXIT CODE" in facts:
         view.ended = f"ended with exit code {facts['EXIT CODE']}"
-    elif min(ages, default=QUIET_SECONDS) >= QUIET_SECONDS:
-        view.ended = f"no log has grown for {QUIET_SECONDS // 60} minutes"
+    elif not job.is_alive(exp):
+        view.ended = f"no log has grown for {job.QUIET_SECONDS // 60} minutes"
     return view
 
 

@@ -78,7 +78,7 @@ def _end(exp: Path, job: dict[str, str]) -> Iterator[str]:
     if is_alive(exp):
         yield "LIVE: the job is at work"
     elif "EXIT CODE" not in job:
-        yield "STOP: no exit code: the job was killed, or has not ended"
+        yield "STOP: no exit code: the job was killed"
     elif job["EXIT CODE"] != "0":
         event = stopped[-1] if stopped else {}
         # The journal's reason for 3 is that all RUNs were resolved.

@@ -17,6 +17,7 @@ from analysis.summary import DrugScore, Summary, read_drug_info, summarize
 from analysis.tables import drug_names
 
 MOST_ROWS = 20
+MOST_CHANGES = 10
 _STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 1120px; margin: 2em auto; padding: 0 1em; color: #222; }
 h1 { font-size: 1.7em; } h2 { border-bottom: 2px solid #2f6db3; padding-bottom: .2em; margin-top: 2.2em; }
@@ -154,7 +155,7 @@ def _comparison(summaries: Sequence[Summary], output: Path) -> Iterator[str]:
     first, rows, pictures = summaries[0], [], []
     for second in summaries[1:]:
         found = pairs(first, second)
-        name = f"{first.exp.name} - {second.exp.name}"
+        name = f"{first.exp.name}, {second.exp.name}"
         row = {"pair": name, "common RUNs": str(len(found))}
         if found:
             x, y = (np.array([pair[side].rmse for pair in found]) for side in (0, 1))
@@ -168,9 +169,16 @@ def _comparison(summaries: Sequence[Summary], output: Path) -> Iterator[str]:
             assert figure is not None
             path = output / f"{_file_name(first)}-{_file_name(second)}-comparison.png"
             pictures.append(_picture(path, figures.png(figure), name))
+            pictures += ["<p>The drugs that have changed most:</p>", *_table(_changes(first, second, found))]
         rows.append(row)
     yield from _table(rows)
     yield from pictures
+
+
+def _changes(first: Summary, second: Summary, found: list[tuple[DrugScore, DrugScore]]) -> Iterator[dict[str, str]]:
+    for x, y in sorted(found, key=lambda pair: -abs(pair[1].rmse - pair[0].rmse))[:MOST_CHANGES]:
+        errors = {f"rmse, {side.exp.name}": number_text(drug.rmse) for side, drug in ((first, x), (second, y))}
+        yield {"drug": x.label, "RUN": x.run, **errors, "difference": f"{y.rmse - x.rmse:+.4f}"}
 
 
 def pairs(first: Summary, second: Summary) -> list[tuple[DrugScore, DrugScore]]:

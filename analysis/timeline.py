@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis.exp import Saved
+from analysis.exp import FAILED_RESULT, Saved
 from analysis.job import is_alive, last_sign, read_journal, read_text, settings, unix_time
 
 
@@ -76,6 +76,7 @@ def _from_journal(exp: Path, now: float) -> Timeline | None:
 
 def _from_checkpoints(exp: Path, checkpoints: Mapping[Path, Sequence[Saved]]) -> Timeline | None:
     spans = []
+    unfinished = "running" if is_alive(exp) else "interrupted"
     facts = settings(exp)
     began = unix_time(facts.get("STARTED") or facts.get("SUBMITTED")) or 0.0  # a restart has epochs of the job before
     for run, saved in checkpoints.items():
@@ -87,7 +88,8 @@ def _from_checkpoints(exp: Path, checkpoints: Mapping[Path, Sequence[Saved]]) ->
         first = max(
             began, times[0] - (epochs[len(epochs) // 2] if epochs else 0.0)
         )  # it began an epoch before its first record
-        status = "done" if (run / "result.txt").exists() else "interrupted"
+        result = (read_text(run / "result.txt") or "").strip()
+        status = {"": unfinished, FAILED_RESULT: "failed"}.get(result, "done")
         spans.append(Span(int(rank), run.name, first, times[-1], status))
     return _estimated(spans) if spans else None
 

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import os
 import tarfile
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import pytest
 from scipy import stats
 
 from analysis.cli import COMMANDS, main
+from analysis.exp import all_checkpoints
+from analysis.timeline import read_timeline
 
 RUNS, ROWS, CELLS = 24, 30, 20  # fewer cells than rows: some drugs are measured twice in a cell
 
@@ -75,6 +78,9 @@ def test_ranked_lists(made, tmp_path, capsys):
     rows = ["rank,true,auc,rank,pred", "-,-,-,-,-", *(f"{i},{a},0,{i},{b}" for i, (a, b) in enumerate(zip(*names)))]
     (tmp_path / "sheet.csv").write_text("\n".join(rows))
     assert command("list_diff.py", 5, tmp_path / "sheet.csv") == lines
+    for name, auc in (("first", "0.5"), ("second", "0.6")):  # one drug with two measurements in a cell with a blank
+        (tmp_path / name).write_text(f"RUN 7  {auc}  0.6  my cell\n")
+    assert command("list_match", tmp_path / "first", tmp_path / "second")[-1] == "hits: 100.0%"
     (tmp_path / "names").write_text("GDSC 1\nGDSC 2\n")
     (tmp_path / "others").write_text("GDSC 2\nGDSC 3\n")
     assert command("list_match", tmp_path / "names", tmp_path / "others") == ["hit: GDSC  2", "hits: 50.0%"]
@@ -144,6 +150,29 @@ def test_progress_epochs_and_logs(made):
     assert command("progress.sh", exp) == expected.split("|")
 
 
+def test_a_job_of_the_original_system_at_work_and_dead(tmp_path):
+    exp = tmp_path / "EXP011"
+    original_exp.make(exp, 4, 5, 5, epochs=3)
+    (exp / "output.txt").write_text("TURBINE-PBS SCRIPT\n")
+    (exp / "run" / "RUN001" / "result.txt").write_text("RUN_EXCEPTION\n")
+    (exp / "run" / "RUN002" / "result.txt").unlink()
+    begun = "run_tensorflow(): pkg.run() ...\nEpoch 2/3\n  7/9 [==>"
+    (exp / "out" / "out-003.txt").write_bytes(original_exp.log(3, 3) + begun.encode())
+    lines = command("progress.sh", "--watch", "--once", exp)
+    assert "] 3/4 RUNs: 2 done, 1 failed, 1 running, 0 waiting" in lines[1]
+    assert next(line for line in lines if "rank 3" in line).split()[2:5] == ["RUN002", "epoch", "2/3"]
+    assert command("progress.sh", exp)[-1] == "LIVE: the job is at work"
+    for log in (exp / "out").iterdir():
+        os.utime(log, (0, 0))
+    lines = command("progress.sh", "--watch", exp)
+    assert "2 done, 1 failed, 1 interrupted, 0 running" in lines[1] and lines[2] == "no log has grown for 15 minutes"
+    assert command("progress.sh", exp)[-1] == "STOP: no exit code: the job was killed"
+    (exp / "output.txt").write_text("PBS: job killed: walltime 86412 exceeded limit 86400\n")
+    assert command("progress.sh", exp)[-1] == "STOP: walltime 86412 exceeded limit 86400"
+    statuses = [span.status for span in read_timeline(exp, 0, all_checkpoints(exp)).spans]
+    assert statuses == ["done", "failed", "interrupted", "done"]
+
+
 def test_export_is_deterministic_and_stays_inside(made, tmp_path, capsys):
     exp, _ = made
     secret = tmp_path / "secret_scores.json"
@@ -192,6 +221,11 @@ def test_clean_ckpts(tmp_path):
     for number in range(3, 9):
         (epochs / f"{number:03}" / "ckpt-info.json").write_text(json.dumps({**info, "epoch": number}))
     (epochs / "003" / "model.h5").write_bytes(b"m")
+    command("clean-ckpts.sh", exp, 0)
+    assert [path.parent.name for path in sorted(epochs.glob("*/model.h5"))] == ["003", "008"]
+    for name in ("best", "last"):  # a job at work has not linked its newest epoch yet
+        (epochs.parent / name).unlink(missing_ok=True)
+        (epochs.parent / name).symlink_to("epochs/003")
     command("clean-ckpts.sh", exp, 0)
     assert [path.parent.name for path in sorted(epochs.glob("*/model.h5"))] == ["003", "008"]
 
@@ -257,11 +291,13 @@ def test_more_than_a_thousand_runs(tmp_path):
     )
 
 
-def test_bad_input_is_one_line(made, tmp_path, capsys):
+def test_bad_input_is_one_line(made, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("CANDLE_DATA_DIR", str(tmp_path))
     exp, _ = made
     for arguments, message in (
         (["epochs", tmp_path], f"epochs.sh: {tmp_path} is not an EXP: it has no directory run"),
         (["runs", tmp_path / "x"], f"runs: there is no {tmp_path / 'x'}"),
+        (["runs", "EXP999"], f"runs: there is no EXP999, here or in {tmp_path}/unorun/Output"),
         (["shrink-logs", tmp_path], f"shrink-logs.sh: {tmp_path} has no logs out-*.txt"),
         (["extract.py", exp, "mess"], "extract.py: there is no metric mess: there are mse, rmse"),
         (["top_drugs.sh", exp, "true", "ACH-00003"], "top_drugs.sh: no RUN has the cell ACH-00003: did you mean"),
@@ -272,6 +308,9 @@ def test_bad_input_is_one_line(made, tmp_path, capsys):
         assert main([str(argument) for argument in arguments]) == 2
         error = capsys.readouterr().err
         assert error.startswith(message) and (error.count("\n") == 1 or arguments == ["nonsense"])
+    with pytest.raises(SystemExit) as end:
+        main(["top_drugs.sh", str(exp), "tru", "A"])
+    assert end.value.code == 2 and capsys.readouterr().err.count("\n") == 1
 
 
 def test_every_command_is_a_script_and_has_help(capsys):

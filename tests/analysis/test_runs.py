@@ -4,6 +4,7 @@ import pytest
 
 from analysis.exp import read_runs
 from analysis.job import read_journal
+from analysis.progress import summary
 from analysis.runs import print_table
 
 SCORES = {"mse": 0.01, "rmse": 0.1, "pcc": None, "scc": 0.5, "r2": 0.75}
@@ -73,6 +74,13 @@ def test_runs_of_our_exp(exp):
     assert (done.result, done.seconds, done.val, done.index) == ("0.1", 3671.4, SCORES, 1)
     (exp / "lock.json").write_text("{}")
     assert read_runs(exp)[1].status == "running"
+
+
+def test_progress_of_a_job_with_failed_runs(exp):
+    with (exp / "journal.jsonl").open("a") as file:
+        file.write('\n{"event": "job_stopped", "code": 3, "reason": "all RUNs were resolved", "failed": 1}\n')
+    (exp / "turbine.log").write_text("EXIT CODE:         3\nCOMPLETED:         2026-11-21 07:04:51\n")
+    assert list(summary(exp))[-2:] == ["STOP: exit code 3: 1 RUN failed", "DONE: 2026-11-21 07:04:51"]
 
 
 def test_torn_journals_are_read_up_to_the_tear(exp):
