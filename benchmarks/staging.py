@@ -6,7 +6,7 @@
 
 The candidates alternate, `--rounds` times; figures are medians. `--folder` says where source and nodes are (a disk, or
 /dev/shm); it needs five times the size. What is written is flushed between the candidates, outside the times. In
-the first round, what arrived is compared with the source. On a busy machine, compare `cpu_s`, the CPU time of all nodes.
+the first round, what arrived is compared with the source. On a busy machine, compare `cpu_s`, the nodes' CPU time.
 """
 
 import argparse
