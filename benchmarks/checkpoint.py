@@ -7,7 +7,7 @@ is the difference of the medians. `stopped` is the part of it in which training 
     python benchmarks/checkpoint.py
 
 Where training keeps all cores busy, what the writing thread needs is lost too, although it has the lowest priority:
-0.14 s of one core for 151 MB, and a part of the memory's bandwidth. The plain save does not wait for the disk, ours does.
+0.14 s of one core for 151 MB, and some of the memory's bandwidth. The plain save does not wait for the disk, ours does.
 """
 
 import argparse
