@@ -5,7 +5,8 @@
     python benchmarks/staging.py tar        # a 2 GB tar to 2 nodes, unpacked: ours, and its two parts alone; and zstd
 
 The candidates alternate, `--rounds` times; figures are medians. `--folder` says where source and nodes are (a disk, or
-/dev/shm); it needs five times the size. What is written is flushed between the candidates, outside the times.
+/dev/shm); it needs five times the size. What is written is flushed between the candidates, outside the times. In
+the first round, what arrived is compared with the source. On a busy machine, compare `cpu_s`, the nodes' CPU time.
 """
 
 import argparse
@@ -118,6 +119,14 @@ def cpu_of_children():
     return usage.ru_utime + usage.ru_stime
 
 
+def check(name, source, node):
+    """That a node has what was to be brought to it, byte by byte."""
+    file, tree = ["cmp", source, node / source.name], ["diff", "-r", "-x", ".staged.json", source, node]
+    compare = {"ours_file": file, "ours_tree": tree}
+    if name in compare:
+        subprocess.run(compare[name], check=True)
+
+
 def make_file(path, size):
     with path.open("wb") as file:
         for _ in range(size // PIECE):
@@ -149,12 +158,14 @@ def make_tar(folder, size):
 def alternate(folder, candidates, rounds, count):
     """Medians of each candidate: a name of a function above, or `copies`, with its source."""
     found = {title: [] for title in candidates}
-    for _ in range(rounds):
+    for number in range(rounds):
         for title, (name, source) in candidates.items():
             nodes = folder / "nodes"
             nodes.mkdir()
             os.sync()
             found[title].append(copies(source, nodes, count) if name == "copies" else ranks(name, source, nodes, count))
+            for node in nodes.iterdir() if number == 0 else ():
+                check(name, source, node)
             shutil.rmtree(nodes)
     return {
         title: {key: round(statistics.median(each[key] for each in results), 2) for key in results[0]}

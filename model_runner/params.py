@@ -15,6 +15,8 @@ _INT_LISTS = ("dense", "dense_feature_layers")
 _PATH_ENDINGS = ("_dir", "_directory", "_file", "_path")
 # Names, although they may look like numbers: a RUN may be called "001 002".
 _NAMES = ("id", "run_id", "experiment_id", "model_name")
+# TMP-ORIGINAL, where nobody says otherwise.
+_TMP_ORIGINAL = "/tmp/$USER/original"
 
 
 def apply_rules(params: Mapping[str, Any]) -> dict[str, Any]:
@@ -71,8 +73,10 @@ def with_paths(params: Mapping[str, Any], work_dir: Path) -> dict[str, Any]:
     ruled = apply_rules(params)
     if ruled.get("input_dir"):
         path = str(work_dir / Path(os.path.expandvars(ruled["input_dir"])).expanduser())
-        # Users write TMP-ORIGINAL, which names the copy that was staged last: by another job, perhaps.
-        staged = os.path.normpath(path) == os.environ.get("TMP_ORIGINAL_LINK")
+        # Users write TMP-ORIGINAL, which names the copy that was staged last: by another job, perhaps. They write it as
+        # it is by default even where this job's TMP-ORIGINAL is elsewhere.
+        link = os.environ.get("TMP_ORIGINAL_LINK")
+        staged = link and os.path.normpath(path) in (link, os.path.expandvars(_TMP_ORIGINAL))
         ruled["input_dir"] = os.environ["TMP_ORIGINAL"] if staged else path
     return ruled
 

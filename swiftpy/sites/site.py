@@ -79,7 +79,9 @@ def load_site(name: str) -> Site:
     file = _find(name)
     try:
         data = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise UserError(f"{file}: {error.strerror}") from error
+    except ValueError as error:
         raise UserError(f"{file}: {error}") from error
     problems = list(_problems(data))
     if problems:
@@ -113,7 +115,12 @@ _KEYS = {
     "settings": f"a table of strings; keys: {', '.join(NAMES)}",
     "devices": "a table with variable and masks, or also files and count",
 }
-_DEVICE_KEYS = {"variable": _TEXT, "masks": _TEXTS, "files": _TEXT, "count": "an integer of 1 or more"}
+_DEVICE_KEYS = {
+    "variable": "the name of an environment variable",
+    "masks": _TEXTS,
+    "files": _TEXT,
+    "count": "an integer of 1 or more",
+}
 
 
 def _problems(data: Mapping[str, Any]) -> Iterator[str]:

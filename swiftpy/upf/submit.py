@@ -2,8 +2,8 @@
 
     python -m swiftpy.upf.submit SITE UPF DFLTS [OPTIONS]
 
-The job runs in this EXP, on the copies of UPF and DFLTS in it. What a successor needs is in its `batch.json`. With --plan
-or --dry-run nothing is made; --plan needs no scheduler.
+The job runs in this EXP, on the copies of UPF and DFLTS in it. What a successor needs is in its `batch.json`.
+With --plan or --dry-run nothing is made; --plan needs no scheduler.
 """
 
 from __future__ import annotations
@@ -62,9 +62,7 @@ def main(arguments: list[str]) -> int:
             explain(intent, lead)
             return 0
         if not site.scheduler:
-            raise UserError(
-                f"site {site.name} has no scheduler, so there is no batch script; --plan says what would run"
-            )
+            raise UserError(f"site {site.name} has no scheduler, so no batch script; --plan says what would run")
         request = Request(arguments[0], command_line(options), str(Path.cwd()))
         if options.dry_run:
             parent = exp_parent(settings)

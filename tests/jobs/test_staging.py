@@ -100,12 +100,12 @@ def test_what_a_killed_job_left_serves_or_goes(place):
 
 
 def test_pretended_nodes_have_their_own_copies(place):
-    place.write([{"id": f"R{i}", "seconds": 1} for i in range(3)], {"input_dir": "$TMP_ORIGINAL"})
+    place.write([{"id": f"R{i}", "seconds": 1} for i in range(3)], {"input_dir": "/tmp/$USER/original"})
     local = str(place.root / "node$SWIFTPY_NODE" / "original")
     result = place.run(*STAGE, "--ranks-per-node", "2", procs=4, TMP_ORIGINAL=local, STAGE_KEEP="1")
     assert result.returncode == 0, result.stdout + result.stderr
     used = {Path((place.exp(0) / "run" / f"R{i}" / "local").read_text()).parents[1].name for i in range(3)}
-    assert used == {"node0", "node1"}
+    assert used == {"node0", "node1"}, "also where users write the place that TMP-ORIGINAL is by default"
     copies = [path.read_text() for path in place.root.glob("node*/original/rsp_merged.parquet")]
     assert copies == ["the data of one"] * 2, "kept, as STAGE_KEEP asks"
 
