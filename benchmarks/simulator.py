@@ -29,7 +29,9 @@ def efficiency(workers, seconds, isolated, options):
     times = durations(f"exp:{seconds}", count, seed=0)
     sites = {rank: Site(f"node{rank // 8}") for rank in range(1, workers + 1)}
     cluster = Cluster(sites, times, latency=2e-6, handling=options.handling)
-    result = simulate(cluster, sites, work("independent", times, Kind("task", isolated=isolated), 1 if isolated else 1024))
+    result = simulate(
+        cluster, sites, work("independent", times, Kind("task", isolated=isolated), 1 if isolated else 1024)
+    )
     assert result.done == count
     return result.bound / result.makespan, result.messages * options.handling / result.makespan
 

@@ -7,7 +7,6 @@ somebody drives: the cost of a task in the scheduler is that of its run, shared.
 
 from __future__ import annotations
 
-import pickle
 import threading
 import time
 from collections import deque
