@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from swiftpy.core.events import Event, ReportOutcome, StartTask, SubmissionClosed, TaskSubmitted, ValueGiven
@@ -113,12 +113,15 @@ class Engine:
         """Drive until a future is done, or so many seconds have passed."""
         self.drive(future.done, timeout)
 
+    def request(self, futures: Iterable[Future]) -> None:
+        """Ask for the results that lie with workers, all at once: they will be fetched."""
+        self._requested.extend(stored.reference for future in futures if (stored := future.elsewhere) is not None)
+
     def fetch(self, future: Future) -> None:
         """Get a result that lies with a worker."""
         with self._fetching:
             if (stored := future.elsewhere) is not None:
                 self._requested.append(stored.reference)
-                self._server.wake()
                 self.drive(lambda: self._sending.data.arrived(stored.reference))
                 future.bring(self._sending.data.take(stored.reference).value())
 

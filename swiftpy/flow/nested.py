@@ -10,7 +10,7 @@ import dataclasses
 import itertools
 import pickle
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from swiftpy.core.events import ReportOutcome, StartTask
@@ -100,6 +100,12 @@ class NestedEngine:
         deadline = None if timeout is None else time.monotonic() + timeout
         if not enough():
             self._worker.wait_until(lambda: enough() or (deadline is not None and time.monotonic() > deadline))
+
+    def request(self, futures: Iterable[Future]) -> None:
+        """Ask for the results that lie with other workers, all at once: they will be fetched."""
+        for future in futures:
+            if (stored := future.elsewhere) is not None:
+                self._worker.request(stored.reference)
 
     def fetch(self, future: Future) -> None:
         """Get a result that lies with another worker."""

@@ -172,6 +172,8 @@ class Exchange:
 
     def request(self, reference: Reference) -> None:
         """Ask for a value; `arrived` then says when it is there."""
+        if reference in self._arrived:
+            return
         if reference.rank != self._rank:
             if reference not in self._wanted:
                 self._wanted.add(reference)

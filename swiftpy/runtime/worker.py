@@ -116,10 +116,14 @@ class Worker:
         self._here = here
         self.send(TaskResumed(self.rank, order.task_id, order.attempt))
 
-    def fetch(self, reference: Reference) -> Packed:
-        """Called by a running task: get what another rank holds. Raises LostError."""
+    def request(self, reference: Reference) -> None:
+        """Ask for what another rank holds, to fetch it later."""
         with self._turn:
             self.data.request(reference)
+
+    def fetch(self, reference: Reference) -> Packed:
+        """Called by a running task: get what another rank holds. Raises LostError."""
+        self.request(reference)
         self._attend_until(lambda: self.data.arrived(reference))
         return self.data.take(reference)
 
@@ -200,8 +204,7 @@ class Worker:
 
     def _look_beside(self, order: Order) -> None:
         if (wanted := self._isolated.wants) is not None:
-            with self._turn:
-                self.data.request(wanted)
+            self.request(wanted)
             if self.data.arrived(wanted):
                 try:
                     self._isolated.give(self.data.take(wanted))
