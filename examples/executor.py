@@ -1,7 +1,7 @@
 """Code for `concurrent.futures` on MPI ranks: the longest Collatz sequences below a number, in blocks.
 
-mpiexec -n 4 python -m swiftpy executor.py 300000
-python executor.py 300000                            # the same with a job that the executor starts
+mpiexec -n 4 python -m swiftpy examples/executor.py 300000
+python examples/executor.py 300000                            # the same with a job that the executor starts
 """
 
 import sys
