@@ -57,6 +57,9 @@ class Engine:
         self._requested: deque[Reference] = deque()
         self._sending: Sending
         self._drivers = 0
+        self._led = False  # one of the threads that wait drives; the others follow
+        self._following = 0
+        self._followers = threading.Condition()
         self._untold: list[Future] = []
         self.keepers: dict[str, Keeper] = {}  # function -> who keeps its results
         self._unsaved: list[tuple[Keeper, ReportOutcome]] = []
@@ -136,18 +139,45 @@ class Engine:
                 left = 1.0 if deadline is None else min(1.0, deadline - time.monotonic())
                 if left <= 0:
                     return
-                if not self._driving.acquire(blocking=False):
-                    self._server.wake()  # the thread that drives alone may be asleep
-                    self._driving.acquire()
+                if not self._take_over(enough, left):
+                    continue
                 try:
-                    came = self._advance(left)
+                    # Again: it may have come about between the last look and this turn, by another thread's doing.
+                    came = enough() or self._advance(left)
                 finally:
+                    self._led = False
                     self._driving.release()
                 self._settle()
+                self._tell_followers()
                 if not came and time.monotonic() - self._latest > PATIENCE and not enough():
                     self._check_for_deadlock()
         finally:
             self._drivers -= 1
+            self._tell_followers()
+
+    def _take_over(self, enough: Callable[[], bool], seconds: float) -> bool:
+        """Become the thread that drives. False if another that waits does, and now something has come, or time passed:
+        to queue up behind it for the server would be to wait until something comes that only it waits for."""
+        if not self._driving.acquire(blocking=False):
+            if self._led:
+                if self._gathering:  # the other may be asleep
+                    self._server.wake()
+                with self._followers:
+                    self._following += 1
+                    if self._led and not enough():
+                        self._followers.wait(seconds)
+                    self._following -= 1
+                return False
+            self._server.wake()  # the thread that drives alone may be asleep
+            if not self._driving.acquire(timeout=NAP):  # or another that waits was faster
+                return False
+        self._led = True
+        return True
+
+    def _tell_followers(self) -> None:
+        if self._following:
+            with self._followers:
+                self._followers.notify_all()
 
     def wait_for_all(self) -> None:
         """Wait for all that was submitted."""
@@ -215,10 +245,13 @@ class Engine:
 
     def _settle(self) -> None:
         """Tell who waits. Nobody drives meanwhile: a callback may do anything, even wait for another future."""
+        told = bool(self._untold)
         while self._untold:
             untold, self._untold = self._untold, []
             for future in untold:
                 future.tell()
+        if told and self._driving.locked():  # who drives now may wait for what the callbacks did
+            self._server.wake()
 
     def _drive_alone(self) -> None:
         """What the thread does that drives while the program computes."""

@@ -118,7 +118,9 @@ class MpiTransport:
             return bool(select.select(also, [], [], seconds)[0])
         self._bell.lie_down()
         try:
-            return not self._comm.iprobe(MPI.ANY_SOURCE, _TAG) and self._bell.sleep(seconds, also)
+            # Twice: MPICH looks first, and only then takes in what has come, for the next look.
+            came = self._comm.iprobe(MPI.ANY_SOURCE, _TAG) or self._comm.iprobe(MPI.ANY_SOURCE, _TAG)
+            return not came and self._bell.sleep(seconds, also)
         finally:
             self._bell.get_up()
 

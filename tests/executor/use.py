@@ -106,7 +106,7 @@ def mapping(executor):
         except ValueError:
             continue
         raise AssertionError("no ValueError")
-    results = executor.map(time.sleep, [0, 1.5], timeout=0.5)
+    results = executor.map(time.sleep, [0, 1], timeout=0.3)
     next(results)
     try:
         next(results)
@@ -137,6 +137,12 @@ def waiting(executor):
 
     executor.submit(square, 0).add_done_callback(again)
     assert ended.wait(30) and chained == [4, 5, 8, 13, 20], chained
+
+    slow = executor.submit(time.sleep, 4)
+    thread = threading.Thread(target=slow.result)
+    thread.start()
+    assert all(executor.submit(square, i).result() == i * i for i in range(150))
+    assert not slow.done()  # a thread that waits does not keep another from hearing
 
     sums = []
     threads = [threading.Thread(target=lambda: sums.append(sum(executor.map(square, range(300))))) for _ in range(4)]
