@@ -148,6 +148,8 @@ def main():
         maker = multiprocessing.Process(target=make, args=(exp, runs, rows, logs, options))
         maker.start()  # a process of its own: what it needs would count as memory of the commands started later
         maker.join()
+        if maker.exitcode:
+            sys.exit(maker.exitcode)
         print(f"made {runs} RUNs x {rows} rows, {logs} logs", file=sys.stderr)
         results = {}
         for arguments, pipeline in PIPELINES.items():
