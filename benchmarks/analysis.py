@@ -95,13 +95,13 @@ def make(exp, runs, rows, logs, options):
 
 
 def measure(arguments, exp):
-    """Seconds, CPU seconds and largest memory (MB) of a command of ours and its processes."""
+    """Seconds, CPU seconds and largest memory (MiB) of a command of ours and its processes."""
     command = [sys.executable, "-m", "analysis", *(text.replace("$D", str(exp)) for text in arguments.split())]
     start = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT)
     _, status, usage = os.wait4(process.pid, 0)
     assert status == 0, command
-    return time.perf_counter() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1000
+    return time.perf_counter() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
 
 
 def shell(pipeline, exp):
@@ -124,7 +124,7 @@ def compare(exp, arguments, pipeline, rounds, cells):
         if pipeline:
             theirs.append([times * figure for figure in shell(pipeline, exp)])
     seconds, cpu, memory = zip(*ours, strict=True)
-    result = {"s": statistics.median(seconds), "CPU s": statistics.median(cpu), "MB": max(memory)}
+    result = {"s": statistics.median(seconds), "CPU s": statistics.median(cpu), "MiB": max(memory)}
     if theirs:
         seconds, cpu = (statistics.median(figures) for figures in zip(*theirs, strict=True))
         result |= {"shell s": seconds, "shell CPU s": cpu, "times faster": seconds / result["s"]}
@@ -148,6 +148,8 @@ def main():
         maker = multiprocessing.Process(target=make, args=(exp, runs, rows, logs, options))
         maker.start()  # a process of its own: what it needs would count as memory of the commands started later
         maker.join()
+        if maker.exitcode:
+            sys.exit(maker.exitcode)
         print(f"made {runs} RUNs x {rows} rows, {logs} logs", file=sys.stderr)
         results = {}
         for arguments, pipeline in PIPELINES.items():
