@@ -234,7 +234,10 @@ def runs(options, source, work):
 
 
 class Outside:
-    """Counts `clocks` of training in `inside`: learning (of `limit` calls only), validation per epoch, checkpoints."""
+    """Counts `clocks` of training in `inside`: learning, validation per epoch, checkpoints.
+
+    With a `limit`, only so many calls learn, and the val set's predictions are made up: neither is what is measured.
+    """
 
     def __init__(self, limit):
         self.inside, self._limit = np.zeros(2), limit
@@ -252,7 +255,13 @@ class Outside:
                 return np.zeros((-(-len(rows) // 32), 2), np.float32)
             return learn(this, cells, drugs, responses, rows)
 
+        predict = training.Trainer.predict
+
+        def made_up(this, stage):
+            return np.roll(this._data.val.y, 1) if self._limit and stage == "val" else predict(this, stage)
+
         self._patch(compiled.Compiled, "learn", few)
+        self._patch(training.Trainer, "predict", made_up)
         for owner, name in ((training.Trainer, "_epoch"), (ckpt.KerasCheckpoint, "on_epoch_end")):
             self._patch(owner, name, self._timed(getattr(owner, name)))
         self._patch(ckpt.KerasCheckpoint, "on_train_end", self._timed(ckpt.KerasCheckpoint.on_train_end))
@@ -345,12 +354,13 @@ def scores(options, source, work):
     given = NETWORKS[options.network]
     net = compiled.compiled_for(given, read_hyper(given), SPEC.genes, SPEC.descriptors)
     tensors = compiled.on_device(table.cells), compiled.on_device(table.drugs)
+    val = data.Responses(*(column[:20_000] for column in (table.val.cell, table.val.drug, table.val.y)), None)
     some = slice(0, 6400)
     inputs = [table.cells.matrix[table.val.cell[some]], table.drugs.matrix[table.val.drug[some]]]
 
     def ours():
-        net.predict(*tensors, table.val)
-        return len(table.val)
+        net.predict(*tensors, val)
+        return len(val)
 
     def keras_predict():
         net.model.predict(inputs, batch_size=32, verbose=0)
@@ -369,9 +379,9 @@ def scores(options, source, work):
         return x
 
     def floor():
-        for _ in range(len(table.val) // size):
+        for _ in range(20):
             products(batch).numpy()
-        return len(table.val) // size * size
+        return 20 * size
 
     rows, best = samples_per_second({"ours": ours, "keras_predict_32": keras_predict, "floor": floor}, options.rounds)
     y = np.random.default_rng(0).random(1_000_000, np.float32)
