@@ -33,7 +33,7 @@ def efficiency(workers, seconds, isolated, options):
         cluster, sites, work("independent", times, Kind("task", isolated=isolated), 1 if isolated else 1024)
     )
     assert result.done == count
-    return result.bound / result.makespan, result.messages * options.handling / result.makespan
+    return result.bound / result.makespan, min(1.0, result.messages * options.handling / result.makespan)
 
 
 def main():
