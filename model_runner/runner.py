@@ -4,6 +4,8 @@ chdir to the RUN directory, stop.marker, pre module, rank.txt, parameters.txt, m
 history.txt, post module. What a model raises is raised again: only that RUN is lost.
 """
 
+import contextlib
+import ctypes
 import logging
 import os
 import sys
@@ -53,6 +55,7 @@ def run_model(params: Mapping[str, Any]) -> dict[str, Any]:
             raise RunError(f"the RUN called exit({exit_.code!r})") from exit_
         finally:
             _end_of_saves()
+            _return_freed_memory()
             sys.stdout.flush()
 
 
@@ -62,6 +65,15 @@ def _end_of_saves() -> None:
         background.wait()
     except Exception:
         log.exception("the last checkpoint failed")
+
+
+def _return_freed_memory() -> None:
+    """Give the system what glibc holds back: the gaps between small blocks where arrays of the RUN have been.
+
+    Setting a network of 12.6 M weights back for the next RUN otherwise costs 30 MB more each time.
+    """
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _log_to_stdout() -> None:
