@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from analysis.command import AnalysisError, note
-from analysis.metrics import correlation, ranks
+from analysis.metrics import rank_correlation
 
 HEADINGS = 2  # of the spreadsheet that list_diff reads: rank,true,...,rank,pred,...
 TRUE_COLUMN, PRED_COLUMN = 1, 4
@@ -103,8 +103,7 @@ def spearman(parser: ArgumentParser, arguments: list[str]) -> None:
     left_out = len(places[0]) + len(places[1]) - 2 * len(common)
     if left_out:
         note(f"{left_out} entries are in one list only, and are left out")
-    x, y = (ranks(np.array([place[name] for name in common])) for place in places)
-    print(correlation(x, y))
+    print(rank_correlation(*(np.array([place[name] for name in common]) for place in places)))
 
 
 def _two_lists(parser: ArgumentParser) -> None:

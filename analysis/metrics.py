@@ -31,7 +31,7 @@ def scores(true: np.ndarray, pred: np.ndarray) -> dict[str, Any]:
         found["r2"] = 1 - mse / float(np.var(true, dtype=np.float64))
     if not constant:
         found["pcc"] = correlation(true.astype(np.float64), pred.astype(np.float64))
-        found["scc"] = correlation(ranks(true), ranks(pred))
+        found["scc"] = rank_correlation(true, pred)
         return found
     return {**found, "reason": f"{' and '.join(constant)} of {len(true)} rows constant"}
 
@@ -43,17 +43,25 @@ def correlation(x: np.ndarray, y: np.ndarray) -> float:
     return float(x @ y / math.sqrt((x @ x) * (y @ y)))
 
 
-def ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks from 1, equal values sharing the mean of theirs, as float64."""
-    # By search among the different values, of which 4 decimals leave few, and in blocks: beside 10 million rows
-    # there is no room for the order of all of them.
-    different, counts = np.unique(values, return_counts=True)
-    mean_ranks = np.cumsum(counts) - (counts - 1) / 2
-    found: np.ndarray = np.empty(len(values))
-    for start in range(0, len(values), BLOCK):
+def rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
+    """Spearman's correlation of two arrays, neither of them constant: Pearson's of their ranks."""
+    # In blocks: beside 10 million rows there is no room for the ranks of all of them. Their mean is known.
+    tables = [_rank_table(x), _rank_table(y)]
+    products = np.zeros(3)
+    for start in range(0, len(x), BLOCK):
         block = slice(start, start + BLOCK)
-        found[block] = mean_ranks[np.searchsorted(different, values[block])]
-    return found
+        u, v = (
+            ranks[np.searchsorted(different, values[block])] - (len(x) + 1) / 2
+            for values, (different, ranks) in zip((x, y), tables, strict=True)
+        )
+        products += u @ v, u @ u, v @ v
+    return float(products[0] / math.sqrt(products[1] * products[2]))
+
+
+def _rank_table(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The different values, sorted, and their ranks from 1, of which equal values share the mean."""
+    different, counts = np.unique(values, return_counts=True)
+    return different, np.cumsum(counts) - (counts - 1) / 2
 
 
 def fbeta(true: np.ndarray, pred: np.ndarray, threshold: float = 0.5, beta: float = 1.0) -> float | None:

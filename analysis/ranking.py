@@ -13,7 +13,7 @@ import numpy as np
 
 from analysis import lists
 from analysis.command import AnalysisError, add_exp, add_formats, columns, exp_path, note, notes, number_text, show
-from analysis.metrics import correlation, ranks
+from analysis.metrics import rank_correlation
 from analysis.predictions import Predicted, Reader
 
 TOP = 10
@@ -77,7 +77,7 @@ def cell_score(cell: str, true: np.ndarray, pred: np.ndarray, top: int = TOP) ->
     hits = len(first[0] & first[1])
     scc = None
     if len(true) >= LEAST_FOR_CORRELATION and np.ptp(true) > 0 and np.ptp(pred) > 0:
-        scc = correlation(ranks(true), ranks(pred))
+        scc = rank_correlation(true, pred)
     return CellScore(cell, len(true), hits, top, hits / top, scc)
 
 
