@@ -100,9 +100,9 @@ class ReadyQueue:
 
 
 class WaitingWorkers:
-    """Workers that wait; the one that has waited longest is taken first.
+    """Workers that wait; the one that came last is taken first: it may still be awake, which saves the time to wake it.
 
-    Ordered dicts, because the first key of a plain one is found by walking over all that were deleted before it: to
+    Ordered dicts, because the last key of a plain one is found by walking over all that were deleted after it: to
     hand out 100,000 workers would take 5 s.
     """
 
@@ -129,9 +129,9 @@ class WaitingWorkers:
             del self._by_place[place][rank]
 
     def find(self, target: Target) -> int | None:
-        """The worker that has waited longest of those in the target's place; of all if it is soft and none is there."""
+        """The worker that came last of those in the target's place; of all if it is soft and none is there."""
         if target.rank is None:
-            found = next(iter(self._by_place.get(target.place, ())), None)
+            found = next(reversed(self._by_place.get(target.place, {})), None)
         else:
             found = target.rank if target.rank in self else None
-        return next(iter(self), None) if found is None and target.soft else found
+        return next(reversed(self._by_place[EVERYWHERE]), None) if found is None and target.soft else found

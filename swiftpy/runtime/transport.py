@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import time
 from collections.abc import Sequence
@@ -33,13 +34,14 @@ class Transport(Protocol):
 
 
 class Backoff:
-    """Pauses between polls, where nothing can wake who waits: yields for 100 us, then sleeps, longer and longer.
+    """Pauses between polls, where nothing can wake who waits: yields for 300 us, then sleeps, longer and longer.
 
     A waiting rank must not spin, because a TensorFlow worker needs the core; nor may it block inside MPI, where
     MPICH spins. At 20 ms a wait costs 0.3 to 0.6 % of a core (benchmarks/idle.py).
     """
 
-    SPIN = 100e-6
+    #: Several times what a rank needs for an answer: to be woken takes as long.
+    SPIN = 300e-6
 
     def __init__(self, longest: float = 20e-3) -> None:
         self._longest = longest
@@ -63,7 +65,7 @@ class Backoff:
 
     def wait(self) -> None:
         """Pause once."""
-        time.sleep(0 if self.spinning else self.pause())
+        os.sched_yield() if self.spinning else time.sleep(self.pause())
 
 
 class QueueTransport:

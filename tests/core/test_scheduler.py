@@ -54,9 +54,10 @@ def task(id, count=1, after=(), **kind):
 
 
 def scheduler_with(workers, *tasks, ready=()):
-    """A scheduler that has heard of these workers, and then of these tasks."""
+    """A scheduler that has heard of these workers, of which the first of those that are ready came last and so is the
+    first to get something, and then of these tasks."""
     scheduler = Scheduler(workers)
-    for worker in ready:
+    for worker in reversed(ready):
         scheduler.step(WorkerReady(worker))
     for one in tasks:
         scheduler.step(TaskSubmitted(one))
@@ -130,7 +131,7 @@ def test_a_run_is_shared_by_those_who_wait():
     scheduler.step(TaskFinished(1, 0, 1, b"", 1e-6))
     scheduler.step(WorkerReady(2))
     commands = scheduler.step(TaskSubmitted(task(1, 10)))
-    assert sent(commands) == [(1, 1, 5), (2, 6, 5)]
+    assert sent(commands) == [(2, 1, 5), (1, 6, 5)]
 
 
 def test_a_run_that_became_ready_is_shared_too():
@@ -139,7 +140,7 @@ def test_a_run_that_became_ready_is_shared_too():
     scheduler.step(WorkerReady(2))
     scheduler.step(TaskSubmitted(task(1)))
     scheduler.step(TaskSubmitted(task(2, 10, after=[1])))
-    assert sent(scheduler.step(TaskFinished(1, 1, 1, b"", 1e-6))) == [(1, 2, 5), (2, 7, 5)]
+    assert sent(scheduler.step(TaskFinished(2, 1, 1, b"", 1e-6))) == [(2, 2, 5), (1, 7, 5)]
 
 
 def test_who_waits_asks_the_others_until_one_has_something():
@@ -149,10 +150,10 @@ def test_who_waits_asks_the_others_until_one_has_something():
     scheduler.step(TaskFinished(1, 0, 1, b"", 1e-6))
     scheduler.step(WorkerReady(2))
     scheduler.step(WorkerReady(3))
-    assert sent(scheduler.step(TaskSubmitted(task(1, 6)))) == [(1, 1, 2), (2, 3, 2), (3, 5, 2)]
-    assert RecallTasks(1) in scheduler.step(TaskFinished(3, 5, 1, b"", 10.0))
-    assert scheduler.step(RecallAnswered(1)) == [RecallTasks(2)]
-    assert sent(scheduler.step(TaskReturned(2, 3, 1, 1))) == [(3, 4, 1)]
+    assert sent(scheduler.step(TaskSubmitted(task(1, 6)))) == [(3, 1, 2), (2, 3, 2), (1, 5, 2)]
+    assert RecallTasks(3) in scheduler.step(TaskFinished(1, 5, 1, b"", 10.0))
+    assert scheduler.step(RecallAnswered(3)) == [RecallTasks(2)]
+    assert sent(scheduler.step(TaskReturned(2, 3, 1, 1))) == [(1, 4, 1)]
     assert scheduler.step(RecallAnswered(2)) == []
 
 

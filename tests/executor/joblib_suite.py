@@ -11,6 +11,7 @@ Left out are
 - abort_backend and the other tests of initializers and time limits, for the sake of time: each starts several jobs.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -53,5 +54,16 @@ class Selection:
 
 if __name__ == "__main__":
     path = Path(joblib.__file__).parent / "test" / "test_parallel.py"
-    options = ["-p", "no:cacheprovider", "-p", "no:faulthandler", "--durations=8", "--tb=short", *sys.argv[1:]]
+    # No configuration: with a .venv in the project, joblib's tests would be subject to the project's.
+    options = [
+        "-c",
+        os.devnull,
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:faulthandler",
+        "--durations=8",
+        "--tb=short",
+        *sys.argv[1:],
+    ]
     sys.exit(pytest.main([str(path), *options], plugins=[Selection()]))
