@@ -46,8 +46,8 @@ class Sending:
             calls, stay, column = task.owner.begin(command), task.owner.may_be_held, task.owner.column
         else:
             keeper = self._keepers.get(task.kind.function)
-            self._begin(task.id, task.payload, keeper)
             calls, column = task.payload, False
+            self._begin(task.id, calls, keeper)
             stay = keeper is None and self._futures[task.id].may_be_held
         return pack_calls(self._definition(command), calls, place if stay else None, hold, column)
 

@@ -150,3 +150,12 @@ def test_a_call_that_was_given_back_begins_again_as_it_did(tmp_path):
     """The scheduler hands out a copy of a run's calls for each piece: what was made of one before is not in it."""
     keeper, future, call = Keeper(memo(tmp_path), abs), Future(), (_Key(b"key"), -3)
     assert keeper.begin(future, call) == keeper.begin(future, call) == (-3,)
+
+
+def test_the_rest_of_a_run_begins_as_its_first_piece_did(tmp_path):
+    """The first of three calls goes alone, because nothing is known of their time; the others together, from a copy."""
+    program = """
+        kept = swiftpy.memo("memo")(lambda x: x + 1)
+        assert swiftpy.gather([kept(i) for i in range(3)]) == [1, 2, 3]
+        """
+    passes(tmp_path, program, procs=2)
