@@ -153,9 +153,12 @@ def test_a_call_that_was_given_back_begins_again_as_it_did(tmp_path):
 
 
 def test_the_rest_of_a_run_begins_as_its_first_piece_did(tmp_path):
-    """The first of three calls goes alone, because nothing is known of their time; the others together, from a copy."""
+    """Once they are known to be short, ten calls are shared by two workers: the second half is sent from a copy."""
     program = """
         kept = swiftpy.memo("memo")(lambda x: x + 1)
-        assert swiftpy.gather([kept(i) for i in range(3)]) == [1, 2, 3]
+        for i in range(-40, 0): assert kept(i).result() == i + 1
+        for first in range(0, 100, 10):
+            time.sleep(0.01)
+            assert swiftpy.gather([kept(i) for i in range(first, first + 10)]) == list(range(first + 1, first + 11))
         """
-    passes(tmp_path, program, procs=2)
+    passes(tmp_path, program, procs=3)
