@@ -41,6 +41,13 @@ class WorkerLost(NamedTuple):
     reason: str
 
 
+class Share(NamedTuple):
+    """What an event is about if a server of others sends it: so many calls from `task_id` on, which `worker` had."""
+
+    calls: int
+    worker: int
+
+
 class TaskFinished(NamedTuple):
     """An attempt ended on the worker, after `seconds`. `value` is what its calls returned, pickled.
 
@@ -55,6 +62,7 @@ class TaskFinished(NamedTuple):
     seconds: float
     made: int | None = None
     failures: tuple[tuple[int, TaskError], ...] = ()
+    share: Share | None = None
 
 
 class TaskFailed(NamedTuple):
@@ -65,6 +73,7 @@ class TaskFailed(NamedTuple):
     attempt: int
     error: TaskError
     seconds: float
+    share: Share | None = None
 
 
 class TaskKilled(NamedTuple):
@@ -74,6 +83,7 @@ class TaskKilled(NamedTuple):
     task_id: int
     attempt: int
     seconds: float
+    share: Share | None = None
 
 
 class TaskReturned(NamedTuple):
@@ -83,6 +93,7 @@ class TaskReturned(NamedTuple):
     task_id: int
     attempt: int
     kept: int
+    share: Share | None = None
 
 
 class RecallAnswered(NamedTuple):
@@ -107,6 +118,18 @@ class TaskResumed(NamedTuple):
     attempt: int
 
 
+class WorkWanted(NamedTuple):
+    """A server of others could do with so many more pieces; `idle`: some of its workers have nothing to do."""
+
+    worker: int
+    pieces: int
+    idle: bool
+
+
+class WithdrawalRequested(NamedTuple):
+    """The client takes back the calls that no worker was given, and that it may give to others."""
+
+
 class DrainRequested(NamedTuple):
     """The job shall end early: start nothing more, let the running tasks be."""
 
@@ -122,12 +145,16 @@ class GraceExpired(NamedTuple):
 
 
 class StartTask(NamedTuple):
-    """Run an attempt of a task on a worker; on all workers of `gang` if it wants several, of which this is one."""
+    """Run an attempt of a task on a worker; on all workers of `gang` if it wants several, of which this is one.
+
+    `pieces`, for a server of others: how many workers' pieces that is, None for a worker.
+    """
 
     worker: int
     task: Task
     attempt: int
     gang: tuple[int, ...] = ()
+    pieces: int | None = None
 
 
 class InterruptTask(NamedTuple):
@@ -150,6 +177,13 @@ class RecallTasks(NamedTuple):
     """Give back the calls that were not begun: others have nothing to do."""
 
     worker: int
+
+
+class PassOn(NamedTuple):
+    """Let a server of others take in this event."""
+
+    worker: int
+    event: DrainRequested | InterruptRequested | GraceExpired
 
 
 class StopWorker(NamedTuple):
@@ -189,8 +223,10 @@ Event = (
     | RecallAnswered
     | TaskSuspended
     | TaskResumed
+    | WorkWanted
+    | WithdrawalRequested
     | DrainRequested
     | InterruptRequested
     | GraceExpired
 )
-Command = StartTask | InterruptTask | KillTask | RecallTasks | StopWorker | ReportOutcome
+Command = StartTask | InterruptTask | KillTask | RecallTasks | PassOn | StopWorker | ReportOutcome

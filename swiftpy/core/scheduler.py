@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from swiftpy.core.dependencies import Dependencies
+from swiftpy.core.distribution import Distribution
 from swiftpy.core.events import (
     Command,
     DrainRequested,
@@ -27,8 +28,10 @@ from swiftpy.core.events import (
     TaskSubmitted,
     TaskSuspended,
     ValueGiven,
+    WithdrawalRequested,
     WorkerLost,
     WorkerReady,
+    WorkWanted,
 )
 from swiftpy.core.placement import Placement
 from swiftpy.core.task import Site, Task, TaskState
@@ -39,19 +42,24 @@ class Scheduler:
     """Matches ready tasks with waiting workers.
 
     `workers` maps the rank of every worker of the job to where and what it is; a worker takes tasks once it is ready.
-    One that was lost may become ready again. An illegal event (a task id used twice, a worker that does not exist)
+    One that was lost may become ready again. With `groups` instead, other servers have the workers: it maps the rank of
+    each to what `workers` would be there. An illegal event (a task id used twice, a worker that does not exist)
     raises ValueError and changes nothing. An event of an attempt that is over is dropped: it crossed a KillTask or a
     WorkerLost on its way. A task's state is where it is held: in `_dependencies` (BLOCKED), in `_placement.ready`, or
     by a worker (RUNNING); what is resolved is forgotten, so that memory does not grow with what was done.
     """
 
-    def __init__(self, workers: Mapping[int, Site]) -> None:
+    def __init__(self, workers: Mapping[int, Site], groups: Mapping[int, Mapping[int, Site]] | None = None) -> None:
         self.draining = False
         self._closed = False
         self._stopped = False
         self._last_id = -1
         self._dependencies = Dependencies()
-        self._placement = Placement(workers, self._dependencies)
+        self._placement: Placement | Distribution
+        if groups:
+            self._placement = Distribution(groups, self._dependencies)
+        else:
+            self._placement = Placement(workers, self._dependencies)
         self._handlers: dict[type, Callable[[Any], list[Command]]] = {
             TaskSubmitted: self._task_submitted,
             ValueGiven: self._value_given,
@@ -65,6 +73,8 @@ class Scheduler:
             RecallAnswered: self._recall_answered,
             TaskSuspended: self._task_suspended,
             TaskResumed: self._task_resumed,
+            WorkWanted: self._work_wanted,
+            WithdrawalRequested: self._withdrawal_requested,
             DrainRequested: self._drain_requested,
             InterruptRequested: self._interrupt_requested,
             GraceExpired: self._grace_expired,
@@ -92,7 +102,17 @@ class Scheduler:
     @property
     def workers(self) -> int:
         """How many workers there are."""
-        return len(self._placement.workers)
+        return self._placement.size
+
+    @property
+    def idle(self) -> int:
+        """How many workers have nothing to do."""
+        return len(self._own.idle)
+
+    @property
+    def recalling(self) -> bool:
+        """Whether workers were asked to give back calls, and have not answered."""
+        return self._own.recalling
 
     @property
     def stuck(self) -> list[Task]:
@@ -171,7 +191,7 @@ class Scheduler:
         return commands + self._placement.disband(orphans)
 
     def _task_finished(self, event: TaskFinished) -> list[Command]:
-        task = self._placement.release(event.worker, event.task_id, event.attempt)
+        task, worker = self._release(event)
         if task is None:
             return []
         failed = {index for index, _ in event.failures}
@@ -185,7 +205,7 @@ class Scheduler:
         commands: list[Command] = []
         done, rest = (task, None) if calls == task.count else (task.part(0, calls), task.part(calls, task.count))
         if len(failed) < calls:
-            report = ReportOutcome(done, TaskState.DONE, event.attempt, event.worker, event.seconds, value=event.value)
+            report = ReportOutcome(done, TaskState.DONE, event.attempt, worker, event.seconds, value=event.value)
             commands.append(report._replace(failed=frozenset(failed)) if failed else report)
         if rest is not None:
             if rest.kind.chained and calls - 1 in failed and not self.draining:
@@ -195,28 +215,33 @@ class Scheduler:
                 commands += self._again(rest)
         for index, error in event.failures:
             part = done if done.count == 1 else done.part(index, index + 1)
-            commands += self._settle_failure(part, event.worker, error, event.seconds)
+            commands += self._settle_failure(part, worker, error, event.seconds)
         return commands + self._feed(event.worker, self._dependencies.resolved(done.id, calls, failed))
 
     def _task_failed(self, event: TaskFailed) -> list[Command]:
-        task = self._placement.release(event.worker, event.task_id, event.attempt)
+        task, worker = self._release(event)
         if task is None:
             return []
-        commands = self._attempt_failed(task, event.worker, event.error, event.seconds)
+        if task.kind.ranks > 1:
+            commands = self._part_ended(task, event.worker, event.seconds, error=event.error)
+        else:
+            commands = self._settle_failure(task, worker, event.error, event.seconds)
         return commands + self._feed(event.worker)
 
     def _task_killed(self, event: TaskKilled) -> list[Command]:
-        task = self._placement.release(event.worker, event.task_id, event.attempt)
+        task, worker = self._release(event)
         if task is None:
             return []
         if task.kind.ranks > 1:
             commands = self._part_ended(task, event.worker, event.seconds, killed=True)
         else:
-            commands = [_interrupted(task, event.worker, event.seconds)]
+            commands = [_interrupted(task, worker, event.seconds)]
         return commands + self._feed(event.worker)
 
     def _task_returned(self, event: TaskReturned) -> list[Command]:
-        rest = self._placement.shrink(event.worker, event.task_id, event.attempt, event.kept)
+        if event.share is not None:
+            return self._share_returned(event)
+        rest = self._own.shrink(event.worker, event.task_id, event.attempt, event.kept)
         if rest is None:
             return []
         commands = self._again(rest)
@@ -224,15 +249,37 @@ class Scheduler:
             return commands
         return commands + self._feed(event.worker)  # what it had been running ended meanwhile
 
+    def _share_returned(self, event: TaskReturned) -> list[Command]:
+        """A server gave calls back. If they are of a chain, one before them has failed, of which it will tell next."""
+        task, _ = self._release(event)
+        if task is None:
+            return []
+        if not task.kind.chained or self.draining:
+            return self._again(task)
+        task.after = (task.id - 1,)
+        self._dependencies.add(task)
+        return []
+
     def _recall_answered(self, event: RecallAnswered) -> list[Command]:
         return self._placement.recall_answered(event.worker)
 
     def _task_suspended(self, event: TaskSuspended) -> list[Command]:
-        freed = self._placement.suspend(event.worker, event.task_id, event.attempt)
+        freed = self._own.suspend(event.worker, event.task_id, event.attempt)
         return self._feed(event.worker) if freed else []
 
     def _task_resumed(self, event: TaskResumed) -> list[Command]:
-        return self._placement.resume(event.worker, event.task_id, event.attempt)
+        return self._own.resume(event.worker, event.task_id, event.attempt)
+
+    def _work_wanted(self, event: WorkWanted) -> list[Command]:
+        assert isinstance(self._placement, Distribution), "workers do not ask"
+        return self._placement.want(event.worker, event.pieces, event.idle)
+
+    def _withdrawal_requested(self, event: WithdrawalRequested) -> list[Command]:
+        ready = self._own.ready
+        waiting = [task for task in ready if task.kind.anywhere and not task.kind.chained]
+        for task in waiting:
+            ready.remove(task)
+        return [_interrupted(task) for task in waiting] or self._own.recall_all()
 
     def _drain_requested(self, event: DrainRequested) -> list[Command]:
         self.draining = True
@@ -244,14 +291,28 @@ class Scheduler:
     def _interrupt_requested(self, event: InterruptRequested) -> list[Command]:
         if not self.draining:
             raise ValueError("InterruptRequested without DrainRequested")
-        return [InterruptTask(worker, task.id, task.attempt) for worker, task in self._placement.held()]
+        return self._placement.end(InterruptTask)
 
     def _grace_expired(self, event: GraceExpired) -> list[Command]:
         if not self.draining:
             raise ValueError("GraceExpired without DrainRequested")
-        return [KillTask(worker, task.id, task.attempt) for worker, task in self._placement.held()]
+        return self._placement.end(KillTask)
 
     # -- what follows from them --------------------------------------------------------------------------------
+
+    @property
+    def _own(self) -> Placement:
+        """The placement of a server that has workers itself."""
+        assert isinstance(self._placement, Placement), "other servers have the workers"
+        return self._placement
+
+    def _release(self, event: TaskFinished | TaskFailed | TaskKilled | TaskReturned) -> tuple[Task | None, int]:
+        """What an event ends, None if its sender does not have it (any more), and the worker that had it."""
+        share = event.share
+        if share is None:
+            return self._own.release(event.worker, event.task_id, event.attempt), event.worker
+        assert isinstance(self._placement, Distribution), "workers have no share in a task"
+        return self._placement.release(event.worker, event.task_id, event.attempt, share.calls), share.worker
 
     def _place(self, task: Task) -> list[Command]:
         """A task is ready: start or queue it, or reject it if it can run nowhere."""
@@ -347,6 +408,9 @@ class Scheduler:
         """Assert every invariant (for tests and the simulator)."""
         place = self._placement
         assert not self._stopped or self.quiet
+        if isinstance(place, Distribution):
+            place.check()
+            return
         waiting: list[tuple[int, Task | None]] = [(worker, None) for worker in place.idle]
         for task_id, workers in place.gathering.items():
             assert 0 < len(workers) < place.ready[task_id].kind.ranks
