@@ -28,7 +28,7 @@ from swiftpy.core.pieces import MOST_CALLS, Pieces
 from swiftpy.core.placement import Gang
 from swiftpy.core.queue import ReadyQueue
 from swiftpy.core.sharing import Sharing
-from swiftpy.core.task import EVERYWHERE, Place, Site, Task
+from swiftpy.core.task import EVERYWHERE, Place, Site, Target, Task
 
 
 class Distribution:
@@ -89,9 +89,7 @@ class Distribution:
         rest: Task | None = task
         commands: list[Command] = []
         while rest is not None and self.wanted:
-            near = (server for server in self.wanted if self._present[server][target.place]) if target.soft else ()
-            server = next(iter(near), next(iter(self.wanted)))
-            head, rest, pieces = self._cut(rest, server)
+            head, rest, pieces = self._cut(rest, server := self._taker(target))
             commands.append(self._start(head, server, pieces))
         if rest is not None:
             self.ready.push(rest)
@@ -188,6 +186,18 @@ class Distribution:
         """How many workers of a server may run a task."""
         target = task.kind.target
         return self._present[server][EVERYWHERE if target.soft else target.place]
+
+    def _taker(self, target: Target) -> int:
+        """Which of the servers that want work gets a task.
+
+        One with idle workers, if there is one, be it far from a soft target: else what it stole from a near one, which
+        wants more, would go there again and again.
+        """
+        first = next(iter(self.wanted))
+        if not target.soft:
+            return first
+        near = (server for server in self.hungry or self.wanted if self._present[server][target.place])
+        return next(near, first)
 
     def _cut(self, task: Task, server: int) -> tuple[Task, Task | None, int]:
         """What a server gets of a task, what is left, and how many pieces the former is."""

@@ -42,14 +42,17 @@ class WorkerLost(NamedTuple):
 
 
 class Share(NamedTuple):
-    """What an event is about if a server of others sends it: so many calls from `task_id` on, which `worker` had."""
+    """What an event is about if a server of others sends it: so many calls from `task_id` on.
+
+    `worker` had them; it is the server itself if several workers had.
+    """
 
     calls: int
     worker: int
 
 
 class TaskFinished(NamedTuple):
-    """An attempt ended on the worker, after `seconds`. `value` is what its calls returned, pickled.
+    """An attempt ended on the worker, after `seconds`. `value` is what its calls returned, pickled: a list, or several.
 
     Of the calls, the first `made` were made (None: all); the others were not begun. `failures` are those that raised:
     (index, error) in order of index.
@@ -58,7 +61,7 @@ class TaskFinished(NamedTuple):
     worker: int
     task_id: int
     attempt: int
-    value: bytes
+    value: bytes | list[bytes]
     seconds: float
     made: int | None = None
     failures: tuple[tuple[int, TaskError], ...] = ()
@@ -205,7 +208,7 @@ class ReportOutcome(NamedTuple):
     attempt: int
     worker: int | None
     seconds: float = 0.0
-    value: bytes | None = None
+    value: bytes | list[bytes] | None = None
     error: TaskError | None = None
     failed: frozenset[int] = frozenset()
 

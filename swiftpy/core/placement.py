@@ -21,7 +21,7 @@ class Gang:
 
     unfinished: set[int]
     first: int
-    value: bytes | None = None
+    value: bytes | list[bytes] | None = None
     error: TaskError | None = None
     killed: bool = False
 

@@ -33,6 +33,7 @@ from swiftpy.core.events import (
     WorkerReady,
     WorkWanted,
 )
+from swiftpy.core.pieces import Pieces
 from swiftpy.core.placement import Placement
 from swiftpy.core.task import Site, Task, TaskState
 from swiftpy.errors import TaskError
@@ -108,6 +109,11 @@ class Scheduler:
     def idle(self) -> int:
         """How many workers have nothing to do."""
         return len(self._own.idle)
+
+    @property
+    def pieces(self) -> Pieces:
+        """What is known of how long calls take."""
+        return self._placement.pieces
 
     @property
     def recalling(self) -> bool:
@@ -340,7 +346,7 @@ class Scheduler:
         task: Task,
         worker: int,
         seconds: float,
-        value: bytes | None = None,
+        value: bytes | list[bytes] | None = None,
         error: TaskError | None = None,
         killed: bool = False,
     ) -> list[Command]:

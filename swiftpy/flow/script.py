@@ -105,7 +105,13 @@ class ScriptApplication(Engine):
             for line in lead.layout.describe():
                 print(line, file=sys.stderr)
         path = [str(self._options.script.resolve().parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-        return JobSpec(outputs=(), env={"PYTHONPATH": os.pathsep.join(path)}, grace=0.0, groups=lead.layout.groups)
+        return JobSpec(
+            outputs=(),
+            env={"PYTHONPATH": os.pathsep.join(path)},
+            grace=0.0,
+            groups=lead.layout.groups,
+            traced=self.trace is not None,
+        )
 
     def join(self, worker: Worker) -> None:
         """See Application: what lies beside the script can be imported here, too."""

@@ -102,7 +102,7 @@ class Run:
             if type(calls) is tuple:
                 self._column, calls = True, calls[0]
         else:
-            calls = _joined(packed)
+            calls = load_parts(packed)
         self._payload = b""
         self._function, self._place = function, place
         self.count = len(calls)
@@ -164,8 +164,8 @@ class Run:
         return _answer(values, failures, self._place)
 
 
-def _joined(parts: list[tuple[bytes, int, int]]) -> list[Any]:
-    """The calls that are meant, where each part may be a column or not."""
+def load_parts(parts: list[tuple[bytes, int, int]]) -> list[Any]:
+    """The calls that are meant by a list of (pickled calls, start, stop), each of which may be a column."""
     calls: list[Any] = []
     for packed, start, stop in parts:
         part = pickle.loads(packed)

@@ -1,6 +1,7 @@
 """A server between rank 0 and a group of workers: to rank 0 it is a worker that takes much, to its workers the server.
 
-It schedules its group by itself, in pieces as rank 0 would, and tells rank 0 of many outcomes in one message. It asks
+It schedules its group by itself, in pieces as rank 0 would. Outcomes go to rank 0 joined, as far as that delays none of
+them by more than a moment, and in reports, of which one is under way: when rank 0 is busy, they grow. It asks
 for more work before it runs out (`WorkWanted`), and gives back what its workers have not got when rank 0 needs it for
 another group (`RecallTasks`). Whatever fails is tried again, if at all, by rank 0: it may go to another group.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 import pickle
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
@@ -35,11 +37,13 @@ from swiftpy.core.events import (
 )
 from swiftpy.core.scheduler import Scheduler
 from swiftpy.core.task import Kind, Site, Task, TaskState
-from swiftpy.runtime.order import Assignment
+from swiftpy.runtime.order import Assignment, Report, Taken
 from swiftpy.runtime.server import TICK, Loop
 from swiftpy.runtime.store import Reference
 from swiftpy.runtime.transport import SERVER, Transport
 
+#: Seconds that a result waits for others of its assignment.
+HOLD = 10e-3
 #: Pieces that a server wants to have in hand for each of its workers: more are on their way before these are done.
 LEAD = 2
 
@@ -73,28 +77,53 @@ class Calls:
         return self._parts
 
 
-class _Origin(NamedTuple):
-    """What rank 0 calls a task: its ids there are higher by `shift`. `stays`: large results stay with their worker."""
+class _Done(NamedTuple):
+    """A piece that was made, by rank 0's first id of it."""
 
-    shift: int
-    attempt: int
-    stays: bool
+    id: int
+    calls: int
+    value: bytes
+    seconds: float
+    worker: int
+
+
+class _Origin:
+    """What an assignment is for rank 0: its ids there are higher by `shift`.
+
+    `stays`: large results stay with their worker. `left` calls of it have no outcome yet; `done` rank 0 does not know.
+    """
+
+    __slots__ = ("attempt", "done", "left", "shift", "stays")
+
+    def __init__(self, shift: int, attempt: int, stays: bool, left: int) -> None:
+        self.shift, self.attempt, self.stays, self.left = shift, attempt, stays, left
+        self.done: list[_Done] = []
 
 
 class GroupServer:
     """See the module. It is the client of its own scheduler.
 
-    `workers` are those of the group; `stop_reason()` says why this rank was asked to end early, if it was.
+    `workers` are those of the group; `stop_reason()` says why this rank was asked to end early, if it was. With
+    `joins`, pieces of several workers are reported as one, in which case nobody learns who made them.
     """
 
     def __init__(
-        self, transport: Transport, workers: Mapping[int, Site], stop_reason: Callable[[], str | None]
+        self,
+        transport: Transport,
+        workers: Mapping[int, Site],
+        stop_reason: Callable[[], str | None],
+        clock: Callable[[], float],
+        joins: bool = True,
     ) -> None:
         self._transport = transport
         self._rank = transport.rank
         self._scheduler = Scheduler(workers)
         self._loop = Loop(transport, self._scheduler, self)
         self._stop_reason = stop_reason
+        self._clock = clock
+        self._joins = joins
+        self._held: dict[_Origin, float] = {}  # since when something of them is held back
+        self._under_way = False  # a report is
         self._next_id = 0
         self._kinds: dict[Kind, Kind] = {}
         self._definitions: dict[str, bytes] = {}
@@ -111,9 +140,23 @@ class GroupServer:
         self._stopped = False
 
     def run(self) -> None:
-        """Serve until rank 0 says stop, and all workers were stopped."""
-        while not (self._stopped and self._scheduler.over):
-            self._loop.progress(TICK)
+        """Serve until it is over."""
+        while not self.over:
+            self.progress(min(TICK, self.patience))
+
+    @property
+    def over(self) -> bool:
+        """Rank 0 said stop, and all workers were told so."""
+        return self._stopped and self._scheduler.over
+
+    @property
+    def patience(self) -> float:
+        """In how many seconds something must be done, even if nothing comes."""
+        return HOLD if self._held else math.inf
+
+    def progress(self, timeout: float) -> None:
+        """Take in what has come, or wait so long for it, and do what follows."""
+        self._loop.progress(timeout)
 
     # -- what the loop tells its client ------------------------------------------------------------------------
 
@@ -126,6 +169,9 @@ class GroupServer:
             return [WithdrawalRequested()]
         if isinstance(message, PassOn):
             return [message.event]
+        if isinstance(message, Taken):
+            self._under_way = False
+            return []
         if isinstance(message, StopWorker):
             self._stopped = True
             return [SubmissionClosed()]
@@ -155,7 +201,12 @@ class GroupServer:
         task, origin = report.task, report.task.owner
         share = Share(task.count, self._rank if report.worker is None else report.worker)
         name = (self._rank, task.id + origin.shift, origin.attempt)
-        if report.state is TaskState.DONE:
+        origin.left -= task.count - len(report.failed)
+        if report.state is TaskState.DONE and self._joins and not (report.failed or task.kind.chained):
+            assert type(report.value) is bytes
+            origin.done.append(_Done(name[1], task.count, report.value, report.seconds, share.worker))
+            self._held.setdefault(origin, self._clock())
+        elif report.state is TaskState.DONE:
             self._holey = len(self._upward) if report.failed else None
             self._upward.append(TaskFinished(*name, report.value or b"", report.seconds, share=share))
         elif report.error is None and report.worker is not None:
@@ -168,9 +219,12 @@ class GroupServer:
             self._culprit += 1
         else:
             self._failed(TaskFailed(*name, report.error, report.seconds, share))
+        if not origin.left and origin.done:
+            self._join(origin)
 
     def commit(self) -> None:
-        """See Client: nothing here outlives the job."""
+        """See Client: what fails from now on was not among what was done before."""
+        self._holey = None
 
     def tick(self) -> None:
         """Tell rank 0 what there is to tell."""
@@ -185,9 +239,12 @@ class GroupServer:
             self._upward.append(DrainRequested(reason))
         if not self._scheduler.draining and not self._stopped:
             self._ask()
-        if self._upward:
+        while self._held and self._clock() - next(iter(self._held.values())) >= HOLD:
+            self._join(next(iter(self._held)))
+        if self._upward and not self._under_way:
             upward, self._upward = self._upward, []
-            self._transport.send(SERVER, upward if len(upward) > 1 else upward[0])
+            self._under_way = True
+            self._transport.send(SERVER, Report(self._rank, upward))
 
     # -- details -----------------------------------------------------------------------------------------------
 
@@ -206,13 +263,28 @@ class GroupServer:
         if kind is None:
             kind = self._kinds[assignment.kind] = dataclasses.replace(assignment.kind, retries=0)
         id, self._next_id = self._next_id, self._next_id + assignment.calls
-        origin = _Origin(assignment.task_id - id, assignment.attempt, place is not None)
+        origin = _Origin(assignment.task_id - id, assignment.attempt, place is not None, assignment.calls)
         if assignment.pieces:
+            self._scheduler.pieces.given[kind.function] = -(-assignment.calls // assignment.pieces)
             self._asked -= assignment.pieces
             self._told_idle = False
         task = Task(id, kind, Calls(parts), assignment.calls, owner=origin)
         task.attempt = assignment.attempt - 1  # so that workers are told the number that rank 0 gave it
         return task
+
+    def _join(self, origin: _Origin) -> None:
+        """Report what is held back of an assignment: pieces that follow each other as one."""
+        del self._held[origin]
+        done, origin.done = sorted(origin.done), []
+        start = 0
+        for stop in range(1, len(done) + 1):
+            if stop < len(done) and done[stop].id == done[stop - 1].id + done[stop - 1].calls:
+                continue
+            run, start = done[start:stop], stop
+            share = Share(sum(each.calls for each in run), run[0].worker if len(run) == 1 else self._rank)
+            values = run[0].value if len(run) == 1 else [each.value for each in run]
+            seconds = sum(each.seconds for each in run)
+            self._upward.append(TaskFinished(self._rank, run[0].id, origin.attempt, values, seconds, share=share))
 
     def _failed(self, failed: TaskFailed) -> None:
         """One call failed: among others, which were reported as done except for such calls, or by itself."""

@@ -44,7 +44,8 @@ class JobSpec:
     `outputs` are the files of the ranks' stdout and stderr; if empty, they go where the launcher takes them. `env` is
     added to the environment of the tasks, and `local_env` to that of the n-th rank of a node. `hooks` are names, see
     `swiftpy.runtime.hooks`. `grace` and `walltime` are those of `Server`. `preflight` names a function, with its
-    arguments, that every rank calls, see `preflight`. `groups` are those of `Layout`.
+    arguments, that every rank calls, see `preflight`. `groups` are those of `Layout`;
+    if they are `traced`, they say which worker made which calls.
     """
 
     outputs: tuple[str, ...]
@@ -55,6 +56,7 @@ class JobSpec:
     local_env: tuple[Mapping[str, str], ...] = ({},)
     preflight: tuple[Any, ...] = ()
     groups: Mapping[int, Mapping[int, Site]] = field(default_factory=dict)
+    traced: bool = False
 
     def server_of(self, worker: int) -> int:
         """The rank of the server that a worker works for."""
@@ -93,9 +95,8 @@ class Layout:
         """Make servers of so many workers, each for those that follow it. Raises UserError if there are too few."""
         ranks = sorted(self.workers)
         if len(ranks) < 2 * servers:
-            raise UserError(
-                f"--servers {servers}: each server needs a rank, and a worker: start {2 * servers + 1} or more"
-            )
+            least = 2 * servers + 1
+            raise UserError(f"--servers {servers}: each needs a rank and a worker: start {least} processes or more")
         for number in range(servers):
             first, *others = ranks[number * len(ranks) // servers : (number + 1) * len(ranks) // servers]
             del self.workers[first]
@@ -205,7 +206,8 @@ def run(application: Application, ranks_per_node: int = 0) -> int:
             application.join(worker)
             worker.run()
         elif world.rank in spec.groups:
-            GroupServer(world.transport, spec.groups[world.rank], lambda: stop.reason).run()
+            group = spec.groups[world.rank]
+            GroupServer(world.transport, group, lambda: stop.reason, time.monotonic, not spec.traced).run()
         hooks.finish()
         world.broadcast(None)  # asleep until rank 0 has finished, which inside MPI_Finalize would cost a core
         return 0

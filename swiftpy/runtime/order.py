@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from swiftpy.core.events import StartTask
 from swiftpy.core.task import Kind
 
-#: Calls that are at most pickled together for a server of others: what it cuts further goes to its workers uncut.
-UNIT = 100
+#: Calls that are pickled together for a server of others, at least and at most. What it cuts further it sends uncut.
+LEAST_UNIT, UNIT = 8, 100
+
+
+class Report(NamedTuple):
+    """What a server of others has to say, many things at once; the next is sent when this one was `Taken`."""
+
+    server: int
+    messages: list[Any]
+
+
+class Taken(NamedTuple):
+    """Rank 0 has taken in a report."""
 
 
 class Order(NamedTuple):
@@ -62,7 +73,7 @@ class Assignment(NamedTuple):
 def assignment(command: StartTask, pieces: int, payload: Callable[[StartTask], bytes]) -> Assignment:
     """The assignment for a command to a server; `payload` gives the payload of a part of it."""
     task = command.task
-    size = min(UNIT, -(-task.count // pieces)) if pieces else 1
+    size = max(LEAST_UNIT, min(UNIT, -(-task.count // pieces) if pieces else 1))
     units = [
         payload(command._replace(task=task.part(start, min(start + size, task.count))))
         for start in range(0, task.count, size)

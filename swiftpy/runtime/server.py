@@ -24,7 +24,7 @@ from swiftpy.core.events import (
 )
 from swiftpy.core.scheduler import Scheduler
 from swiftpy.core.task import Task
-from swiftpy.runtime.order import assignment, order
+from swiftpy.runtime.order import Report, Taken, assignment, order
 from swiftpy.runtime.signals import StopRequest
 from swiftpy.runtime.transport import Transport
 
@@ -78,6 +78,7 @@ class Loop:
         self._scheduler = scheduler
         self._client = client
         self._early: deque[Any] = deque()
+        self._reporters: list[int] = []
 
     @property
     def transport(self) -> Transport:
@@ -88,6 +89,8 @@ class Loop:
         """Take in what has come, or wait so long for it, and do what follows; whether anything came."""
         events = self._receive(timeout)
         self.take(events)
+        while self._reporters:
+            self._transport.send(self._reporters.pop(), Taken())
         self._client.tick()
         return bool(events)
 
@@ -110,11 +113,11 @@ class Loop:
         events: list[Event] = []
         message = self._early.popleft() if self._early else self._transport.recv(timeout)
         while message is not None:
-            if type(message) is list:  # from a server of others
-                for each in message:
-                    events += self._hear(each)
-            else:
-                events += self._hear(message)
+            if type(message) is Report:
+                self._reporters.append(message.server)
+                message = message.messages
+            for each in message if type(message) is list else (message,):
+                events += self._hear(each)
             if len(events) >= BATCH:
                 break
             message = self._early.popleft() if self._early else self._transport.recv(0)
@@ -136,18 +139,18 @@ class Loop:
                 self._client.started(command)
         if commands:
             self._client.commit()
+        assigned: dict[int, list[Any]] = {}  # to servers of others
         for command in commands:
             if isinstance(command, StartTask):
-                self._start(command)
+                if command.pieces is None:
+                    self._transport.send(command.worker, order(command, self._client.payload(command)))
+                else:
+                    message = assignment(command, command.pieces, self._client.payload)
+                    assigned.setdefault(command.worker, []).append(message)
             elif not isinstance(command, ReportOutcome):
                 self._transport.send(command.worker, command)
-
-    def _start(self, command: StartTask) -> None:
-        if command.pieces is None:
-            message: Any = order(command, self._client.payload(command))
-        else:
-            message = assignment(command, command.pieces, self._client.payload)
-        self._transport.send(command.worker, message)
+        for server, messages in assigned.items():
+            self._transport.send(server, messages)
 
 
 class Server(Loop):

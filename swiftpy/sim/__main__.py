@@ -12,6 +12,7 @@ import sys
 from swiftpy.core.task import Kind, Site
 from swiftpy.errors import UserError
 from swiftpy.sim.cluster import Cluster, Faults
+from swiftpy.sim.groups import GroupCluster, divide
 from swiftpy.sim.run import Result, simulate
 from swiftpy.sim.work import durations, work
 
@@ -38,6 +39,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--workers", type=_count, default=1000, metavar="N", help="how many (1000)")
+    add("--servers", type=_count, default=1, metavar="K", help="as many servers share the workers (1: rank 0 has them)")
     add("--tasks", type=_count, default=10000, metavar="N", help="how many (10000)")
     add(
         "--seconds",
@@ -90,7 +92,8 @@ def main(arguments: list[str]) -> int:
     if faults.hang and faults.stuck == options.walltime == math.inf:
         print("--hang needs --stuck or --walltime: without, the job never ends", file=sys.stderr)
         return UserError.exit_code
-    cluster = Cluster(sites, seconds, faults, options.seed, options.latency, options.handling)
+    how = (seconds, faults, options.seed, options.latency, options.handling)
+    cluster = Cluster(sites, *how) if options.servers == 1 else GroupCluster(divide(sites, options.servers), *how)
     result = simulate(cluster, sites, todo, options.grace, options.walltime)
     if options.json:
         figures = dataclasses.asdict(result)
