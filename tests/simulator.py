@@ -1,5 +1,7 @@
 """A whole job under a virtual clock (`swiftpy.sim`), watched: its invariants, and what the client is told."""
 
+from invariants import check
+
 from swiftpy.core.events import InterruptTask
 from swiftpy.core.scheduler import Scheduler
 from swiftpy.core.task import FINAL_STATES, Site
@@ -35,7 +37,7 @@ class Watched:
         return message
 
     def check(self):
-        self.scheduler.check()
+        check(self.scheduler)
 
     def send(self, worker, message):
         if isinstance(message, Order):
@@ -61,7 +63,7 @@ class GroupSimulation(Watched, GroupCluster):
     def check(self):
         super().check()
         for server in self.servers.values():
-            server._scheduler.check()
+            check(server._scheduler)
 
 
 class Recorder:

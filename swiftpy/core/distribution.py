@@ -52,6 +52,7 @@ class Distribution:
         self.ready = ReadyQueue()
         self.wanted: OrderedDict[int, int] = OrderedDict()  # server -> pieces; those with idle workers come first
         self.hungry: set[int] = set()  # the servers that have idle workers
+        self.stuck: set[int] = set()  # those that wait for tasks which they do not have
         self.running: dict[int, dict[int, Task]] = {}  # server -> what it holds, by id
         self.suspended: dict[int, list[Task]] = {}  # its own business
         self.gathering: dict[int, list[int]] = {}  # likewise
@@ -265,14 +266,3 @@ class Distribution:
         """Ask a server to share, on behalf of those with idle workers."""
         server = self._sharing.ask()
         return [] if server is None else [RecallTasks(server)]
-
-    def check(self) -> None:
-        """Assert every invariant (for tests)."""
-        assert not (self.ready and self.wanted)
-        assert self.hungry <= set(self.wanted) <= set(self.workers)
-        assert all(pieces > 0 for pieces in self.wanted.values())
-        assert all(self.running.values())
-        for server, ids in self._ids.items():
-            held = self.running.get(server, {})
-            assert ids == sorted(held)
-            assert self._calls[server] == sum(task.count for task in held.values())

@@ -129,6 +129,13 @@ class WorkWanted(NamedTuple):
     idle: bool
 
 
+class GroupStuck(NamedTuple):
+    """All that a server of others holds waits for other tasks; or no longer."""
+
+    worker: int
+    stuck: bool
+
+
 class WithdrawalRequested(NamedTuple):
     """The client takes back the calls that no worker was given, and that it may give to others."""
 
@@ -227,6 +234,7 @@ Event = (
     | TaskSuspended
     | TaskResumed
     | WorkWanted
+    | GroupStuck
     | WithdrawalRequested
     | DrainRequested
     | InterruptRequested

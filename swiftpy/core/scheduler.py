@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,6 +12,7 @@ from swiftpy.core.events import (
     DrainRequested,
     Event,
     GraceExpired,
+    GroupStuck,
     InterruptRequested,
     InterruptTask,
     KillTask,
@@ -55,6 +55,7 @@ class Scheduler:
         self._closed = False
         self._stopped = False
         self._last_id = -1
+        self._refused: dict[int, TaskError] = {}  # call that was submitted in vain -> why what needs it is, too
         self._dependencies = Dependencies()
         self._placement: Placement | Distribution
         if groups:
@@ -76,6 +77,7 @@ class Scheduler:
             TaskResumed: self._task_resumed,
             WorkWanted: self._work_wanted,
             WithdrawalRequested: self._withdrawal_requested,
+            GroupStuck: self._group_stuck,
             DrainRequested: self._drain_requested,
             InterruptRequested: self._interrupt_requested,
             GraceExpired: self._grace_expired,
@@ -124,6 +126,10 @@ class Scheduler:
     def stuck(self) -> list[Task]:
         """Tasks that wait for others, when nothing runs or is ready that they could wait for."""
         place = self._placement
+        if isinstance(place, Distribution):
+            if place.ready or not place.stuck.issuperset(place.running):
+                return []
+            return [*self._dependencies, *(task for _, task in place.held())]
         if place.running or place.ready:
             return []
         return [*self._dependencies, *(task for tasks in place.suspended.values() for task in tasks)]
@@ -159,9 +165,17 @@ class Scheduler:
         if self.draining:
             return [_interrupted(task)]
         if task.after:
-            self._dependencies.add(task)
-            return []
-        return self._place(task)
+            # The client may not know yet that what it names was refused: it hears of it when it has submitted all.
+            reason = next((self._refused[call] for call in task.after if call in self._refused), None)
+            if reason is None:
+                self._dependencies.add(task)
+                return []
+            self._refuse(task, reason)
+            return [ReportOutcome(task, TaskState.FAILED, task.attempt, None, error=reason)]
+        if self._placement.lacks(task):
+            self._refuse(task, _because_of(task, self._lack(task)))
+            return self._reject(task)
+        return self._placement.add(task)
 
     def _value_given(self, event: ValueGiven) -> list[Command]:
         return [command for task in self._dependencies.resolved(event.id, 1) for command in self._place(task)]
@@ -280,6 +294,11 @@ class Scheduler:
         assert isinstance(self._placement, Distribution), "workers do not ask"
         return self._placement.want(event.worker, event.pieces, event.idle)
 
+    def _group_stuck(self, event: GroupStuck) -> list[Command]:
+        assert isinstance(self._placement, Distribution), "workers are not asked"
+        (self._placement.stuck.add if event.stuck else self._placement.stuck.discard)(event.worker)
+        return []
+
     def _withdrawal_requested(self, event: WithdrawalRequested) -> list[Command]:
         ready = self._own.ready
         waiting = [task for task in ready if task.kind.anywhere and not task.kind.chained]
@@ -389,8 +408,7 @@ class Scheduler:
 
     def _cancel_dependents(self, task: Task, error: TaskError) -> list[Command]:
         """Whatever needs a result that will never be there fails, too, and says because of whom."""
-        name = task.label or task.kind.function
-        reason = TaskError("cancelled", f"it needs the result of {name}, which failed: {error.summary()}")
+        reason = _because_of(task, error)
         commands: list[Command] = []
         failed = [task]
         while failed:
@@ -402,39 +420,25 @@ class Scheduler:
         return commands
 
     def _reject(self, task: Task) -> list[Command]:
-        error = TaskError("rejected", f"there is no worker for it: {self._placement.lacks(task)}")
+        error = self._lack(task)
         report = ReportOutcome(task, TaskState.FAILED, task.attempt, None, error=error)
         return [report, *self._cancel_dependents(task, error)]
+
+    def _lack(self, task: Task) -> TaskError:
+        return TaskError("rejected", f"there is no worker for it: {self._placement.lacks(task)}")
+
+    def _refuse(self, task: Task, reason: TaskError) -> None:
+        self._refused.update(dict.fromkeys(range(task.id, task.id + task.count), reason))
 
     def _must_exist(self, worker: int) -> None:
         if worker not in self._placement.workers:
             raise ValueError(f"there is no worker {worker}")
 
-    def check(self) -> None:
-        """Assert every invariant (for tests and the simulator)."""
-        place = self._placement
-        assert not self._stopped or self.quiet
-        if isinstance(place, Distribution):
-            place.check()
-            return
-        waiting: list[tuple[int, Task | None]] = [(worker, None) for worker in place.idle]
-        for task_id, workers in place.gathering.items():
-            assert 0 < len(workers) < place.ready[task_id].kind.ranks
-            waiting += [(worker, place.ready[task_id]) for worker in workers]
-        busy = set(place.running)
-        assert len(waiting) + len(busy) == len(busy.union(worker for worker, _ in waiting)) <= len(place.workers)
-        assert busy | set(place.suspended) <= set(place.workers)
-        for worker, for_what in waiting:  # nobody waits while there is something for them to do
-            assert place.ready.first_for(worker, place.workers[worker]) is for_what
-        assert all(1 <= len(held) <= 3 for held in place.running.values())
-        assert place.ready.calls == sum(task.count for task in place.ready)
-        assert not any(task.after or place.lacks(task) for task in place.ready)
-        assert all(task.after for task in self._dependencies)
-        parallel = Counter(task.id for _, task in place.held() if task.kind.ranks > 1)
-        assert parallel == {task_id: len(gang.unfinished) for task_id, gang in place.gangs.items()}
-        tasks = [*place.ready, *self._dependencies, *{task.id: task for _, task in place.held()}.values()]
-        calls = [call for task in tasks for call in range(task.id, task.id + task.count)]
-        assert len(calls) == len(set(calls)), "a call is in two places"
+
+def _because_of(task: Task, error: TaskError) -> TaskError:
+    """Why what needs the result of a task that failed fails, too."""
+    name = task.label or task.kind.function
+    return TaskError("cancelled", f"it needs the result of {name}, which failed: {error.summary()}")
 
 
 def _interrupted(task: Task, worker: int | None = None, seconds: float = 0.0) -> ReportOutcome:

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from swiftpy.core.events import (
     DrainRequested,
     Event,
+    GroupStuck,
     PassOn,
     RecallAnswered,
     RecallTasks,
@@ -133,7 +134,7 @@ class GroupServer:
         self._culprit = 0  # index of the latest failure
         self._piece = 1.0  # calls that a worker gets at once, on average
         self._asked = 0  # pieces that are on their way, or will be
-        self._told_idle = False
+        self._told_idle = self._told_stuck = False
         self._recalled = False
         self._gave_back = False
         self._asked_to_drain = False
@@ -239,6 +240,9 @@ class GroupServer:
             self._upward.append(DrainRequested(reason))
         if not self._scheduler.draining and not self._stopped:
             self._ask()
+        if bool(self._scheduler.stuck) != self._told_stuck:
+            self._told_stuck = not self._told_stuck
+            self._upward.append(GroupStuck(self._rank, self._told_stuck))
         while self._held and self._clock() - next(iter(self._held.values())) >= HOLD:
             self._join(next(iter(self._held)))
         if self._upward and not self._under_way:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol, get_args
 
 from swiftpy.core.events import (
@@ -87,12 +87,12 @@ class Loop:
 
     def progress(self, timeout: float) -> bool:
         """Take in what has come, or wait so long for it, and do what follows; whether anything came."""
-        events = self._receive(timeout)
+        came, events = self._receive(timeout)
         self.take(events)
         while self._reporters:
             self._transport.send(self._reporters.pop(), Taken())
         self._client.tick()
-        return bool(events)
+        return came
 
     def send(self, worker: int, message: Any) -> None:
         """A client's message to what it has on a worker."""
@@ -109,23 +109,32 @@ class Loop:
             if message is not None and not handle(message):
                 self._early.append(message)
 
-    def _receive(self, timeout: float) -> list[Event]:
+    def _receive(self, timeout: float) -> tuple[bool, list[Event]]:
+        """Whether something came, and the events that the scheduler has not seen."""
         events: list[Event] = []
         message = self._early.popleft() if self._early else self._transport.recv(timeout)
+        came = message is not None
         while message is not None:
+            several: Any = message
             if type(message) is Report:
                 self._reporters.append(message.server)
-                message = message.messages
-            for each in message if type(message) is list else (message,):
-                events += self._hear(each)
+                several = message.messages
+            for each in several if type(several) is list else (message,):
+                if type(each) in EVENTS:
+                    events.append(each)
+                else:
+                    # First what came before: else a client that submits a task now would say that it needs the result
+                    # of a call which ends with one of these events, and which nobody resolves after them.
+                    self.take(events)
+                    events = self._hear(each)
             if len(events) >= BATCH:
                 break
             message = self._early.popleft() if self._early else self._transport.recv(0)
-        return events
+        return came, events
 
-    def _hear(self, message: Any) -> Sequence[Event]:
-        """What the scheduler shall know of a message."""
-        return (message,) if type(message) in EVENTS else self._client.heard(message)
+    def _hear(self, message: Any) -> list[Event]:
+        """What events follow from a message that is none."""
+        return self._client.heard(message)
 
     def take(self, events: list[Event]) -> None:
         """Step through the events; record what follows; and only then send it."""
@@ -198,10 +207,10 @@ class Server(Loop):
         self._watch_the_clock()
         return came
 
-    def _hear(self, message: Any) -> Sequence[Event]:
+    def _hear(self, message: Any) -> list[Event]:
         if isinstance(message, DrainRequested):  # a worker got a signal; usually all ranks get it
             self._stop.reason = self._stop.reason or message.reason
-            return ()
+            return []
         return super()._hear(message)
 
     def _watch_the_clock(self) -> None:

@@ -23,6 +23,7 @@ examples:
   python -m swiftpy.sim --workers 100000 --tasks 1000000 --seconds lognormal:60:0.5
   python -m swiftpy.sim --workers 96 --tasks 700 --seconds EXP003/journal.jsonl --fail 0.01 --retries 1
   python -m swiftpy.sim --workers 1000 --tasks 100000 --shape chains:100 --seconds exp:0.01 --handling 20e-6
+  python -m swiftpy.sim --workers 20000 --servers 40 --tasks 200000 --seconds exp:0.1 --handling 20e-6
 
 exit codes: 0 every task is done; 2 bad input; 3 some failed; 4 stopped early
 """

@@ -8,8 +8,9 @@ import pytest
 
 from job import MPIEXEC
 from simulator import GroupSimulation, Recorder
-from swiftpy.core.events import TaskFinished
-from swiftpy.core.task import Kind, Target, Task, TaskState
+from swiftpy.core.events import GroupStuck, TaskFinished, TaskSubmitted, WorkWanted
+from swiftpy.core.scheduler import Scheduler
+from swiftpy.core.task import Kind, Site, Target, Task, TaskState
 from swiftpy.runtime.groupserver import Calls
 from swiftpy.sim.cluster import Faults
 
@@ -98,6 +99,23 @@ def test_short_results_travel_joined():
 def watch(message, pieces):
     pieces += [event for event in getattr(message, "messages", ()) if isinstance(event, TaskFinished)]
     return message
+
+
+def test_a_job_is_stuck_when_all_that_its_servers_hold_waits_for_what_nobody_has():
+    groups = {1: {2: Site("a")}, 3: {4: Site("a")}}
+    scheduler = Scheduler({}, groups)
+    kind = Kind("f")
+    for server in groups:
+        scheduler.step(WorkWanted(server, 1, True))
+    scheduler.step(TaskSubmitted(Task(0, kind, [0])))
+    scheduler.step(TaskSubmitted(Task(1, kind, [1])))
+    scheduler.step(TaskSubmitted(Task(2, kind, [2], after=(0,))))
+    scheduler.step(GroupStuck(1, True))
+    assert not scheduler.stuck
+    scheduler.step(GroupStuck(3, True))
+    assert [task.id for task in scheduler.stuck] == [2, 0, 1]
+    scheduler.step(GroupStuck(1, False))
+    assert not scheduler.stuck
 
 
 def test_calls_are_cut_like_the_list_that_they_are():
