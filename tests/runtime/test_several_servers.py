@@ -1,5 +1,6 @@
 """Rank 0 with three real group servers under a virtual clock, and a few jobs of real ranks."""
 
+import pickle
 import subprocess
 import sys
 import textwrap
@@ -8,10 +9,22 @@ import pytest
 
 from job import MPIEXEC
 from simulator import GroupSimulation, Recorder
-from swiftpy.core.events import GroupStuck, TaskFinished, TaskSubmitted, WorkWanted
+from swiftpy.core.events import (
+    GroupStuck,
+    RecallAnswered,
+    RecallTasks,
+    Share,
+    TaskFinished,
+    TaskReturned,
+    TaskSubmitted,
+    WorkerReady,
+    WorkWanted,
+)
 from swiftpy.core.scheduler import Scheduler
 from swiftpy.core.task import Kind, Site, Target, Task, TaskState
-from swiftpy.runtime.groupserver import Calls
+from swiftpy.runtime.groupserver import Calls, GroupServer
+from swiftpy.runtime.order import Assignment, Report, Taken
+from swiftpy.runtime.transport import QueueTransport
 from swiftpy.sim.cluster import Faults
 
 
@@ -46,6 +59,18 @@ def test_every_task_is_resolved_once_whatever_fails(shape, duration, latency):
         assert set(client.final.values()) <= {TaskState.DONE, TaskState.FAILED}
         job.recv(1000.0)
         assert job.stopped == set(range(1, 21))
+
+
+def test_what_comes_after_a_failed_call_of_a_chain_fails():
+    """The server gives it back before it tells of the failure; else rank 0 would wait for ever, or start it."""
+    for seed in range(3):
+        job = GroupSimulation(20, seed, Faults(fail=0.05), (1e-5, 1e-3), latency=0.01)
+        client = Recorder(job)
+        assert job.run(client, tasks(400, each=20, chained=True))
+        for first in range(0, 400, 20):
+            states = [client.final[call] for call in range(first, first + 20)]
+            assert states == sorted(states, key=lambda state: state is TaskState.FAILED)
+        assert TaskState.FAILED in client.final.values()
 
 
 def test_workers_that_die_and_come_back_cost_only_what_they_held():
@@ -86,8 +111,23 @@ def test_stopped_early_every_task_is_done_or_interrupted_within_the_grace_period
 
 def test_short_results_travel_joined():
     job = GroupSimulation(30, 0, duration=(1e-4, 1e-3), tasks=30_000, latency=1e-5, handling=1e-5)
-    pieces = []
-    job.recv = lambda *args: watch(GroupSimulation.recv(job, *args), pieces)
+    pieces, reporters = [], set()
+    receive, send = job.recv, job.send
+
+    def watched_recv(*args):
+        message = receive(*args)
+        if isinstance(message, Report):
+            assert message.server not in reporters, "the report before was not taken in yet"
+            reporters.add(message.server)
+            pieces.extend(event for event in message.messages if isinstance(event, TaskFinished))
+        return message
+
+    def watched_send(dest, message):
+        if isinstance(message, Taken):
+            reporters.remove(dest)
+        send(dest, message)
+
+    job.recv, job.send = watched_recv, watched_send
     client = Recorder(job)
     assert job.run(client, tasks(30_000, each=1000))
     calls = [event.share.calls for event in pieces]
@@ -96,9 +136,37 @@ def test_short_results_travel_joined():
     assert job.messages < job.started / 2
 
 
-def watch(message, pieces):
-    pieces += [event for event in getattr(message, "messages", ()) if isinstance(event, TaskFinished)]
-    return message
+def test_the_next_server_is_asked_if_one_has_nothing_to_give():
+    groups = {1: {2: Site("a")}, 3: {4: Site("a")}, 5: {6: Site("a")}}
+    scheduler = Scheduler({}, groups)
+    scheduler.step(WorkWanted(1, 2, True))
+    scheduler.step(WorkWanted(3, 2, True))
+    for id in range(4):
+        scheduler.step(TaskSubmitted(Task(id, Kind("f"), [id])))
+    assert scheduler.step(WorkWanted(5, 2, True)) == [RecallTasks(3)]
+    assert scheduler.step(RecallAnswered(3)) == [RecallTasks(1)]
+    given, start = scheduler.step(TaskReturned(1, 2, 1, 0, Share(1, 1))), scheduler.step(RecallAnswered(1))
+    assert [(command.worker, command.task.id) for command in given] == [(5, 2)]
+    assert not start
+
+
+def test_a_server_with_nothing_in_hand_asks_its_workers_before_it_answers():
+    root, server, worker = QueueTransport.group(3)
+    group = GroupServer(server, {2: Site("a")}, lambda: None, lambda: 0.0)
+    calls = pickle.dumps((None, pickle.dumps([(1,), (2,), (3,), (4,)]), None))
+    worker.send(1, WorkerReady(2))
+    root.send(1, [Assignment(10, 1, Kind("f"), 4, [calls], 8, 1)])
+    group.progress(0.1)
+    order = worker.recv(0)
+    root.send(1, RecallTasks(1))
+    group.progress(0.1)
+    assert isinstance(worker.recv(0), RecallTasks)
+    worker.send(1, TaskReturned(2, order.task_id, order.attempt, 1))
+    worker.send(1, RecallAnswered(2))
+    root.send(1, Taken())
+    group.progress(0.1)
+    said = [message for _ in range(2) for message in root.recv(0).messages if not isinstance(message, WorkWanted)]
+    assert said == [TaskReturned(1, 11, 1, 0, Share(3, 1)), RecallAnswered(1)]
 
 
 def test_a_job_is_stuck_when_all_that_its_servers_hold_waits_for_what_nobody_has():
@@ -164,6 +232,13 @@ SCRIPT = """
     @swiftpy.task
     def last(x): return x + 1
 
+    @swiftpy.task(retries=1)
+    def first_time(x):
+        if x == 100 and not os.path.exists("tried"):
+            open("tried", "w").close()
+            raise ValueError("the first time")
+        return x + 1
+
     assert list(swiftpy.map(square, range(20_000))) == [x * x for x in range(20_000)]
     numbers = swiftpy.gather([wrapped(Number(i), power=2) for i in range(300)])
     assert [number.n for number in numbers] == [i * i for i in range(300)]
@@ -174,6 +249,10 @@ SCRIPT = """
     for _ in range(2000):
         chain = last(chain)
     assert chain.result() == 2001
+    chain = first_time(0)
+    for _ in range(200):
+        chain = first_time(chain)
+    assert chain.result() == 201, "the call after one that was tried again got something else"
     futures = [odd(i) for i in range(100)]
     swiftpy.wait(futures)
     assert [f.exception() is None for f in futures] == [i % 2 == 1 for i in range(100)]
