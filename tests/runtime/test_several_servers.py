@@ -145,8 +145,8 @@ def test_the_next_server_is_asked_if_one_has_nothing_to_give():
         scheduler.step(TaskSubmitted(Task(id, Kind("f"), [id])))
     assert scheduler.step(WorkWanted(5, 2, True)) == [RecallTasks(3)]
     assert scheduler.step(RecallAnswered(3)) == [RecallTasks(1)]
-    given, start = scheduler.step(TaskReturned(1, 2, 1, 0, Share(1, 1))), scheduler.step(RecallAnswered(1))
-    assert [(command.worker, command.task.id) for command in given] == [(5, 2)]
+    given, start = scheduler.step(TaskReturned(1, 3, 1, 0, Share(1, 1))), scheduler.step(RecallAnswered(1))
+    assert [(command.worker, command.task.id) for command in given] == [(5, 3)]
     assert not start
 
 
