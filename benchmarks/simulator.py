@@ -1,11 +1,12 @@
 """For how many workers one server is enough: efficiency of simulated jobs, for tasks that may travel together or not.
 
-    python benchmarks/simulator.py [--handling 15e-6] [--most 1000000] [--json FILE]
+    python benchmarks/simulator.py [--group 500] [--handling 15e-6] [--most 1000000] [--json FILE]
 
 Each job is simulated with the real scheduler and server loop under a virtual clock (swiftpy.sim), in which the server
 needs HANDLING seconds for each message that it sends or receives. The first figure is the efficiency: the least time
 that the tasks could take, divided by what they took, start and end of the job included; the second is how busy the
-server was. Each worker gets 100 tasks, or fewer if there would be more than MOST; times are exponentially distributed.
+server (with GROUP, rank 0) was. With GROUP, there is a server for each so many workers. Each worker gets 100 tasks, or
+fewer if there would be more than MOST; times are exponentially distributed.
 """
 
 import argparse
@@ -16,6 +17,7 @@ from pathlib import Path
 from environment import environment
 from swiftpy.core.task import Kind, Site
 from swiftpy.sim.cluster import Cluster
+from swiftpy.sim.groups import GroupCluster, divide
 from swiftpy.sim.run import simulate
 from swiftpy.sim.work import durations, work
 
@@ -28,27 +30,31 @@ def efficiency(workers, seconds, isolated, options):
     count = min(options.most, 100 * workers)
     times = durations(f"exp:{seconds}", count, seed=0)
     sites = {rank: Site(f"node{rank // 8}") for rank in range(1, workers + 1)}
-    cluster = Cluster(sites, times, latency=2e-6, handling=options.handling)
+    servers = workers // options.group if options.group else 1
+    how = {"latency": 2e-6, "handling": options.handling}
+    cluster = GroupCluster(divide(sites, servers), times, **how) if servers > 1 else Cluster(sites, times, **how)
     result = simulate(
         cluster, sites, work("independent", times, Kind("task", isolated=isolated), 1 if isolated else 1024)
     )
     assert result.done == count
-    return result.bound / result.makespan, min(1.0, result.messages * options.handling / result.makespan)
+    return result.bound / result.makespan, min(1.0, result.handlings * options.handling / result.makespan)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--handling", type=float, default=15e-6, help="seconds for a message (15e-6)")
+    parser.add_argument("--group", type=int, default=0, help="a server for each so many workers (0: only rank 0)")
+    parser.add_argument("--seconds", type=float, nargs="+", default=SECONDS, help="mean durations")
     parser.add_argument("--most", type=int, default=1_000_000, help="tasks in a job (1000000)")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     gc.disable()
-    report = {**environment(), "handling": options.handling, "rows": []}
+    report = {**environment(), "handling": options.handling, "group": options.group, "rows": []}
     for isolated in (False, True):
         print("\n" + ("isolated, one at a time" if isolated else "tasks that may travel together"), flush=True)
         print("| seconds | " + " | ".join(f"{workers:,} workers" for workers in WORKERS) + " |")
         print("|---" * (1 + len(WORKERS)) + "|")
-        for seconds in SECONDS:
+        for seconds in options.seconds:
             cells = []
             for workers in WORKERS:
                 share, load = efficiency(workers, seconds, isolated, options)

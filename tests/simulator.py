@@ -1,5 +1,7 @@
 """A whole job under a virtual clock (`swiftpy.sim`), watched: its invariants, and what the client is told."""
 
+from invariants import check
+
 from swiftpy.core.events import InterruptTask
 from swiftpy.core.scheduler import Scheduler
 from swiftpy.core.task import FINAL_STATES, Site
@@ -7,16 +9,17 @@ from swiftpy.runtime.order import Order
 from swiftpy.runtime.server import Server
 from swiftpy.runtime.signals import StopRequest
 from swiftpy.sim.cluster import Cluster, Faults
+from swiftpy.sim.groups import GroupCluster, divide
 
 
-class Simulation(Cluster):
+class Watched:
     """A job whose task i takes `duration` seconds, drawn from this range; `stop_at`: when a SIGTERM comes."""
 
     def __init__(self, workers, seed, faults=None, duration=(1.0, 100.0), tasks=1000, **how):
         sites = {rank: Site(f"node{rank // 4}") for rank in range(1, workers + 1)}
-        super().__init__(sites, [0.0] * tasks, faults or Faults(), seed, **how)
+        super().__init__(self.arrange(sites), [0.0] * tasks, faults or Faults(), seed, **how)
         self._seconds[:] = (self._random.uniform(*duration) for _ in range(tasks))
-        self.scheduler = Scheduler(sites)
+        self.scheduler = Scheduler(sites, self.groups)
         self.stop = StopRequest()
         self.stop_at = float("inf")
         self.starts = []  # (time, worker, task id, attempt)
@@ -26,11 +29,15 @@ class Simulation(Cluster):
         return Server(self, self.scheduler, client, self.stop, grace, self.clock, walltime).run(tasks)
 
     def recv(self, timeout, also=()):
-        self.scheduler.check()
         message = super().recv(timeout, also)
+        if message is not None:
+            self.check()
         if self.now >= self.stop_at:
             self.stop.reason = "SIGTERM"
         return message
+
+    def check(self):
+        check(self.scheduler)
 
     def send(self, worker, message):
         if isinstance(message, Order):
@@ -40,10 +47,30 @@ class Simulation(Cluster):
         super().send(worker, message)
 
 
+class Simulation(Watched, Cluster):
+    """One server has the workers."""
+
+    def arrange(self, sites):
+        return sites
+
+
+class GroupSimulation(Watched, GroupCluster):
+    """Three servers share the workers."""
+
+    def arrange(self, sites):
+        return divide(sites, 3)
+
+    def check(self):
+        super().check()
+        for server in self.servers.values():
+            check(server._scheduler)
+
+
 class Recorder:
     """A client that checks the order in which it is told things."""
 
-    def __init__(self):
+    def __init__(self, job=None):
+        self.job = job
         self.final = {}  # id of a call -> state
         self.attempts = {}
         self.uncommitted = 0
@@ -58,7 +85,7 @@ class Recorder:
         self.uncommitted += 1
 
     def payload(self, command):
-        return command.task.payload
+        return command.task.payload if self.job is None else self.job.payload(command.task.payload)
 
     def resolved(self, report):
         for index in range(report.task.count):

@@ -41,8 +41,18 @@ class WorkerLost(NamedTuple):
     reason: str
 
 
+class Share(NamedTuple):
+    """What an event is about if a server of others sends it: so many calls from `task_id` on.
+
+    `worker` had them; it is the server itself if several workers had.
+    """
+
+    calls: int
+    worker: int
+
+
 class TaskFinished(NamedTuple):
-    """An attempt ended on the worker, after `seconds`. `value` is what its calls returned, pickled.
+    """An attempt ended on the worker, after `seconds`. `value` is what its calls returned, pickled: a list, or several.
 
     Of the calls, the first `made` were made (None: all); the others were not begun. `failures` are those that raised:
     (index, error) in order of index.
@@ -51,10 +61,11 @@ class TaskFinished(NamedTuple):
     worker: int
     task_id: int
     attempt: int
-    value: bytes
+    value: bytes | list[bytes]
     seconds: float
     made: int | None = None
     failures: tuple[tuple[int, TaskError], ...] = ()
+    share: Share | None = None
 
 
 class TaskFailed(NamedTuple):
@@ -65,6 +76,7 @@ class TaskFailed(NamedTuple):
     attempt: int
     error: TaskError
     seconds: float
+    share: Share | None = None
 
 
 class TaskKilled(NamedTuple):
@@ -74,6 +86,7 @@ class TaskKilled(NamedTuple):
     task_id: int
     attempt: int
     seconds: float
+    share: Share | None = None
 
 
 class TaskReturned(NamedTuple):
@@ -83,6 +96,7 @@ class TaskReturned(NamedTuple):
     task_id: int
     attempt: int
     kept: int
+    share: Share | None = None
 
 
 class RecallAnswered(NamedTuple):
@@ -107,6 +121,25 @@ class TaskResumed(NamedTuple):
     attempt: int
 
 
+class WorkWanted(NamedTuple):
+    """A server of others could do with so many more pieces; `idle`: some of its workers have nothing to do."""
+
+    worker: int
+    pieces: int
+    idle: bool
+
+
+class GroupStuck(NamedTuple):
+    """All that a server of others holds waits for other tasks; or no longer."""
+
+    worker: int
+    stuck: bool
+
+
+class WithdrawalRequested(NamedTuple):
+    """The client takes back the calls that no worker was given, and that it may give to others."""
+
+
 class DrainRequested(NamedTuple):
     """The job shall end early: start nothing more, let the running tasks be."""
 
@@ -122,12 +155,16 @@ class GraceExpired(NamedTuple):
 
 
 class StartTask(NamedTuple):
-    """Run an attempt of a task on a worker; on all workers of `gang` if it wants several, of which this is one."""
+    """Run an attempt of a task on a worker; on all workers of `gang` if it wants several, of which this is one.
+
+    `pieces`, for a server of others: how many workers' pieces that is, None for a worker.
+    """
 
     worker: int
     task: Task
     attempt: int
     gang: tuple[int, ...] = ()
+    pieces: int | None = None
 
 
 class InterruptTask(NamedTuple):
@@ -152,6 +189,13 @@ class RecallTasks(NamedTuple):
     worker: int
 
 
+class PassOn(NamedTuple):
+    """Let a server of others take in this event."""
+
+    worker: int
+    event: DrainRequested | InterruptRequested | GraceExpired
+
+
 class StopWorker(NamedTuple):
     """There is nothing more to do for this worker."""
 
@@ -171,7 +215,7 @@ class ReportOutcome(NamedTuple):
     attempt: int
     worker: int | None
     seconds: float = 0.0
-    value: bytes | None = None
+    value: bytes | list[bytes] | None = None
     error: TaskError | None = None
     failed: frozenset[int] = frozenset()
 
@@ -189,8 +233,11 @@ Event = (
     | RecallAnswered
     | TaskSuspended
     | TaskResumed
+    | WorkWanted
+    | GroupStuck
+    | WithdrawalRequested
     | DrainRequested
     | InterruptRequested
     | GraceExpired
 )
-Command = StartTask | InterruptTask | KillTask | RecallTasks | StopWorker | ReportOutcome
+Command = StartTask | InterruptTask | KillTask | RecallTasks | PassOn | StopWorker | ReportOutcome

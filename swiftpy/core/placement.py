@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from swiftpy.core.dependencies import Dependencies
-from swiftpy.core.events import Command, RecallTasks, StartTask
+from swiftpy.core.events import Command, InterruptTask, KillTask, RecallTasks, StartTask
 from swiftpy.core.pieces import Pieces
 from swiftpy.core.queue import Order, ReadyQueue, WaitingWorkers, order
 from swiftpy.core.sharing import Sharing
@@ -21,7 +21,7 @@ class Gang:
 
     unfinished: set[int]
     first: int
-    value: bytes | None = None
+    value: bytes | list[bytes] | None = None
     error: TaskError | None = None
     killed: bool = False
 
@@ -49,6 +49,16 @@ class Placement:
         self.pieces = Pieces()
         self._present: Counter[Place] = Counter(place for site in self.workers.values() for place in site.places)
         self._sharing = Sharing()
+
+    @property
+    def size(self) -> int:
+        """How many workers there are."""
+        return len(self.workers)
+
+    @property
+    def recalling(self) -> bool:
+        """Whether workers were asked to give calls back, and have not answered."""
+        return self._sharing.unanswered
 
     def lacks(self, task: Task) -> str | None:
         """What a task wants that the job does not have; None if it has the workers."""
@@ -154,6 +164,10 @@ class Placement:
         while command := self._recall():
             commands += command
         return commands
+
+    def end(self, how: type[InterruptTask | KillTask]) -> list[Command]:
+        """Let all that runs be interrupted, or killed."""
+        return [how(worker, task.id, task.attempt) for worker, task in self.held()]
 
     def lose(self, worker: int) -> tuple[list[Task], list[Task]]:
         """A worker is gone: the tasks that it had begun, and those that it held besides.

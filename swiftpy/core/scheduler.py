@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from swiftpy.core.dependencies import Dependencies
+from swiftpy.core.distribution import Distribution
 from swiftpy.core.events import (
     Command,
     DrainRequested,
     Event,
     GraceExpired,
+    GroupStuck,
     InterruptRequested,
     InterruptTask,
     KillTask,
@@ -27,9 +28,12 @@ from swiftpy.core.events import (
     TaskSubmitted,
     TaskSuspended,
     ValueGiven,
+    WithdrawalRequested,
     WorkerLost,
     WorkerReady,
+    WorkWanted,
 )
+from swiftpy.core.pieces import Pieces
 from swiftpy.core.placement import Placement
 from swiftpy.core.task import Site, Task, TaskState
 from swiftpy.errors import TaskError
@@ -39,19 +43,25 @@ class Scheduler:
     """Matches ready tasks with waiting workers.
 
     `workers` maps the rank of every worker of the job to where and what it is; a worker takes tasks once it is ready.
-    One that was lost may become ready again. An illegal event (a task id used twice, a worker that does not exist)
+    One that was lost may become ready again. With `groups` instead, other servers have the workers: it maps the rank of
+    each to what `workers` would be there. An illegal event (a task id used twice, a worker that does not exist)
     raises ValueError and changes nothing. An event of an attempt that is over is dropped: it crossed a KillTask or a
     WorkerLost on its way. A task's state is where it is held: in `_dependencies` (BLOCKED), in `_placement.ready`, or
     by a worker (RUNNING); what is resolved is forgotten, so that memory does not grow with what was done.
     """
 
-    def __init__(self, workers: Mapping[int, Site]) -> None:
+    def __init__(self, workers: Mapping[int, Site], groups: Mapping[int, Mapping[int, Site]] | None = None) -> None:
         self.draining = False
         self._closed = False
         self._stopped = False
         self._last_id = -1
+        self._refused: dict[int, TaskError] = {}  # call that was submitted in vain -> why what needs it is, too
         self._dependencies = Dependencies()
-        self._placement = Placement(workers, self._dependencies)
+        self._placement: Placement | Distribution
+        if groups:
+            self._placement = Distribution(groups, self._dependencies)
+        else:
+            self._placement = Placement(workers, self._dependencies)
         self._handlers: dict[type, Callable[[Any], list[Command]]] = {
             TaskSubmitted: self._task_submitted,
             ValueGiven: self._value_given,
@@ -65,6 +75,9 @@ class Scheduler:
             RecallAnswered: self._recall_answered,
             TaskSuspended: self._task_suspended,
             TaskResumed: self._task_resumed,
+            WorkWanted: self._work_wanted,
+            WithdrawalRequested: self._withdrawal_requested,
+            GroupStuck: self._group_stuck,
             DrainRequested: self._drain_requested,
             InterruptRequested: self._interrupt_requested,
             GraceExpired: self._grace_expired,
@@ -92,12 +105,31 @@ class Scheduler:
     @property
     def workers(self) -> int:
         """How many workers there are."""
-        return len(self._placement.workers)
+        return self._placement.size
+
+    @property
+    def idle(self) -> int:
+        """How many workers have nothing to do."""
+        return len(self._own.idle)
+
+    @property
+    def pieces(self) -> Pieces:
+        """What is known of how long calls take."""
+        return self._placement.pieces
+
+    @property
+    def recalling(self) -> bool:
+        """Whether workers were asked to give back calls, and have not answered."""
+        return self._own.recalling
 
     @property
     def stuck(self) -> list[Task]:
         """Tasks that wait for others, when nothing runs or is ready that they could wait for."""
         place = self._placement
+        if isinstance(place, Distribution):
+            if place.ready or not place.stuck.issuperset(place.running):
+                return []
+            return [*self._dependencies, *(task for _, task in place.held())]
         if place.running or place.ready:
             return []
         return [*self._dependencies, *(task for tasks in place.suspended.values() for task in tasks)]
@@ -133,9 +165,17 @@ class Scheduler:
         if self.draining:
             return [_interrupted(task)]
         if task.after:
-            self._dependencies.add(task)
-            return []
-        return self._place(task)
+            # The client may not know yet that what it names was refused: it hears of it when it has submitted all.
+            reason = next((self._refused[call] for call in task.after if call in self._refused), None)
+            if reason is None:
+                self._dependencies.add(task)
+                return []
+            self._refuse(task, reason)
+            return [ReportOutcome(task, TaskState.FAILED, task.attempt, None, error=reason)]
+        if self._placement.lacks(task):
+            self._refuse(task, _because_of(task, self._lack(task)))
+            return self._reject(task)
+        return self._placement.add(task)
 
     def _value_given(self, event: ValueGiven) -> list[Command]:
         return [command for task in self._dependencies.resolved(event.id, 1) for command in self._place(task)]
@@ -171,7 +211,7 @@ class Scheduler:
         return commands + self._placement.disband(orphans)
 
     def _task_finished(self, event: TaskFinished) -> list[Command]:
-        task = self._placement.release(event.worker, event.task_id, event.attempt)
+        task, worker = self._release(event)
         if task is None:
             return []
         failed = {index for index, _ in event.failures}
@@ -185,7 +225,7 @@ class Scheduler:
         commands: list[Command] = []
         done, rest = (task, None) if calls == task.count else (task.part(0, calls), task.part(calls, task.count))
         if len(failed) < calls:
-            report = ReportOutcome(done, TaskState.DONE, event.attempt, event.worker, event.seconds, value=event.value)
+            report = ReportOutcome(done, TaskState.DONE, event.attempt, worker, event.seconds, value=event.value)
             commands.append(report._replace(failed=frozenset(failed)) if failed else report)
         if rest is not None:
             if rest.kind.chained and calls - 1 in failed and not self.draining:
@@ -195,28 +235,33 @@ class Scheduler:
                 commands += self._again(rest)
         for index, error in event.failures:
             part = done if done.count == 1 else done.part(index, index + 1)
-            commands += self._settle_failure(part, event.worker, error, event.seconds)
+            commands += self._settle_failure(part, worker, error, event.seconds)
         return commands + self._feed(event.worker, self._dependencies.resolved(done.id, calls, failed))
 
     def _task_failed(self, event: TaskFailed) -> list[Command]:
-        task = self._placement.release(event.worker, event.task_id, event.attempt)
+        task, worker = self._release(event)
         if task is None:
             return []
-        commands = self._attempt_failed(task, event.worker, event.error, event.seconds)
+        if task.kind.ranks > 1:
+            commands = self._part_ended(task, event.worker, event.seconds, error=event.error)
+        else:
+            commands = self._settle_failure(task, worker, event.error, event.seconds)
         return commands + self._feed(event.worker)
 
     def _task_killed(self, event: TaskKilled) -> list[Command]:
-        task = self._placement.release(event.worker, event.task_id, event.attempt)
+        task, worker = self._release(event)
         if task is None:
             return []
         if task.kind.ranks > 1:
             commands = self._part_ended(task, event.worker, event.seconds, killed=True)
         else:
-            commands = [_interrupted(task, event.worker, event.seconds)]
+            commands = [_interrupted(task, worker, event.seconds)]
         return commands + self._feed(event.worker)
 
     def _task_returned(self, event: TaskReturned) -> list[Command]:
-        rest = self._placement.shrink(event.worker, event.task_id, event.attempt, event.kept)
+        if event.share is not None:
+            return self._share_returned(event)
+        rest = self._own.shrink(event.worker, event.task_id, event.attempt, event.kept)
         if rest is None:
             return []
         commands = self._again(rest)
@@ -224,15 +269,42 @@ class Scheduler:
             return commands
         return commands + self._feed(event.worker)  # what it had been running ended meanwhile
 
+    def _share_returned(self, event: TaskReturned) -> list[Command]:
+        """A server gave calls back. If they are of a chain, one before them has failed, of which it will tell next."""
+        task, _ = self._release(event)
+        if task is None:
+            return []
+        if not task.kind.chained or self.draining:
+            return self._again(task)
+        task.after = (task.id - 1,)
+        self._dependencies.add(task)
+        return []
+
     def _recall_answered(self, event: RecallAnswered) -> list[Command]:
         return self._placement.recall_answered(event.worker)
 
     def _task_suspended(self, event: TaskSuspended) -> list[Command]:
-        freed = self._placement.suspend(event.worker, event.task_id, event.attempt)
+        freed = self._own.suspend(event.worker, event.task_id, event.attempt)
         return self._feed(event.worker) if freed else []
 
     def _task_resumed(self, event: TaskResumed) -> list[Command]:
-        return self._placement.resume(event.worker, event.task_id, event.attempt)
+        return self._own.resume(event.worker, event.task_id, event.attempt)
+
+    def _work_wanted(self, event: WorkWanted) -> list[Command]:
+        assert isinstance(self._placement, Distribution), "workers do not ask"
+        return self._placement.want(event.worker, event.pieces, event.idle)
+
+    def _group_stuck(self, event: GroupStuck) -> list[Command]:
+        assert isinstance(self._placement, Distribution), "workers are not asked"
+        (self._placement.stuck.add if event.stuck else self._placement.stuck.discard)(event.worker)
+        return []
+
+    def _withdrawal_requested(self, event: WithdrawalRequested) -> list[Command]:
+        ready = self._own.ready
+        waiting = [task for task in ready if task.kind.anywhere and not task.kind.chained]
+        for task in waiting:
+            ready.remove(task)
+        return [_interrupted(task) for task in waiting] or self._own.recall_all()
 
     def _drain_requested(self, event: DrainRequested) -> list[Command]:
         self.draining = True
@@ -244,14 +316,28 @@ class Scheduler:
     def _interrupt_requested(self, event: InterruptRequested) -> list[Command]:
         if not self.draining:
             raise ValueError("InterruptRequested without DrainRequested")
-        return [InterruptTask(worker, task.id, task.attempt) for worker, task in self._placement.held()]
+        return self._placement.end(InterruptTask)
 
     def _grace_expired(self, event: GraceExpired) -> list[Command]:
         if not self.draining:
             raise ValueError("GraceExpired without DrainRequested")
-        return [KillTask(worker, task.id, task.attempt) for worker, task in self._placement.held()]
+        return self._placement.end(KillTask)
 
     # -- what follows from them --------------------------------------------------------------------------------
+
+    @property
+    def _own(self) -> Placement:
+        """The placement of a server that has workers itself."""
+        assert isinstance(self._placement, Placement), "other servers have the workers"
+        return self._placement
+
+    def _release(self, event: TaskFinished | TaskFailed | TaskKilled | TaskReturned) -> tuple[Task | None, int]:
+        """What an event ends, None if its sender does not have it (any more), and the worker that had it."""
+        share = event.share
+        if share is None:
+            return self._own.release(event.worker, event.task_id, event.attempt), event.worker
+        assert isinstance(self._placement, Distribution), "workers have no share in a task"
+        return self._placement.release(event.worker, event.task_id, event.attempt, share.calls), share.worker
 
     def _place(self, task: Task) -> list[Command]:
         """A task is ready: start or queue it, or reject it if it can run nowhere."""
@@ -279,7 +365,7 @@ class Scheduler:
         task: Task,
         worker: int,
         seconds: float,
-        value: bytes | None = None,
+        value: bytes | list[bytes] | None = None,
         error: TaskError | None = None,
         killed: bool = False,
     ) -> list[Command]:
@@ -322,8 +408,7 @@ class Scheduler:
 
     def _cancel_dependents(self, task: Task, error: TaskError) -> list[Command]:
         """Whatever needs a result that will never be there fails, too, and says because of whom."""
-        name = task.label or task.kind.function
-        reason = TaskError("cancelled", f"it needs the result of {name}, which failed: {error.summary()}")
+        reason = _because_of(task, error)
         commands: list[Command] = []
         failed = [task]
         while failed:
@@ -335,36 +420,25 @@ class Scheduler:
         return commands
 
     def _reject(self, task: Task) -> list[Command]:
-        error = TaskError("rejected", f"there is no worker for it: {self._placement.lacks(task)}")
+        error = self._lack(task)
         report = ReportOutcome(task, TaskState.FAILED, task.attempt, None, error=error)
         return [report, *self._cancel_dependents(task, error)]
+
+    def _lack(self, task: Task) -> TaskError:
+        return TaskError("rejected", f"there is no worker for it: {self._placement.lacks(task)}")
+
+    def _refuse(self, task: Task, reason: TaskError) -> None:
+        self._refused.update(dict.fromkeys(range(task.id, task.id + task.count), reason))
 
     def _must_exist(self, worker: int) -> None:
         if worker not in self._placement.workers:
             raise ValueError(f"there is no worker {worker}")
 
-    def check(self) -> None:
-        """Assert every invariant (for tests and the simulator)."""
-        place = self._placement
-        assert not self._stopped or self.quiet
-        waiting: list[tuple[int, Task | None]] = [(worker, None) for worker in place.idle]
-        for task_id, workers in place.gathering.items():
-            assert 0 < len(workers) < place.ready[task_id].kind.ranks
-            waiting += [(worker, place.ready[task_id]) for worker in workers]
-        busy = set(place.running)
-        assert len(waiting) + len(busy) == len(busy.union(worker for worker, _ in waiting)) <= len(place.workers)
-        assert busy | set(place.suspended) <= set(place.workers)
-        for worker, for_what in waiting:  # nobody waits while there is something for them to do
-            assert place.ready.first_for(worker, place.workers[worker]) is for_what
-        assert all(1 <= len(held) <= 3 for held in place.running.values())
-        assert place.ready.calls == sum(task.count for task in place.ready)
-        assert not any(task.after or place.lacks(task) for task in place.ready)
-        assert all(task.after for task in self._dependencies)
-        parallel = Counter(task.id for _, task in place.held() if task.kind.ranks > 1)
-        assert parallel == {task_id: len(gang.unfinished) for task_id, gang in place.gangs.items()}
-        tasks = [*place.ready, *self._dependencies, *{task.id: task for _, task in place.held()}.values()]
-        calls = [call for task in tasks for call in range(task.id, task.id + task.count)]
-        assert len(calls) == len(set(calls)), "a call is in two places"
+
+def _because_of(task: Task, error: TaskError) -> TaskError:
+    """Why what needs the result of a task that failed fails, too."""
+    name = task.label or task.kind.function
+    return TaskError("cancelled", f"it needs the result of {name}, which failed: {error.summary()}")
 
 
 def _interrupted(task: Task, worker: int | None = None, seconds: float = 0.0) -> ReportOutcome:

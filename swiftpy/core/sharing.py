@@ -18,6 +18,11 @@ class Sharing:
         self._loaded: OrderedDict[int, None] = OrderedDict()  # who has been at the same calls for longest is first
         self._asked: dict[int, bool] = {}  # worker -> whether it was given more since
 
+    @property
+    def unanswered(self) -> bool:
+        """Whether somebody was asked and has not answered."""
+        return bool(self._asked)
+
     def note(self, worker: int, held: Sequence[Task], more: bool = False) -> None:
         """What a worker holds changed; `more`: it was given something."""
         self._loaded.pop(worker, None)

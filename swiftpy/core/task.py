@@ -83,6 +83,11 @@ class Kind:
     chained: bool = False
 
     @property
+    def anywhere(self) -> bool:
+        """Whether any worker can make its calls, alone."""
+        return self.ranks == 1 and (self.target.soft or self.target.place == EVERYWHERE)
+
+    @property
     def divisible(self) -> bool:
         """Whether several calls may be one task; what can be killed, or gathers workers, goes alone."""
         return not self.isolated and self.ranks == 1 and self.timeout is None

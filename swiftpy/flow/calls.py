@@ -133,9 +133,11 @@ def _raise(exception: Exception) -> None:
 CANCELLED_CALL = pickle.dumps(_Broken(concurrent.futures.CancelledError()))
 
 
-def unpack_values(data: bytes | None) -> list[Any] | TaskError:
+def unpack_values(data: bytes | list[bytes] | None) -> list[Any] | TaskError:
     """The results of a run of calls; an error for all of them if they could be pickled, and cannot be unpickled."""
     try:
+        if isinstance(data, list):
+            return [value for part in data for value in pickle.loads(part)]
         values: list[Any] = pickle.loads(data or b"")
         return values
     except Exception as exception:

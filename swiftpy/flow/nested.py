@@ -173,6 +173,7 @@ class Relay:
     def deliver(self, report: ReportOutcome) -> None:
         """How an attempt ended."""
         if report.state is TaskState.DONE:
+            assert isinstance(report.value, bytes), "one call's result is not in parts"
             self._server.send(self._worker, CallSettled(self._id, report.value, None))
         elif report.state is not TaskState.READY:
             error = report.error or TaskError("interrupted", "the job ended before it")

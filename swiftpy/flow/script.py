@@ -17,7 +17,6 @@ from swiftpy.flow.engine import Engine
 from swiftpy.flow.trace import Trace
 from swiftpy.runtime.job import JobSpec, Lead
 from swiftpy.runtime.server import Server
-from swiftpy.runtime.transport import SERVER
 from swiftpy.runtime.worker import Worker
 
 _EPILOG = """\
@@ -29,6 +28,12 @@ exit codes: that of the script; 1 also if it raised; 2 bad usage; 3 tasks failed
 
 
 UNSEEN_FAILURES = 3
+
+
+def _servers(text: str) -> int:
+    if not text.isdecimal() or int(text) < 2:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 2 on: with one, nobody would share the work")
+    return int(text)
 
 
 def _kinds(text: str) -> dict[str, int]:
@@ -46,6 +51,7 @@ class ScriptApplication(Engine):
 
     _options: argparse.Namespace
     _hosts: dict[int, str]
+    _workers: list[int]
     _code = 0
 
     def __init__(self, arguments: list[str]) -> None:
@@ -70,6 +76,13 @@ class ScriptApplication(Engine):
             metavar="KIND:N,...",
             help="of each node's workers, N are of this KIND (for @task(kind=...)), in order of rank",
         )
+        parser.add_argument(
+            "--servers",
+            type=_servers,
+            default=0,
+            metavar="K",
+            help="K more ranks serve a part of the workers each: for thousands of ranks, see docs/simulator.md",
+        )
         parser.add_argument("script", type=Path, metavar="SCRIPT")
         parser.add_argument("args", nargs=argparse.REMAINDER, metavar="...", help="what the script gets as arguments")
         self._options = parser.parse_args(self._arguments)
@@ -84,12 +97,21 @@ class ScriptApplication(Engine):
                 self.trace = Trace(time.monotonic, self._options.trace)
             except OSError as error:
                 raise UserError(f"--trace {self._options.trace}: {error.strerror}") from None
+        if self._options.servers:
+            lead.layout.divide(self._options.servers)
+        self._workers = list(lead.layout.workers)
         lead.layout.assign(self._options.kinds)
         if self._options.hostmap:
             for line in lead.layout.describe():
                 print(line, file=sys.stderr)
         path = [str(self._options.script.resolve().parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-        return JobSpec(outputs=(), env={"PYTHONPATH": os.pathsep.join(path)}, grace=0.0)
+        return JobSpec(
+            outputs=(),
+            env={"PYTHONPATH": os.pathsep.join(path)},
+            grace=0.0,
+            groups=lead.layout.groups,
+            traced=self.trace is not None,
+        )
 
     def join(self, worker: Worker) -> None:
         """See Application: what lies beside the script can be imported here, too."""
@@ -117,7 +139,7 @@ class ScriptApplication(Engine):
         if self.trace is not None:
             self.trace.close(self._hosts)
             if self._options.summary:
-                workers = {rank: host for rank, host in self._hosts.items() if rank != SERVER}
+                workers = {rank: self._hosts[rank] for rank in self._workers}
                 print(*self.trace.summary(workers), sep="\n", file=sys.stderr)
         unseen = self.unseen
         for error in unseen[:10]:

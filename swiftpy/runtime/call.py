@@ -4,6 +4,7 @@ A payload is a pickle of (definition, pickled calls, place). `definition` is Non
 else the function itself, pickled by value, which is kept under the name that it was sent with. A call is a tuple of
 positional arguments, or bytes: a pickle of (arguments, keyword arguments) that is opened only when its turn has come.
 A tuple with a list, in the place of the list, is calls with one argument each: a third of the time to pickle.
+Instead of the pickled calls there may be a list of (pickled calls, start, stop): of each, those are meant.
 `place` is what the first call's result is called if it is large and stays with its worker (see `store`), or None if all
 results shall be sent.
 """
@@ -96,9 +97,12 @@ class Run:
         function = _defined.get(self._name)
         if function is None:
             function = _defined[self._name] = resolve(self._name)
-        calls = pickle.loads(packed)
-        if type(calls) is tuple:
-            self._column, calls = True, calls[0]
+        if type(packed) is bytes:
+            calls = pickle.loads(packed)
+            if type(calls) is tuple:
+                self._column, calls = True, calls[0]
+        else:
+            calls = load_parts(packed)
         self._payload = b""
         self._function, self._place = function, place
         self.count = len(calls)
@@ -158,6 +162,15 @@ class Run:
                 if failures:
                     break
         return _answer(values, failures, self._place)
+
+
+def load_parts(parts: list[tuple[bytes, int, int]]) -> list[Any]:
+    """The calls that are meant by a list of (pickled calls, start, stop), each of which may be a column."""
+    calls: list[Any] = []
+    for packed, start, stop in parts:
+        part = pickle.loads(packed)
+        calls += [(argument,) for argument in part[0][start:stop]] if type(part) is tuple else part[start:stop]
+    return calls
 
 
 def _answer(values: list[Any], failures: list[tuple[int, TaskError]], place: Reference | None) -> Answer:

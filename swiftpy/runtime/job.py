@@ -20,11 +20,12 @@ from swiftpy.core.task import Site
 from swiftpy.errors import UserError
 from swiftpy.runtime.call import pack
 from swiftpy.runtime.executors import InlineExecutor, IsolatedExecutor
+from swiftpy.runtime.groupserver import GroupServer
 from swiftpy.runtime.hooks import Hooks
 from swiftpy.runtime.order import Order
 from swiftpy.runtime.output import Console, redirect
 from swiftpy.runtime.preflight import Found, complaints
-from swiftpy.runtime.server import Client, Server
+from swiftpy.runtime.server import JobClient, Server
 from swiftpy.runtime.signals import StopRequest
 from swiftpy.runtime.spawner import Spawner
 from swiftpy.runtime.transport import SERVER
@@ -43,7 +44,8 @@ class JobSpec:
     `outputs` are the files of the ranks' stdout and stderr; if empty, they go where the launcher takes them. `env` is
     added to the environment of the tasks, and `local_env` to that of the n-th rank of a node. `hooks` are names, see
     `swiftpy.runtime.hooks`. `grace` and `walltime` are those of `Server`. `preflight` names a function, with its
-    arguments, that every rank calls, see `preflight`.
+    arguments, that every rank calls, see `preflight`. `groups` are those of `Layout`;
+    if they are `traced`, they say which worker made which calls.
     """
 
     outputs: tuple[str, ...]
@@ -53,14 +55,29 @@ class JobSpec:
     walltime: float = math.inf
     local_env: tuple[Mapping[str, str], ...] = ({},)
     preflight: tuple[Any, ...] = ()
+    groups: Mapping[int, Mapping[int, Site]] = field(default_factory=dict)
+    traced: bool = False
+
+    def server_of(self, worker: int) -> int:
+        """The rank of the server that a worker works for."""
+        return next((server for server, workers in self.groups.items() if worker in workers), SERVER)
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the ranks are: the host of each rank, and where and what each worker is."""
+    """Where the ranks are: the host of each rank, and where and what each worker is.
+
+    `servers` are the ranks that are servers beside rank 0, each with the ranks of its workers.
+    """
 
     hosts: list[str]
     workers: dict[int, Site]
+    servers: dict[int, list[int]] = field(default_factory=dict)
+
+    @property
+    def groups(self) -> dict[int, dict[int, Site]]:
+        """The workers of each server."""
+        return {server: {rank: self.workers[rank] for rank in ranks} for server, ranks in self.servers.items()}
 
     @property
     def size(self) -> int:
@@ -74,9 +91,22 @@ class Layout:
             names = left.setdefault(site.node, [name for name, count in kinds.items() for _ in range(count)])
             self.workers[rank] = Site(site.node, names.pop(0) if names else None)
 
+    def divide(self, servers: int) -> None:
+        """Make servers of so many workers, each for those that follow it. Raises UserError if there are too few."""
+        ranks = sorted(self.workers)
+        if len(ranks) < 2 * servers:
+            least = 2 * servers + 1
+            raise UserError(f"--servers {servers}: each needs a rank and a worker: start {least} processes or more")
+        for number in range(servers):
+            first, *others = ranks[number * len(ranks) // servers : (number + 1) * len(ranks) // servers]
+            del self.workers[first]
+            self.servers[first] = others
+
     def describe(self) -> list[str]:
         """A line for each rank: its host, its node, and its kind."""
         lines = [f"rank {SERVER}: host {self.hosts[SERVER]}, server"]
+        for rank, workers in self.servers.items():
+            lines.append(f"rank {rank}: host {self.hosts[rank]}, server of ranks {workers[0]} to {workers[-1]}")
         for rank, site in self.workers.items():
             kind = f", {site.kind}" if site.kind else ""
             lines.append(f"rank {rank}: host {self.hosts[rank]}, node {site.node}{kind}")
@@ -116,7 +146,7 @@ def _call(executor: IsolatedExecutor, say: Callable[[str], None], function: str,
     return pickle.loads(outcome.answer.value)[0]
 
 
-class Application(Client, Protocol):
+class Application(JobClient, Protocol):
     """A client of the engine that is started with mpiexec. Its methods run on rank 0, except `join`."""
 
     def prepare(self, lead: Lead) -> JobSpec:
@@ -164,7 +194,7 @@ def run(application: Application, ranks_per_node: int = 0) -> int:
     output = redirect(Path(spec.outputs[world.rank])) if spec.outputs else 1
     hooks = Hooks(world, spec.hooks)
     reasons = hooks.run(spec.env)
-    works = world.rank in layout.workers
+    works = world.rank in layout.workers and world.rank not in spec.groups
     executors = _executors(world, spec, hooks.env, spawner, output) if works else None
     reasons = reasons or _look(world, lead, spec, executors[1] if executors is not None else None)
     if reasons:
@@ -172,13 +202,16 @@ def run(application: Application, ranks_per_node: int = 0) -> int:
         return application.failed(reasons) if world.rank == SERVER else 0
     if world.rank != SERVER:
         if executors is not None:
-            worker = Worker(world.transport, *executors, lambda: stop.reason)
+            worker = Worker(world.transport, *executors, lambda: stop.reason, spec.server_of(world.rank))
             application.join(worker)
             worker.run()
+        elif world.rank in spec.groups:
+            group = spec.groups[world.rank]
+            GroupServer(world.transport, group, lambda: stop.reason, time.monotonic, not spec.traced).run()
         hooks.finish()
         world.broadcast(None)  # asleep until rank 0 has finished, which inside MPI_Finalize would cost a core
         return 0
-    scheduler = Scheduler(layout.workers)
+    scheduler = Scheduler(layout.workers, layout.groups)
     server = Server(world.transport, scheduler, application, stop, spec.grace, time.monotonic, spec.walltime)
     application.serve(server, scheduler)
     code = application.finish()

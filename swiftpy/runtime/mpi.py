@@ -25,7 +25,7 @@ from mpi4py import MPI  # noqa: E402  (the options above only count before this 
 from swiftpy.core.events import Command, Event  # noqa: E402
 from swiftpy.runtime.doorbell import Doorbell  # noqa: E402
 from swiftpy.runtime.group import Group  # noqa: E402
-from swiftpy.runtime.order import Order  # noqa: E402
+from swiftpy.runtime.order import Assignment, Order, Report, Taken  # noqa: E402
 from swiftpy.runtime.store import DataSent, Packed, Reference  # noqa: E402
 from swiftpy.runtime.transport import Backoff  # noqa: E402
 
@@ -45,7 +45,7 @@ class _Announced(NamedTuple):
 
 #: The engine's messages, named tuples, travel as plain tuples that begin with an index into this: pickled by the name
 #: of their class, they take three times as long.
-_KINDS: tuple[Any, ...] = (Order, _Announced, *get_args(Event), *get_args(Command))
+_KINDS: tuple[Any, ...] = (Order, Assignment, Report, Taken, _Announced, *get_args(Event), *get_args(Command))
 _INDEX = {kind: index for index, kind in enumerate(_KINDS)}
 #: Where the job was started, also when this rank's stderr has become a file.
 _terminal = os.fdopen(os.dup(2), "w", buffering=1)

@@ -1,10 +1,26 @@
-"""What a worker is told to run: the part of a StartTask that it needs, in a form that is quickly pickled."""
+"""What a worker, or a server of others, is told to run: what it needs of a StartTask, in a form quickly pickled."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from swiftpy.core.events import StartTask
+from swiftpy.core.task import Kind
+
+#: Calls that are pickled together for a server of others, at least and at most. What it cuts further it sends uncut.
+LEAST_UNIT, UNIT = 8, 100
+
+
+class Report(NamedTuple):
+    """What a server of others has to say, many things at once; the next is sent when this one was `Taken`."""
+
+    server: int
+    messages: list[Any]
+
+
+class Taken(NamedTuple):
+    """Rank 0 has taken in a report."""
 
 
 class Order(NamedTuple):
@@ -37,3 +53,29 @@ def order(command: StartTask, payload: bytes) -> Order:
         command.gang,
         kind.depth,
     )
+
+
+class Assignment(NamedTuple):
+    """What a server of others is told to have run: calls, `size` in each of the `units` (the last may have fewer).
+
+    A unit is a payload as in `call`. `pieces` is how much of what it asked for that is, 0 if it did not ask.
+    """
+
+    task_id: int
+    attempt: int
+    kind: Kind
+    calls: int
+    units: list[bytes]
+    size: int
+    pieces: int
+
+
+def assignment(command: StartTask, pieces: int, payload: Callable[[StartTask], bytes]) -> Assignment:
+    """The assignment for a command to a server; `payload` gives the payload of a part of it."""
+    task = command.task
+    size = max(LEAST_UNIT, min(UNIT, -(-task.count // pieces) if pieces else 1))
+    units = [
+        payload(command._replace(task=task.part(start, min(start + size, task.count))))
+        for start in range(0, task.count, size)
+    ]
+    return Assignment(task.id, command.attempt, task.kind, task.count, units, size, pieces)

@@ -24,7 +24,7 @@ from swiftpy.core.events import (
 )
 from swiftpy.core.scheduler import Scheduler
 from swiftpy.core.task import Task
-from swiftpy.runtime.order import order
+from swiftpy.runtime.order import Report, Taken, assignment, order
 from swiftpy.runtime.signals import StopRequest
 from swiftpy.runtime.transport import Transport
 
@@ -34,11 +34,12 @@ TICK = 0.2
 BATCH = 256
 #: Seconds that a worker has to end a task that it was told to kill.
 PATIENCE = 10.0
-EVENTS = frozenset(get_args(Event))
+#: What goes to the scheduler as it comes; that a rank got a signal is for somebody else to judge.
+EVENTS = frozenset(get_args(Event)) - {DrainRequested}
 
 
 class Client(Protocol):
-    """Whose tasks the server runs. All is called on the server's rank, from the server's loop."""
+    """Whose tasks a server runs. All is called on the server's rank, from the server's loop."""
 
     def started(self, command: StartTask) -> None:
         """An attempt is about to be sent to its worker."""
@@ -55,56 +56,29 @@ class Client(Protocol):
     def heard(self, message: Any) -> list[Event]:
         """A worker sent something that is no event of the scheduler: what events follow from it."""
 
+    def tick(self) -> None:
+        """Called several times a second, and after each time that something came."""
+
+
+class JobClient(Client, Protocol):
+    """The client of the server of a whole job."""
+
     def draining(self, reason: str) -> None:
         """The job is ending early: because of a signal, or of its walltime."""
 
     def seconds_needed(self) -> float:
         """How long a task must run for its work not to be lost; 0 if that is not known."""
 
-    def tick(self) -> None:
-        """Called several times a second."""
 
+class Loop:
+    """What every server does: take messages in, step the scheduler, send what follows."""
 
-class Server:
-    """Drives a scheduler until its tasks are resolved.
-
-    `grace` is how many seconds running tasks get to end by themselves once they are asked to; `walltime` is in how many
-    seconds the whole job will be killed. Early enough before that, running tasks are asked to stop; and no task is
-    started that would have less time than the client says that one needs.
-    """
-
-    def __init__(
-        self,
-        transport: Transport,
-        scheduler: Scheduler,
-        client: Client,
-        stop: StopRequest,
-        grace: float,
-        clock: Callable[[], float],
-        walltime: float = math.inf,
-    ) -> None:
+    def __init__(self, transport: Transport, scheduler: Scheduler, client: Client) -> None:
         self._transport = transport
         self._scheduler = scheduler
         self._client = client
-        self._stop = stop
-        self._grace = grace
-        self._clock = clock
-        self._interrupt_at = clock() + walltime - grace - PATIENCE
         self._early: deque[Any] = deque()
-        self._kill_at = math.inf
-        self._give_up_at = math.inf
-
-    def run(self, tasks: Iterable[Task]) -> bool:
-        """Run these tasks and no others; returns `clean`."""
-        self.take([*(TaskSubmitted(task) for task in tasks), SubmissionClosed()])
-        while not self._scheduler.over:
-            self.progress(TICK)
-        return self.clean
-
-    @property
-    def clean(self) -> bool:
-        """False if workers had to be given up, so that the job can only be aborted."""
-        return self._give_up_at > self._clock()
+        self._reporters: list[int] = []
 
     @property
     def transport(self) -> Transport:
@@ -113,11 +87,12 @@ class Server:
 
     def progress(self, timeout: float) -> bool:
         """Take in what has come, or wait so long for it, and do what follows; whether anything came."""
-        events = self._receive(timeout)
+        came, events = self._receive(timeout)
         self.take(events)
-        self._watch_the_clock()
+        while self._reporters:
+            self._transport.send(self._reporters.pop(), Taken())
         self._client.tick()
-        return bool(events)
+        return came
 
     def send(self, worker: int, message: Any) -> None:
         """A client's message to what it has on a worker."""
@@ -134,40 +109,32 @@ class Server:
             if message is not None and not handle(message):
                 self._early.append(message)
 
-    def _receive(self, timeout: float) -> list[Event]:
+    def _receive(self, timeout: float) -> tuple[bool, list[Event]]:
+        """Whether something came, and the events that the scheduler has not seen."""
         events: list[Event] = []
         message = self._early.popleft() if self._early else self._transport.recv(timeout)
+        came = message is not None
         while message is not None:
-            if isinstance(message, DrainRequested):  # a worker got a signal; usually all ranks get it
-                self._stop.reason = self._stop.reason or message.reason
-            elif type(message) in EVENTS:
-                events.append(message)
-            else:
-                events += self._client.heard(message)
+            several: Any = message
+            if type(message) is Report:
+                self._reporters.append(message.server)
+                several = message.messages
+            for each in several if type(several) is list else (message,):
+                if type(each) in EVENTS:
+                    events.append(each)
+                else:
+                    # First what came before: else a client that submits a task now would say that it needs the result
+                    # of a call which ends with one of these events, and which nobody resolves after them.
+                    self.take(events)
+                    events = self._hear(each)
             if len(events) >= BATCH:
                 break
             message = self._early.popleft() if self._early else self._transport.recv(0)
-        return events
+        return came, events
 
-    def _watch_the_clock(self) -> None:
-        """End the job in steps, by signal or because its time runs out: start nothing, interrupt, kill, give up."""
-        now = self._clock()
-        if self._stop.reason is not None:
-            self._interrupt_at = min(self._interrupt_at, now)
-        if not self._scheduler.draining and now + self._client.seconds_needed() >= self._interrupt_at:
-            reason = self._stop.reason or "walltime"
-            self._client.draining(reason)
-            self.take([DrainRequested(reason)])
-        if now >= self._interrupt_at and self._kill_at == math.inf:
-            self._kill_at = now + self._grace
-            self.take([InterruptRequested()])
-        insisted = self._stop.reason is not None and self._stop.insisted
-        if (now >= self._kill_at or insisted) and self._give_up_at == math.inf:
-            self._give_up_at = now + PATIENCE
-            self.take([GraceExpired()])
-        if now >= self._give_up_at:
-            reason = f"it did not end within {PATIENCE:g} s of being told to"
-            self.take([WorkerLost(worker, reason) for worker in self._scheduler.busy])
+    def _hear(self, message: Any) -> list[Event]:
+        """What events follow from a message that is none."""
+        return self._client.heard(message)
 
     def take(self, events: list[Event]) -> None:
         """Step through the events; record what follows; and only then send it."""
@@ -181,8 +148,87 @@ class Server:
                 self._client.started(command)
         if commands:
             self._client.commit()
+        assigned: dict[int, list[Any]] = {}  # to servers of others
         for command in commands:
             if isinstance(command, StartTask):
-                self._transport.send(command.worker, order(command, self._client.payload(command)))
+                if command.pieces is None:
+                    self._transport.send(command.worker, order(command, self._client.payload(command)))
+                else:
+                    message = assignment(command, command.pieces, self._client.payload)
+                    assigned.setdefault(command.worker, []).append(message)
             elif not isinstance(command, ReportOutcome):
                 self._transport.send(command.worker, command)
+        for server, messages in assigned.items():
+            self._transport.send(server, messages)
+
+
+class Server(Loop):
+    """Drives the scheduler of the whole job until its tasks are resolved.
+
+    `grace` is how many seconds running tasks get to end by themselves once they are asked to; `walltime` is in how many
+    seconds the whole job will be killed. Early enough before that, running tasks are asked to stop; and no task is
+    started that would have less time than the client says that one needs.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        scheduler: Scheduler,
+        client: JobClient,
+        stop: StopRequest,
+        grace: float,
+        clock: Callable[[], float],
+        walltime: float = math.inf,
+    ) -> None:
+        super().__init__(transport, scheduler, client)
+        self._job = client
+        self._stop = stop
+        self._grace = grace
+        self._clock = clock
+        self._interrupt_at = clock() + walltime - grace - PATIENCE
+        self._kill_at = math.inf
+        self._give_up_at = math.inf
+
+    def run(self, tasks: Iterable[Task]) -> bool:
+        """Run these tasks and no others; returns `clean`."""
+        self.take([*(TaskSubmitted(task) for task in tasks), SubmissionClosed()])
+        while not self._scheduler.over:
+            self.progress(TICK)
+        return self.clean
+
+    @property
+    def clean(self) -> bool:
+        """False if workers had to be given up, so that the job can only be aborted."""
+        return self._give_up_at > self._clock()
+
+    def progress(self, timeout: float) -> bool:
+        """See Loop."""
+        came = super().progress(timeout)
+        self._watch_the_clock()
+        return came
+
+    def _hear(self, message: Any) -> list[Event]:
+        if isinstance(message, DrainRequested):  # a worker got a signal; usually all ranks get it
+            self._stop.reason = self._stop.reason or message.reason
+            return []
+        return super()._hear(message)
+
+    def _watch_the_clock(self) -> None:
+        """End the job in steps, by signal or because its time runs out: start nothing, interrupt, kill, give up."""
+        now = self._clock()
+        if self._stop.reason is not None:
+            self._interrupt_at = min(self._interrupt_at, now)
+        if not self._scheduler.draining and now + self._job.seconds_needed() >= self._interrupt_at:
+            reason = self._stop.reason or "walltime"
+            self._job.draining(reason)
+            self.take([DrainRequested(reason)])
+        if now >= self._interrupt_at and self._kill_at == math.inf:
+            self._kill_at = now + self._grace
+            self.take([InterruptRequested()])
+        insisted = self._stop.reason is not None and self._stop.insisted
+        if (now >= self._kill_at or insisted) and self._give_up_at == math.inf:
+            self._give_up_at = now + PATIENCE
+            self.take([GraceExpired()])
+        if now >= self._give_up_at:
+            reason = f"it did not end within {PATIENCE:g} s of being told to"
+            self.take([WorkerLost(worker, reason) for worker in self._scheduler.busy])

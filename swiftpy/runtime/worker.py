@@ -42,7 +42,7 @@ class Assembled(NamedTuple):
 
 
 class Worker:
-    """One worker rank. `stop_reason()` says why this rank was asked to end early (a signal), if it was.
+    """One worker rank of the server `server`. `stop_reason()` says why it was asked to end early (a signal), if it was.
 
     Tasks that run in the rank itself keep it from its messages. While one does so for long, a thread stands by: it
     takes messages in and gives calls back that were not begun (see RecallTasks). The rank and the thread take turns
@@ -59,11 +59,13 @@ class Worker:
         inline: InlineExecutor,
         isolated: IsolatedExecutor,
         stop_reason: Callable[[], str | None],
+        server: int = SERVER,
     ) -> None:
         self._transport = transport
         self._inline = inline
         self._isolated = isolated
         self._stop_reason = stop_reason
+        self._server = server
         self._asked_to_drain = False
         self._beside: Order | None = None  # runs in the isolated process
         self._here: tuple[Order, Run] | None = None  # runs in this one
@@ -97,7 +99,7 @@ class Worker:
     def send(self, message: Any) -> None:
         """Send to the server."""
         with self._turn:
-            self._transport.send(SERVER, message)
+            self._transport.send(self._server, message)
 
     def wait_until(self, enough: Callable[[], bool]) -> None:
         """Called by a running task: let this rank do other things until `enough()`."""
@@ -106,7 +108,7 @@ class Worker:
         order, run = here
         with self._turn:
             self._return_calls(order, run)
-            self._transport.send(SERVER, TaskSuspended(self.rank, order.task_id, order.attempt))
+            self._transport.send(self._server, TaskSuspended(self.rank, order.task_id, order.attempt))
         self._here = None
         self._waiting.append((enough, went_on))
         threading.Thread(target=self._loop, daemon=True).start()
@@ -228,7 +230,7 @@ class Worker:
             with self._turn:
                 for order in [o for o in self._inbox if type(o) is Order and (o.task_id, o.attempt) == attempt]:
                     self._inbox.remove(order)
-                    self._transport.send(SERVER, TaskKilled(self.rank, *attempt, 0.0))
+                    self._transport.send(self._server, TaskKilled(self.rank, *attempt, 0.0))
 
     def _report(self, order: Order, outcome: Outcome) -> None:
         if order.label:
@@ -291,11 +293,11 @@ class Worker:
             for order in [order for order in self._inbox if type(order) is Order and not order.gang]:
                 self._inbox.remove(order)
                 learn(order.function, order.payload)
-                self._transport.send(SERVER, TaskReturned(self.rank, order.task_id, order.attempt, 0))
-            self._transport.send(SERVER, RecallAnswered(self.rank))
+                self._transport.send(self._server, TaskReturned(self.rank, order.task_id, order.attempt, 0))
+            self._transport.send(self._server, RecallAnswered(self.rank))
 
     def _return_calls(self, order: Order, run: Run) -> None:
         """Give back the calls after the one that runs; not those that need it."""
         kept = None if order.chained else run.give_up()
         if kept is not None:
-            self._transport.send(SERVER, TaskReturned(self.rank, order.task_id, order.attempt, kept))
+            self._transport.send(self._server, TaskReturned(self.rank, order.task_id, order.attempt, kept))

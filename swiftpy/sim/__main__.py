@@ -12,6 +12,7 @@ import sys
 from swiftpy.core.task import Kind, Site
 from swiftpy.errors import UserError
 from swiftpy.sim.cluster import Cluster, Faults
+from swiftpy.sim.groups import GroupCluster, divide
 from swiftpy.sim.run import Result, simulate
 from swiftpy.sim.work import durations, work
 
@@ -22,6 +23,7 @@ examples:
   python -m swiftpy.sim --workers 100000 --tasks 1000000 --seconds lognormal:60:0.5
   python -m swiftpy.sim --workers 96 --tasks 700 --seconds EXP003/journal.jsonl --fail 0.01 --retries 1
   python -m swiftpy.sim --workers 1000 --tasks 100000 --shape chains:100 --seconds exp:0.01 --handling 20e-6
+  python -m swiftpy.sim --workers 20000 --servers 40 --tasks 200000 --seconds exp:0.1 --handling 20e-6
 
 exit codes: 0 every task is done; 2 bad input; 3 some failed; 4 stopped early
 """
@@ -38,6 +40,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--workers", type=_count, default=1000, metavar="N", help="how many (1000)")
+    add("--servers", type=_count, default=1, metavar="K", help="as many servers share the workers (1: rank 0 has them)")
     add("--tasks", type=_count, default=10000, metavar="N", help="how many (10000)")
     add(
         "--seconds",
@@ -90,7 +93,8 @@ def main(arguments: list[str]) -> int:
     if faults.hang and faults.stuck == options.walltime == math.inf:
         print("--hang needs --stuck or --walltime: without, the job never ends", file=sys.stderr)
         return UserError.exit_code
-    cluster = Cluster(sites, seconds, faults, options.seed, options.latency, options.handling)
+    how = (seconds, faults, options.seed, options.latency, options.handling)
+    cluster = Cluster(sites, *how) if options.servers == 1 else GroupCluster(divide(sites, options.servers), *how)
     result = simulate(cluster, sites, todo, options.grace, options.walltime)
     if options.json:
         figures = dataclasses.asdict(result)

@@ -73,6 +73,8 @@ class Cluster:
     """
 
     rank = SERVER
+    #: The workers of each server beside this one.
+    groups: Mapping[int, Mapping[int, Site]] = {}
 
     def __init__(
         self,
@@ -102,6 +104,7 @@ class Cluster:
         self.last_start = 0.0
         self.busy_seconds = 0.0  # of all workers
         self.messages = 0
+        self.handlings = 0.0  # what they cost, in messages' handling
         self.server_seconds = 0.0  # of real time
         for rank in sites:
             late = self._faults.late > 0 and self._random.random() < self._faults.late
@@ -110,6 +113,10 @@ class Cluster:
     def clock(self) -> float:
         """The virtual time."""
         return self.now
+
+    def payload(self, calls: Sequence[int]) -> Any:
+        """What stands for these calls in a message."""
+        return calls
 
     # -- the transport -----------------------------------------------------------------------------------------
 
@@ -144,10 +151,15 @@ class Cluster:
         while self._sent:
             rank, message = self._sent.popleft()
             self.now += self._handling
-            if type(message) is not Order:
-                self._at(self.now + self._latency, rank, message)
-            elif rank not in self.dead:
-                self._take(rank, message, self.now + self._latency)
+            self.handlings += 1
+            self._post(self.now, rank, message)
+
+    def _post(self, sent: float, rank: int, message: Any) -> None:
+        """A server has sent a worker something."""
+        if type(message) is not Order:
+            self._at(sent + self._latency, rank, message)
+        elif rank not in self.dead:
+            self._take(rank, message, sent + self._latency)
 
     def _wait(self, timeout: float) -> None:
         """Advance the clock until messages come, or so far; the messages are those of one moment."""
@@ -158,7 +170,12 @@ class Cluster:
             self.now = max(self.now, when)
             self._happen(when, rank, what)
         self.messages += len(inbox)
+        self.handlings += len(inbox)
         self.now = self.now + len(inbox) * self._handling if inbox else until
+
+    def _tell(self, rank: int, message: Any) -> None:
+        """A worker's message has arrived at its server."""
+        self._inbox.append(message)
 
     def _at(self, when: float, rank: int, what: Any) -> None:
         heapq.heappush(self._coming, (when, next(self._number), rank, what))
@@ -173,7 +190,7 @@ class Cluster:
                 self._end(rank, worker, what)
         elif isinstance(what, WorkerReady):
             self.dead.discard(rank)
-            self._inbox.append(what)
+            self._tell(rank, what)
         elif rank in self.dead:
             pass
         elif isinstance(what, WorkerLost):
@@ -182,7 +199,7 @@ class Cluster:
             if rank not in self.hung:
                 self._obey(when, rank, worker, what)
         elif not isinstance(what, StopWorker):
-            self._inbox.append(what)
+            self._tell(rank, what)
 
     def _take(self, rank: int, order: Order, arrived: float) -> None:
         worker = self._workers[rank]
@@ -228,10 +245,10 @@ class Cluster:
         self.busy_seconds += seconds
         if worker.failures and len(order.payload) == 1:
             error = worker.failures[0][1]
-            self._inbox.append(TaskFailed(rank, order.task_id, order.attempt, error, seconds))
+            self._tell(rank, TaskFailed(rank, order.task_id, order.attempt, error, seconds))
         else:
             ended = TaskFinished(rank, order.task_id, order.attempt, b"", seconds, worker.made, worker.failures)
-            self._inbox.append(ended)
+            self._tell(rank, ended)
         self._go_on(rank, worker, worker.ends)
 
     def _go_on(self, rank: int, worker: _Worker, when: float) -> None:
@@ -245,7 +262,7 @@ class Cluster:
         self.dead.add(rank)
         worker.current = None
         worker.waiting.clear()
-        self._inbox.append(event)
+        self._tell(rank, event)
         if self._faults.back < math.inf:
             self._at(self.now + self._faults.back, rank, WorkerReady(rank))
 

@@ -21,7 +21,8 @@ from swiftpy.sim.work import Work
 class Tally:
     """A client of the server that only counts outcomes."""
 
-    def __init__(self) -> None:
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
         self.outcomes: Counter[TaskState] = Counter()
 
     def started(self, command: StartTask) -> None:
@@ -29,7 +30,7 @@ class Tally:
 
     def payload(self, command: StartTask) -> bytes:
         """See Client: here, the indices of the calls."""
-        return cast(bytes, command.task.payload)
+        return cast(bytes, self._cluster.payload(command.task.payload))
 
     def resolved(self, report: ReportOutcome) -> None:
         """See Client."""
@@ -73,6 +74,7 @@ class Result:
     busy: float
     tail: float
     messages: int
+    handlings: float
     server: float
     wall: float
     cpu: float
@@ -95,8 +97,8 @@ def simulate(
 ) -> Result:
     """Run the work to its end."""
     began, cpu_began = time.perf_counter(), time.process_time()
-    tally = Tally()
-    server = Server(cluster, Scheduler(sites), tally, StopRequest(), grace, cluster.clock, walltime)
+    tally = Tally(cluster)
+    server = Server(cluster, Scheduler(sites, cluster.groups), tally, StopRequest(), grace, cluster.clock, walltime)
     clean = server.run(work.tasks())
     outcomes = tally.outcomes
     return Result(
@@ -111,6 +113,7 @@ def simulate(
         busy=cluster.busy_seconds / (len(sites) * cluster.now) if cluster.now else 0.0,
         tail=cluster.now - cluster.last_start,
         messages=cluster.messages,
+        handlings=cluster.handlings,
         server=cluster.server_seconds,
         wall=time.perf_counter() - began,
         cpu=time.process_time() - cpu_began,

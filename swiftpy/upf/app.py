@@ -181,7 +181,8 @@ class UpfApplication:
 
     def _run_done(self, report: ReportOutcome) -> None:
         spec, decision = self._runs[report.task.id]
-        value: dict[str, Any] = pickle.loads(report.value or b"")[0]
+        assert isinstance(report.value, bytes), "a RUN's result is not in parts"
+        value: dict[str, Any] = pickle.loads(report.value)[0]
         measured = None
         if decision.verdict in ("new", "fresh") and report.attempt == 1 and value.get("epochs"):
             measured = round(report.seconds / value["epochs"], 3)

@@ -1,5 +1,7 @@
 """Random histories of a job: bytes are read as decisions about what the program and the workers do next."""
 
+from invariants import check
+
 from swiftpy.core import events as e
 from swiftpy.core.scheduler import Scheduler
 from swiftpy.core.task import Kind, Site, Target, Task
@@ -48,7 +50,7 @@ class History:
 
     def step(self, event):
         commands = self.scheduler.step(event)
-        self.scheduler.check()
+        check(self.scheduler)
         self.reference.step(event, commands)
         return commands
 

@@ -6,6 +6,7 @@ import pytest
 from histories import ERROR, History
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from invariants import check
 
 from reference import Reference
 from swiftpy.core.events import (
@@ -311,7 +312,7 @@ def test_illegal_events_change_nothing(event):
     with pytest.raises(ValueError):
         scheduler.step(event)
     assert before == state()
-    scheduler.check()
+    check(scheduler)
 
 
 def test_nothing_is_submitted_after_the_end_of_submission():
@@ -324,3 +325,16 @@ def test_nothing_is_submitted_after_the_end_of_submission():
 def test_every_state_can_be_reached_and_left_only_as_the_table_says():
     assert set(TRANSITIONS) == set(TaskState)
     assert {TaskState.DONE, TaskState.FAILED, TaskState.INTERRUPTED} == FINAL_STATES
+
+
+def test_what_needs_a_refused_call_is_cancelled_even_if_it_is_submitted_afterwards():
+    """A client submits several tasks before it hears that there is no worker for the first."""
+    scheduler = Scheduler(ONE)
+    kind, nowhere = Kind("f"), Kind("f", target=Target(rank=9))
+    refused = scheduler.step(TaskSubmitted(Task(0, nowhere, [0, 1], 2)))
+    assert [report.error.kind for report in refused] == ["rejected"]
+    for id, after in ((2, (1,)), (3, (2,))):
+        (report,) = scheduler.step(TaskSubmitted(Task(id, kind, [id], after=after)))
+        assert report.state is TaskState.FAILED and report.error.kind == "cancelled"
+        assert "rank 9" in report.error.message
+    assert scheduler.quiet

@@ -1,0 +1,166 @@
+"""A simulated job with several servers: the real group servers, each with its workers and a time of its own."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import pickle
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from swiftpy.core.events import StopWorker
+from swiftpy.core.task import Site
+from swiftpy.runtime.call import load_parts
+from swiftpy.runtime.groupserver import GroupServer
+from swiftpy.runtime.order import Order, Report
+from swiftpy.runtime.transport import SERVER
+from swiftpy.sim.cluster import Cluster, Faults
+
+#: In a server's calendar: it looks at what has come.
+_TURN, _TIMER = object(), object()
+
+
+def divide(sites: Mapping[int, Site], servers: int) -> dict[int, dict[int, Site]]:
+    """The workers of so many servers, whose ranks come after those of the workers."""
+    ranks, last = sorted(sites), max(sites)
+    ends = [number * len(ranks) // servers for number in range(servers + 1)]
+    return {
+        last + 1 + number: {rank: sites[rank] for rank in ranks[start:stop]}
+        for number, (start, stop) in enumerate(itertools.pairwise(ends))
+    }
+
+
+class _Port:
+    """A group server's transport: what came and was not looked at, and what it sends in this turn."""
+
+    def __init__(self, rank: int) -> None:
+        self.rank = rank
+        self.inbox: deque[Any] = deque()
+        self.sent: list[tuple[int, Any]] = []
+        self.now = 0.0
+        self.free = 0.0  # when it has done what it is at
+        self.turn = self.timer = False  # one is in the calendar
+        self.taken = 0.0  # handlings of what it took in
+
+    def send(self, dest: int, message: Any) -> None:
+        """See Transport."""
+        self.sent.append((dest, message))
+
+    def recv(self, timeout: float, also: Sequence[int] = ()) -> Any | None:
+        """See Transport."""
+        if not self.inbox:
+            return None
+        message = self.inbox.popleft()
+        self.taken += weight(message)
+        return message
+
+    def wake(self) -> None:
+        """See Transport: nobody else could."""
+
+    def abort(self, code: int) -> None:
+        """See Transport."""
+        raise RuntimeError(f"the job was aborted with code {code}")
+
+
+def weight(message: Any) -> float:
+    """How many messages' handling one costs: half of it is for the events in it, of which there may be many."""
+    events = message.messages if type(message) is Report else message
+    return (1 + len(events)) / 2 if type(events) is list else 1.0
+
+
+class GroupCluster(Cluster):
+    """See Cluster; `groups` are the workers of each server, by its rank."""
+
+    def __init__(
+        self,
+        groups: Mapping[int, Mapping[int, Site]],
+        seconds: Sequence[float],
+        faults: Faults | None = None,
+        seed: int = 0,
+        latency: float = 0.0,
+        handling: float = 0.0,
+        obeys: float | None = None,
+    ) -> None:
+        sites = {rank: site for group in groups.values() for rank, site in group.items()}
+        super().__init__(sites, seconds, faults, seed, latency, handling, obeys)
+        self.groups = groups
+        self._latest = 0.0
+        self._server_of = {rank: server for server, group in groups.items() for rank in group}
+        self._ports = {server: _Port(server) for server in groups}
+        self.servers = {server: self._make(self._ports[server], group) for server, group in groups.items()}
+        for server in groups:
+            self._call(server, 0.0)
+
+    def _make(self, port: _Port, group: Mapping[int, Site]) -> GroupServer:
+        return GroupServer(port, group, lambda: None, lambda: port.now)
+
+    def payload(self, calls: Sequence[int]) -> bytes:
+        """See Cluster."""
+        return pickle.dumps((None, pickle.dumps(list(calls)), None))
+
+    def send(self, dest: int, message: Any) -> None:
+        """See Transport."""
+        if dest not in self.servers:
+            super().send(dest, message)
+        else:
+            self.messages += 1
+            self._sent.append((dest, message))
+
+    def _post(self, sent: float, rank: int, message: Any) -> None:
+        if rank in self.servers:
+            self._at(sent + self._latency, rank, message)
+        elif type(message) is Order:
+            _, parts, _ = pickle.loads(message.payload)
+            super()._post(sent, rank, message._replace(payload=cast(bytes, load_parts(parts))))
+        else:
+            if type(message) is StopWorker:
+                self.stopped.add(rank)
+            super()._post(sent, rank, message)
+
+    def _tell(self, rank: int, message: Any) -> None:
+        server = self._server_of[rank]
+        self._ports[server].inbox.append(message)
+        self._call(server, self._latest)
+
+    def _happen(self, when: float, rank: int, what: Any) -> None:
+        self._latest = when
+        if rank == SERVER:
+            self._inbox.append(what)
+            more = weight(what) - 1
+            self.handlings += more
+            self.now += more * self._handling
+        elif rank not in self.servers:
+            super()._happen(when, rank, what)
+        elif what is _TURN:
+            self._take_turn(when, rank)
+        elif what is _TIMER:
+            self._ports[rank].timer = False
+            self._call(rank, when)
+        else:
+            self._ports[rank].inbox.append(what)
+            self._call(rank, when)
+
+    def _call(self, server: int, when: float) -> None:
+        port = self._ports[server]
+        if not port.turn:
+            port.turn = True
+            self._at(max(when, port.free), server, _TURN)
+
+    def _take_turn(self, when: float, server: int) -> None:
+        port = self._ports[server]
+        port.turn, port.taken, port.now = False, 0.0, when
+        self.servers[server].progress(0.0)
+        port.free = when + port.taken * self._handling
+        for dest, message in port.sent:
+            port.free += weight(message) * self._handling
+            if dest == SERVER:
+                self._at(port.free + self._latency, SERVER, message)
+            else:
+                self._post(port.free, dest, message)
+        port.sent.clear()
+        if port.inbox:
+            self._call(server, when)
+        elif self.servers[server].patience < math.inf and not port.timer:
+            port.timer = True
+            self._at(when + self.servers[server].patience, server, _TIMER)

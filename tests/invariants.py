@@ -1,0 +1,43 @@
+"""What must be true of a scheduler after each step, whatever happened."""
+
+from collections import Counter
+
+from swiftpy.core.distribution import Distribution
+
+
+def check(scheduler):
+    place = scheduler._placement
+    assert not scheduler._stopped or scheduler.quiet
+    assert place.ready.calls == sum(task.count for task in place.ready)
+    assert not any(task.after or place.lacks(task) for task in place.ready)
+    assert all(task.after for task in scheduler._dependencies)
+    tasks = [*place.ready, *scheduler._dependencies, *{task.id: task for _, task in place.held()}.values()]
+    calls = [call for task in tasks for call in range(task.id, task.id + task.count)]
+    assert len(calls) == len(set(calls)), "a call is in two places"
+    (check_distribution if isinstance(place, Distribution) else check_placement)(place)
+
+
+def check_placement(place):
+    waiting = [(worker, None) for worker in place.idle]
+    for task_id, workers in place.gathering.items():
+        assert 0 < len(workers) < place.ready[task_id].kind.ranks
+        waiting += [(worker, place.ready[task_id]) for worker in workers]
+    busy = set(place.running)
+    assert len(waiting) + len(busy) == len(busy.union(worker for worker, _ in waiting)) <= len(place.workers)
+    assert busy | set(place.suspended) <= set(place.workers)
+    for worker, for_what in waiting:  # nobody waits while there is something for them to do
+        assert place.ready.first_for(worker, place.workers[worker]) is for_what
+    assert all(1 <= len(held) <= 3 for held in place.running.values())
+    parallel = Counter(task.id for _, task in place.held() if task.kind.ranks > 1)
+    assert parallel == {task_id: len(gang.unfinished) for task_id, gang in place.gangs.items()}
+
+
+def check_distribution(place):
+    assert not (place.ready and place.wanted)
+    assert place.hungry <= set(place.wanted) <= set(place.workers)
+    assert all(pieces > 0 for pieces in place.wanted.values())
+    assert all(place.running.values())
+    for server, ids in place._ids.items():
+        held = place.running.get(server, {})
+        assert ids == sorted(held)
+        assert place._calls[server] == sum(task.count for task in held.values())
