@@ -203,7 +203,7 @@ class GroupServer:
         share = Share(task.count, self._rank if report.worker is None else report.worker)
         name = (self._rank, task.id + origin.shift, origin.attempt)
         origin.left -= task.count - len(report.failed)
-        if report.state is TaskState.DONE and self._joins and not (report.failed or task.kind.chained):
+        if report.state is TaskState.DONE and self._joins and not report.failed:
             assert type(report.value) is bytes
             origin.done.append(_Done(name[1], task.count, report.value, report.seconds, share.worker))
             self._held.setdefault(origin, self._clock())
@@ -269,7 +269,8 @@ class GroupServer:
         id, self._next_id = self._next_id, self._next_id + assignment.calls
         origin = _Origin(assignment.task_id - id, assignment.attempt, place is not None, assignment.calls)
         if assignment.pieces:
-            self._scheduler.pieces.given[kind.function] = -(-assignment.calls // assignment.pieces)
+            if not kind.chained:  # a chain is one piece for rank 0, however long
+                self._scheduler.pieces.given[kind.function] = -(-assignment.calls // assignment.pieces)
             self._asked -= assignment.pieces
             self._told_idle = False
         task = Task(id, kind, Calls(parts), assignment.calls, owner=origin)
