@@ -28,6 +28,8 @@ class Pieces:
         self._seconds: dict[str, float] = {}  # function -> seconds of one call
         #: Function -> the size that somebody said who sees more of what waits.
         self.given: dict[str, int] = {}
+        #: Chains go to one worker as they are: their calls were pickled when the results that they need were not known.
+        self.whole_chains = False
 
     def measured(self, function: str, calls: int, seconds: float) -> None:
         """A piece of so many calls took so many seconds."""

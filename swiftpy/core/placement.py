@@ -271,7 +271,7 @@ class Placement:
 
     def _cut(self, task: Task, takers: int) -> tuple[Task, Task | None]:
         """The piece of a run that goes to one of so many takers, and what is left."""
-        if task.count == 1:
+        if task.count == 1 or (task.kind.chained and self.pieces.whole_chains):
             return task, None
         size = self.pieces.size(task.kind.function, task.count + self.ready.calls, len(self.workers))
         if not task.kind.chained:

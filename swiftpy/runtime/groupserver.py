@@ -119,6 +119,7 @@ class GroupServer:
         self._transport = transport
         self._rank = transport.rank
         self._scheduler = Scheduler(workers)
+        self._scheduler.pieces.whole_chains = True
         self._loop = Loop(transport, self._scheduler, self)
         self._stop_reason = stop_reason
         self._clock = clock
@@ -269,7 +270,7 @@ class GroupServer:
         id, self._next_id = self._next_id, self._next_id + assignment.calls
         origin = _Origin(assignment.task_id - id, assignment.attempt, place is not None, assignment.calls)
         if assignment.pieces:
-            if not kind.chained:  # a chain is one piece for rank 0, however long
+            if not kind.chained:
                 self._scheduler.pieces.given[kind.function] = -(-assignment.calls // assignment.pieces)
             self._asked -= assignment.pieces
             self._told_idle = False

@@ -228,6 +228,11 @@ SCRIPT = """
     @swiftpy.task
     def last(x): return x + 1
 
+    @swiftpy.task
+    def grow(x):
+        time.sleep(0.0005)
+        return x + 1
+
     @swiftpy.task(retries=1)
     def first_time(x):
         if x in (1, 100) and not os.path.exists(f"tried {x}"):
@@ -245,6 +250,13 @@ SCRIPT = """
     for _ in range(2000):
         chain = last(chain)
     assert chain.result() == 2001
+    ends = []
+    for start in range(0, 8000, 1000):
+        grown = grow(start)
+        for _ in range(100):
+            grown = grow(grown)
+        ends.append(grown)
+    assert swiftpy.gather(ends) == [start + 101 for start in range(0, 8000, 1000)]
     chain = first_time(0)
     for _ in range(200):
         chain = first_time(chain)
