@@ -181,7 +181,8 @@ class Engine:
 
     def wait_for_all(self) -> None:
         """Wait for all that was submitted."""
-        self.drive(lambda: not (self._gathering.futures or self._gathering) and self._scheduler.quiet)
+        # In this order, for that is how calls move on.
+        self.drive(lambda: not (self._gathering or self._gathering.futures) and self._scheduler.quiet)
 
     def close(self) -> None:
         """No more tasks: let the workers end. Tasks that still run are given up if the job shall end early."""
