@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from swiftpy.flow.engine import Engine
 
 #: Calls that are gathered before they are handed over without anybody waiting.
-ENOUGH = 1024
+ENOUGH = 4096
 
 
 class GatheredRun:
