@@ -80,6 +80,26 @@ def test_a_chain_whatever_it_is_made_of(tmp_path):
     )
 
 
+def test_a_call_begins_while_others_wait_and_the_program_computes(tmp_path):
+    passes(
+        tmp_path,
+        """
+        @swiftpy.task(rank=1)
+        def slow(): time.sleep(0.3)
+        @swiftpy.task(rank=2)
+        def quick(): pass
+
+        slows = [slow() for _ in range(5)]
+        time.sleep(0.1)
+        other = quick()
+        while not other.done():
+            assert not slows[-1].done()
+            time.sleep(0.01)
+        """,
+        procs=3,
+    )
+
+
 def test_tasks_submit_tasks_on_fewer_workers_than_they_are_deep(tmp_path):
     passes(
         tmp_path,
