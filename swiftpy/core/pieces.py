@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 #: A piece shall take about so many seconds: much longer than a message, much shorter than anybody notices.
-PIECE_SECONDS = 2e-3
+PIECE_SECONDS = 5e-3
 #: ... or so many for each worker of the job, of which half are what the server needs for a piece: with many workers,
 #: larger pieces keep it from being busy all the time.
 SERVER_SECONDS = 60e-6
 #: ... and hold at most so many calls: beyond it, pickles outgrow the caches and get slower for each call.
 MOST_CALLS = 1024
-#: A worker whose pieces take less than this gets one in advance, so that it need not wait for the next.
-ADVANCE_SECONDS = 5e-3
+#: A worker whose pieces take less than this gets one in advance, so that it need not wait for the next: to report and
+#: be sent another takes 1 ms where ranks share cores.
+ADVANCE_SECONDS = 50e-3
 #: At the end of a run pieces shrink, so that all workers end together, but not below this.
 LEAST_SECONDS = 100e-6
 #: Weight of the newest measurement in the mean, when it is longer and when it is shorter than the mean.

@@ -266,8 +266,10 @@ class Placement:
         held = self.running.get(worker)
         if held is None:
             return True
+        if len(held) > 1 or self.ready.calls <= len(self.workers):  # the last ones go to whoever is free first
+            return False
         task = held[0]
-        return len(held) == 1 and task.kind.divisible and self.pieces.in_advance(task.kind.function, task.count)
+        return task.kind.divisible and self.pieces.in_advance(task.kind.function, task.count)
 
     def _cut(self, task: Task, takers: int) -> tuple[Task, Task | None]:
         """The piece of a run that goes to one of so many takers, and what is left."""

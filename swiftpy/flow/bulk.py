@@ -22,8 +22,9 @@ class Bulk:
 
     may_be_held = False  # by workers: all results come here anyway
 
-    def __init__(self, first: int, count: int, drive: Drive, column: bool) -> None:
-        self._first, self._count, self._drive = first, count, drive
+    def __init__(self, count: int, drive: Drive, column: bool) -> None:
+        self.first = -1  # the id of its first call, once it has one
+        self._count, self._drive = count, drive
         self.column = column  # the calls are their only arguments
         self._pieces: dict[int, list[Any] | TaskError] = {}  # by their first index
         self._results = self._generate()
@@ -38,7 +39,7 @@ class Bulk:
 
     def deliver(self, report: ReportOutcome) -> None:
         """How a piece ended, or a call of it."""
-        start = report.task.id - self._first
+        start = report.task.id - self.first
         if report.state is TaskState.DONE:
             values = unpack_values(report.value)
             if isinstance(values, TaskError):

@@ -7,17 +7,18 @@ import contextlib
 import dataclasses
 import itertools
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import cloudpickle
 
 from swiftpy.errors import TaskError
 from swiftpy.flow.future import Future, as_arguments
-from swiftpy.runtime.call import describe
+from swiftpy.runtime.call import PREVIOUS, describe
 from swiftpy.runtime.store import InArguments, Packed, Reference, pack
 
 _ATOMS = frozenset((int, float, str, bytes, bool, type(None), complex))
+_PLAIN = _ATOMS | {type(PREVIOUS)}
 #: What the script itself defines is of a module that workers know by another content: it must go by value.
 _MAIN = b"__main__"
 _SEQUENCES = frozenset((list, tuple, set, frozenset))
@@ -81,17 +82,29 @@ def pack_calls(
     if Deferred in kinds:
         calls = [_with_values(call) if type(call) is Deferred else call for call in calls]
         kinds = set(map(type, calls))
-    if kinds != {tuple} or not _ATOMS.issuperset(map(type, itertools.chain.from_iterable(calls))):
-        calls = [_packed(call, index, hold) for index, call in enumerate(calls)]
+    if kinds != {tuple} or not _plain(itertools.chain.from_iterable(calls)):
+        calls = [
+            call if type(call) is tuple and _plain(call) else _packed(call, index, hold)
+            for index, call in enumerate(calls)
+        ]
     return pickle.dumps((definition, pickle.dumps(calls, protocol=5), place), protocol=5)
 
 
 def _with_values(call: Deferred) -> Any:
-    """A call with what its futures are now, as plain arguments if that is possible."""
+    """A call with what its futures are now, as plain arguments if that is possible.
+
+    One without a value is the call before, in a chain.
+    """
     if call.kwargs:
         return call
-    args = tuple([value.value if type(value) is Future and value.good() else value for value in call.args])
-    return args if _ATOMS.issuperset(map(type, args)) else call
+    args = tuple(
+        [value if type(value) is not Future else value.value if value.good() else PREVIOUS for value in call.args]
+    )
+    return args if _plain(args) else call
+
+
+def _plain(args: Iterable[Any]) -> bool:
+    return _PLAIN.issuperset(map(type, args))
 
 
 def _packed(call: Any, index: int, hold: Hold) -> bytes:

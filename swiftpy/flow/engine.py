@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 #: Seconds between the looks of the thread that drives while nobody waits.
 NAP = 1e-3
+#: Seconds that it lets calls gather while others wait for workers: chains that grow side by side would be cut short.
+GATHER = 20e-3
 #: Seconds without any event after which that thread sleeps until it is woken.
 QUIET = 0.05
 #: Seconds without any event after which it is asked whether one can ever come.
@@ -63,7 +65,7 @@ class Engine:
         self._untold: list[Future] = []
         self.keepers: dict[str, Keeper] = {}  # function -> who keeps its results
         self._unsaved: list[tuple[Keeper, ReportOutcome]] = []
-        self._latest = time.monotonic()
+        self._latest = self._handed_over_at = time.monotonic()
         self._ended = False
         self._failed: list[Future] = []
         self.stop_on_error = False
@@ -181,7 +183,8 @@ class Engine:
 
     def wait_for_all(self) -> None:
         """Wait for all that was submitted."""
-        self.drive(lambda: not (self._gathering.futures or self._gathering) and self._scheduler.quiet)
+        # In this order, for that is how calls move on.
+        self.drive(lambda: not (self._gathering or self._gathering.futures) and self._scheduler.quiet)
 
     def close(self) -> None:
         """No more tasks: let the workers end. Tasks that still run are given up if the job shall end early."""
@@ -230,9 +233,9 @@ class Engine:
         for id in range(run.first, run.first + len(run.calls)):
             self._settle_one(id, None, error)
 
-    def _advance(self, timeout: float) -> bool:
-        if self._gathering:
-            self._latest = time.monotonic()
+    def _advance(self, timeout: float, hand_over: bool = True) -> bool:
+        if hand_over and self._gathering:
+            self._latest = self._handed_over_at = time.monotonic()
             runs, given, _ = self._gathering.take()
             self._server.take(self._handed_over(runs, given))
         while self._requested:
@@ -265,7 +268,8 @@ class Engine:
             with self._driving:
                 quiet = time.monotonic() - self._latest > QUIET
                 if not self._ended and not self._drivers:
-                    self._advance(0.2 if quiet else 0.0)
+                    late = time.monotonic() - self._handed_over_at > GATHER
+                    self._advance(0.2 if quiet else 0.0, hand_over=late or not self._scheduler.waiting)
             self._settle()
             if not quiet:
                 time.sleep(NAP)

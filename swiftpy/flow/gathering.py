@@ -17,31 +17,33 @@ if TYPE_CHECKING:
     from swiftpy.flow.engine import Engine
 
 #: Calls that are gathered before they are handed over without anybody waiting.
-ENOUGH = 1024
+ENOUGH = 4096
 
 
 class GatheredRun:
-    """Calls of one kind with consecutive ids and the same needs: one task for the scheduler.
+    """Calls of one kind and with the same needs: one task for the scheduler.
 
-    `variant` is the kind, or the kind as a chain when each call needs the one before.
+    `variant` is the kind, or the kind as a chain when each call needs the one before. The ids begin with `first` once
+    the run is taken: only then it is known how long it is, as chains may grow side by side.
     """
 
-    __slots__ = ("calls", "first", "function", "kind", "needed", "owner", "variant")
+    __slots__ = ("calls", "first", "function", "futures", "kind", "needed", "owner", "variant")
 
-    def __init__(self, first: int, kind: Kind, function: Function, needed: list[Future]) -> None:
-        self.first, self.kind, self.function, self.needed = first, kind, function, needed
+    def __init__(self, kind: Kind, function: Function, needed: list[Future]) -> None:
+        self.kind, self.function, self.needed = kind, function, needed
         self.variant = kind
         self.calls: list[Any] = []
+        self.futures: list[Future] = []  # of the calls; none if there is an owner
         self.owner: Bulk | None = None
+        self.first = -1
 
-    def may_chain(self, kind: Kind, needed: list[Future], id: int) -> bool:
-        """Whether a call only waits for this run's last, and so may make it a chain, or go on with it."""
-        last = len(needed) == 1 and needed[0].id == id - 1
-        return last and self.kind is kind and kind.divisible and (len(self.calls) == 1 or self.variant.chained)
+    def may_chain(self, kind: Kind) -> bool:
+        """Whether a call that only waits for this run's last may make it a chain, or go on with it."""
+        return self.kind is kind and kind.divisible and (len(self.calls) == 1 or self.variant.chained)
 
 
 class Gathering:
-    """Any thread adds; who drives the server takes. `futures` holds those that have no result yet, by id."""
+    """Any thread adds; who drives the server takes. `futures` holds those that were taken and have no result, by id."""
 
     def __init__(self, engine: Engine) -> None:
         self.futures: dict[int, Future] = {}
@@ -49,6 +51,7 @@ class Gathering:
         self._lock = threading.Lock()
         self._next_id = 0
         self._open: GatheredRun | None = None
+        self._last: dict[Future, GatheredRun] = {}  # by the call that a chain may go on with
         self._runs: list[GatheredRun] = []
         self._given: list[int] = []
         self._count = 0
@@ -78,15 +81,13 @@ class Gathering:
         with self._lock:
             if needed is not None:
                 self._adopt(needed)
-            future.id = id = self._next_id
-            self._next_id = id + 1
-            self.futures[id] = future
             self._count += 1
             run = self._open
             if run is not None and run.variant is kind and needed is None and not run.needed:
                 run.calls.append(args if not kwargs else Deferred(args, kwargs))
+                run.futures.append(future)
             else:
-                self._add(id, kind, function, args, kwargs, needed, alone)
+                self._add(future, kind, function, args, kwargs, needed, alone)
         return future
 
     def add_all(
@@ -94,14 +95,13 @@ class Gathering:
     ) -> Bulk:
         """Add calls that need nothing, in one run if they may travel together; their results."""
         with self._lock:
-            bulk = Bulk(self._next_id, len(calls), drive, column)
+            bulk = Bulk(len(calls), drive, column)
             size = len(calls) if kind.divisible else 1
             for first in range(0, len(calls), max(size, 1)):
-                run = GatheredRun(self._next_id + first, kind, function, [])
+                run = GatheredRun(kind, function, [])
                 run.calls, run.owner = calls[first : first + size], bulk
                 self._runs.append(run)
-            self._next_id += len(calls)
-            self._open = None  # the ids of a run follow each other
+            self._open = None  # first in, first out
         return bulk
 
     def give(self, future: Future) -> None:
@@ -112,7 +112,16 @@ class Gathering:
     def take(self, reserve: int = 0) -> tuple[list[GatheredRun], list[int], int]:
         """The runs and the given ids since the last time, and the first of so many new ids, which come after them."""
         with self._lock:
+            for run in self._runs:
+                run.first = self._next_id
+                self._next_id += len(run.calls)
+                if run.owner is not None and run.owner.first < 0:
+                    run.owner.first = run.first
+                for id, future in enumerate(run.futures, run.first):
+                    future.id = id
+                    self.futures[id] = future
             runs, self._runs, self._open, self._count = self._runs, [], None, 0
+            self._last.clear()
             given, self._given = self._given, []
             first = self._next_id
             self._next_id += reserve
@@ -120,7 +129,7 @@ class Gathering:
 
     def _add(
         self,
-        id: int,
+        future: Future,
         kind: Kind,
         function: Function,
         args: tuple[Any, ...],
@@ -130,17 +139,23 @@ class Gathering:
     ) -> None:
         """Add a call that does not simply continue the open run."""
         call = Deferred(args, kwargs) if kwargs or needed is not None else args
-        needed = [future for future in needed if not future.good()] if needed else []
-        run = self._open
-        if run is not None and not alone and run.may_chain(kind, needed, id):
+        needed = [other for other in needed if not other.good()] if needed else []
+        run = self._last.get(needed[0]) if len(needed) == 1 and not alone else None
+        if run is not None and run.may_chain(kind):
+            del self._last[needed[0]]
             if not run.variant.chained:
                 run.variant = dataclasses.replace(kind, chained=True)
-        elif run is None or run.variant is not kind or run.needed != needed:
-            self._open = run = GatheredRun(id, kind, function, needed)
-            self._runs.append(run)
+        else:
+            run = self._open
+            if run is None or run.variant is not kind or run.needed != needed:
+                self._open = run = GatheredRun(kind, function, needed)
+                self._runs.append(run)
+            if not kind.divisible:
+                self._open = None
         run.calls.append(call)
-        if not kind.divisible:
-            self._open = None
+        run.futures.append(future)
+        if run.may_chain(kind):
+            self._last[future] = run
 
     def _adopt(self, needed: list[Future]) -> None:
         """Give ids to futures that were made by hand and are met for the first time."""
@@ -149,4 +164,3 @@ class Gathering:
                 future.engine, future.id = self._engine, self._next_id
                 self.futures[future.id] = future
                 self._next_id += 1
-                self._open = None

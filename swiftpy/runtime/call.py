@@ -5,6 +5,7 @@ else the function itself, pickled by value, which is kept under the name that it
 positional arguments, or bytes: a pickle of (arguments, keyword arguments) that is opened only when its turn has come.
 A tuple with a list, in the place of the list, is calls with one argument each: a third of the time to pickle.
 Instead of the pickled calls there may be a list of (pickled calls, start, stop): of each, those are meant.
+In a chained run, the result of the call before is `PREVIOUS` in a tuple, and `previous()` in what is opened.
 `place` is what the first call's result is called if it is large and stays with its worker (see `store`), or None if all
 results shall be sent.
 """
@@ -27,6 +28,14 @@ from swiftpy.runtime.store import Dumps, Packed, Reference, pack_results
 _defined: dict[str, Callable[..., Any]] = {}
 _definitions: dict[str, bytes] = {}  # of functions that were not called yet, see `learn`
 _latest: Any = None
+
+
+class _Previous:
+    def __reduce__(self) -> str:
+        return "PREVIOUS"
+
+
+PREVIOUS = _Previous()
 
 
 class Answer(NamedTuple):
@@ -150,6 +159,8 @@ class Run:
                 if self._column:
                     values.append(function(call))
                 elif type(call) is tuple:
+                    if self._chained:
+                        call = [_latest if argument is PREVIOUS else argument for argument in call]
                     values.append(function(*first, *call) if first else function(*call))
                 else:
                     args, kwargs = self._brought or pickle.loads(call)

@@ -180,33 +180,30 @@ class World:
         self.rank: int = self._comm.rank
         self.size: int = self._comm.size
         self.host: str = MPI.Get_processor_name()
-        if ranks_per_node:
-            node_comm = self._comm.Split(self.rank // ranks_per_node)
-        else:
-            node_comm = self._comm.Split_type(MPI.COMM_TYPE_SHARED)
+        machine = cast(MPI.Intracomm, self._comm.Split_type(MPI.COMM_TYPE_SHARED))
+        node_comm = self._comm.Split(self.rank // ranks_per_node) if ranks_per_node else machine
         self.local_rank: int = node_comm.rank
-        self.leader: int = node_comm.bcast(self.rank)  # the node's lowest rank
+        near = node_comm.allgather((self.rank, _affinity(), self.host))
+        self.leader: int = near[0][0]  # the node's lowest rank
         self._node = Group(node_comm, self.host)
-        self.cores: int = _share(node_comm.allgather((self.rank, _affinity())), _affinity())
+        self.cores: int = _share([(rank, cores) for rank, cores, _ in near], _affinity())
+        token = f"{os.getpid()}-{uuid.uuid4().hex[:8]}" if self.rank == 0 else ""
+        # Few collectives, each of which says much: where ranks share cores, one takes milliseconds.
+        everyone = self._comm.allgather((self.leader, token))
+        leaders = sorted({leader for leader, _ in everyone})
         #: The leaders' communicator on a leader, None elsewhere.
-        self.leaders: MPI.Comm | None = None
-        leaders = self._comm.Split(int(self.local_rank != 0))
-        if self.local_rank == 0:
-            self.leaders = leaders
+        self.leaders: MPI.Comm | None = self.group(leaders) if self.local_rank == 0 else None
         #: The node's number among the nodes, and its name.
-        self.node_number: int = node_comm.bcast(leaders.rank)
-        self.node: str = f"{self.host} node {self.node_number}" if ranks_per_node else node_comm.bcast(self.host)
+        self.node_number: int = leaders.index(self.leader)
+        self.node: str = f"{self.host} node {self.node_number}" if ranks_per_node else near[0][2]
         self._group = Group(self._comm, self.node)
-        self.transport = self._make_transport(self._comm.Split_type(MPI.COMM_TYPE_SHARED))
+        self.transport = self._make_transport(machine, everyone[0][1])
 
-    def _make_transport(self, machine: MPI.Comm) -> MpiTransport:
+    def _make_transport(self, machine: MPI.Intracomm, token: str) -> MpiTransport:
         """The ranks of a machine share a page in which each has a byte (see Doorbell)."""
-        token = self._comm.bcast(f"{os.getpid()}-{uuid.uuid4().hex[:8]}")
-        ranks = machine.allgather(self.rank)
+        ranks = MPI.Group.Translate_ranks(machine.group, range(machine.size), self._comm.group)
         try:
-            self._window = MPI.Win.Allocate_shared(
-                len(ranks) if machine.rank == 0 else 0, comm=cast(MPI.Intracomm, machine)
-            )
+            self._window = MPI.Win.Allocate_shared(len(ranks) if machine.rank == 0 else 0, comm=machine)
             flags = memoryview(cast(bytearray, self._window.Shared_query(0)[0]))
             bell = Doorbell(token, self.rank, flags, {rank: place for place, rank in enumerate(ranks)})
         except OSError:  # no abstract sockets here (not Linux): wait by sleeping

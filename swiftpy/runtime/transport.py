@@ -37,7 +37,8 @@ class Backoff:
     """Pauses between polls, where nothing can wake who waits: yields for 300 us, then sleeps, longer and longer.
 
     A waiting rank must not spin, because a TensorFlow worker needs the core; nor may it block inside MPI, where
-    MPICH spins. At 20 ms a wait costs 0.3 to 0.6 % of a core (benchmarks/idle.py).
+    MPICH spins. A rank that waits so costs 0.2 % of a core; with a doorbell, and all else that a waiting worker does,
+    at most 0.65 % (benchmarks/idle.py).
     """
 
     #: Several times what a rank needs for an answer: to be woken takes as long.

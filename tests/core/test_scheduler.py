@@ -122,9 +122,15 @@ def test_a_retry_counts_attempts_and_keeps_its_place():
 
 
 def test_short_calls_travel_together_long_ones_alone():
-    scheduler = scheduler_with(TWO, task(0, 1000), ready=[1, 2])
-    assert sent(scheduler.step(TaskFinished(1, 0, 1, b"", 1e-5))) == [(1, 2, 200), (1, 202, 199)]  # 2 ms, one more
-    assert sent(scheduler.step(TaskFinished(2, 1, 1, b"", 60.0))) == [(2, 401, 1)]
+    scheduler = scheduler_with(TWO, task(0, 10_000), ready=[1, 2])
+    assert sent(scheduler.step(TaskFinished(1, 0, 1, b"", 1e-5))) == [(1, 2, 499), (1, 501, 499)]  # 5 ms, one more
+    assert sent(scheduler.step(TaskFinished(2, 1, 1, b"", 60.0))) == [(2, 1000, 1)]
+
+
+def test_the_last_calls_go_to_nobody_in_advance():
+    scheduler = scheduler_with(TWO, task(0, 6), ready=[1, 2])
+    assert sent(scheduler.step(TaskFinished(1, 0, 1, b"", 1e-2))) == [(1, 2, 1), (1, 3, 1)]
+    assert sent(scheduler.step(TaskFinished(2, 1, 1, b"", 1e-2))) == [(2, 4, 1)]
 
 
 def test_a_run_is_shared_by_those_who_wait():

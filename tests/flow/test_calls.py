@@ -1,12 +1,15 @@
-"""Calls that travel together do not share what they are given."""
+"""Which calls travel together, and that they do not share what they are given."""
 
 import pickle
 
 import pytest
 
+from swiftpy.core.task import Kind
 from swiftpy.flow.calls import Deferred, pack_calls
+from swiftpy.flow.functions import Functions
 from swiftpy.flow.future import Future
-from swiftpy.runtime.call import Run
+from swiftpy.flow.gathering import Gathering
+from swiftpy.runtime.call import PREVIOUS, Run
 
 
 def grow(values, value):
@@ -48,3 +51,41 @@ def test_arguments_of_all_forms_in_one_message():
 
 def test_an_argument_that_cannot_be_unpickled_is_that_of_one_call():
     assert made(add, [(1,), (Unloadable(),), (2,)]) == ([1, None, 2], [1])
+
+
+def test_what_goes_on_with_the_call_before():
+    """In one message: what is pickled with the others, and what is opened when its turn has come."""
+    calls = [(1, 2), (PREVIOUS, 3), Deferred((Future(), 4), {}), Deferred((Future(),), {"b": 5}), (5, PREVIOUS)]
+    answer = Run(f"{__name__}:add", pack_calls(None, calls, None, hold=None), chained=True).make()
+    assert (pickle.loads(answer.value), answer.failures) == ([3, 6, 10, 15, 20], ())
+
+
+def test_chains_grow_side_by_side():
+    step, other = Kind("step"), Kind("other")
+    gathering, function = Gathering("an engine"), Functions().find(add)
+
+    def submit(kind, *args, alone=False):
+        return gathering.add(kind, function, args, {}, alone)
+
+    roots = [submit(step, i) for i in range(2)]
+    left, right = (submit(step, root) for root in roots)
+    for _ in range(2):
+        left, right = submit(step, left), submit(step, right)
+    submit(other, right)
+    middle, right = right, submit(step, right)
+    submit(step, middle)  # the chain has gone on without it
+    submit(step, right, alone=True)
+    runs, _, _ = gathering.take()
+    assert [(run.first, len(run.calls), run.variant.chained) for run in runs] == [
+        (0, 2, False),
+        (2, 3, True),
+        (5, 4, True),
+        (9, 1, False),
+        (10, 1, False),
+        (11, 1, False),
+    ]
+    assert [[future.id for future in run.needed] for run in runs] == [[], [0], [1], [7], [7], [8]]
+    assert [future.id for future in gathering.futures.values()] == list(range(12))
+    again = submit(step, right)
+    (run,), _, _ = gathering.take()
+    assert run.needed == [right] and again.id == 12

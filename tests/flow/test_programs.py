@@ -80,6 +80,58 @@ def test_a_chain_whatever_it_is_made_of(tmp_path):
     )
 
 
+def test_random_graphs_of_chains_forks_and_joins(tmp_path):
+    """Against plain Python; four threads submit at once, so that runs of one are taken while another adds to its."""
+    passes(
+        tmp_path,
+        """
+        import random, threading
+
+        @swiftpy.task
+        def step(x, k=1): return x + k
+        @swiftpy.task
+        def join(*xs): return sum(xs) % 1000
+
+        def check(seed):
+            rng = random.Random(seed)
+            futures, values = [step(i) for i in range(10)], [i + 1 for i in range(10)]
+            for _ in range(1000):
+                i, j, what = rng.randrange(len(values)), rng.randrange(len(values)), rng.random()
+                if what < 0.6: futures[i], values[i] = step(futures[i]), values[i] + 1
+                elif what < 0.7: futures[i], values[i] = step(futures[i], k=3), values[i] + 3
+                elif what < 0.9: futures.append(step(futures[i])), values.append(values[i] + 1)
+                else: futures[i], values[i] = join(futures[i], futures[j]), (values[i] + values[j]) % 1000
+            passed.append(swiftpy.gather(futures) == values)
+
+        passed = []
+        threads = [threading.Thread(target=check, args=(seed,)) for seed in range(4)]
+        for thread in threads: thread.start()
+        for thread in threads: thread.join()
+        assert passed == [True] * 4
+        """,
+    )
+
+
+def test_a_call_begins_while_others_wait_and_the_program_computes(tmp_path):
+    passes(
+        tmp_path,
+        """
+        @swiftpy.task(rank=1)
+        def slow(): time.sleep(0.3)
+        @swiftpy.task(rank=2)
+        def quick(): pass
+
+        slows = [slow() for _ in range(5)]
+        time.sleep(0.1)
+        other = quick()
+        while not other.done():
+            assert not slows[2].done()
+            time.sleep(0.01)
+        """,
+        procs=3,
+    )
+
+
 def test_tasks_submit_tasks_on_fewer_workers_than_they_are_deep(tmp_path):
     passes(
         tmp_path,
