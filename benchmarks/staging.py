@@ -32,7 +32,8 @@ from swiftpy.runtime.stage.stream import broadcast
 from swiftpy.runtime.stage.tree import Entry, TreeReader
 from swiftpy.runtime.stage.unpack import Unpacker
 
-PIECE = 1 << 20
+PIECE = 4 << 20
+WRITTEN_AT_ONCE = 128 << 10  # larger pieces take longer here
 
 
 # -- in every rank -----------------------------------------------------------------------------------------------------
@@ -69,14 +70,14 @@ def naive_broadcast(leaders, source, node):
 def writes_only(leaders, source, node):
     """What no way to bring a tree can do without: making the files, from one buffer in memory."""
     sizes = [(path.relative_to(source), path.stat().st_size) for path in sorted(source.rglob("*")) if path.is_file()]
-    buffer = memoryview(os.urandom(PIECE))
+    buffer = memoryview(os.urandom(WRITTEN_AT_ONCE))
     for folder in {path.parent for path, _ in sizes}:
         (node / folder).mkdir(parents=True, exist_ok=True)
     leaders.barrier()
     began = time.perf_counter()
     for path, size in sizes:
         fd = os.open(node / path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-        for start in range(0, size, PIECE):
+        for start in range(0, size, WRITTEN_AT_ONCE):
             os.write(fd, buffer[: size - start])
         os.close(fd)
     return began
@@ -213,7 +214,9 @@ def measure(what, folder, rounds, scale):
         found = alternate(folder, candidates, rounds, 4)
         seconds = {title: result["seconds"] for title, result in found.items()}
         seconds["transport_and_writes"] = seconds["transport"] + seconds["writes"]
-        ratios = {f"ours_to_{other}": seconds["ours"] / seconds[other] for other in ("cp", "naive", "transport_and_writes")}
+        ratios = {
+            f"ours_to_{other}": seconds["ours"] / seconds[other] for other in ("cp", "naive", "transport_and_writes")
+        }
         ratios["GB_per_second_and_node"] = 2 * scale / found["ours"]["seconds"]
         return found, ratios
     if what == "tree":

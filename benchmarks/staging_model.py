@@ -15,7 +15,6 @@ import math
 import time
 from collections import deque
 from functools import partial
-from types import SimpleNamespace
 
 from environment import environment
 from swiftpy.runtime.stage import stream
@@ -65,7 +64,7 @@ class Request:
 
     done = False
 
-    def Test(self):
+    def Test(self):  # noqa: N802  # as mpi4py calls it
         return self.done
 
     is_set = Test
@@ -114,10 +113,10 @@ class Node:
         self._cluster.ended = self._cluster.clock.now
         self._wake()
 
-    def Irecv(self, view, source, tag):
+    def Irecv(self, view, source, tag):  # noqa: N802
         return self._cluster.meet((source, self.rank, tag), self, view)
 
-    def Isend(self, message, dest, tag):
+    def Isend(self, message, dest, tag):  # noqa: N802
         return self._cluster.meet((self.rank, dest, tag), self, None)
 
     def iprobe(self, tag):

@@ -3,8 +3,9 @@
     python tests/soak/staging_soak.py [--stops 20] [--nodes 4] [--gigabytes 2] [--files 20000] [--seed 0] [--folder DIR]
 
 In turn a large file, a tree of many small files, and a tar of that tree (zstd). One process of the job is killed, or
-mpiexec is told to end (SIGINT, SIGTERM); everything must be over within seconds. After a third of the stops each, a job
-is left alone: then every node has the whole source, byte by byte, and nothing besides. Needs `nodes` + 2 times the size.
+mpiexec is told to end (SIGINT, SIGTERM); everything must be over within seconds. After a third of the stops each, a
+job is left alone: then every node has the whole source, byte by byte, and nothing besides. Needs `nodes` + 3 times the
+size on the disk.
 """
 
 import argparse

@@ -20,8 +20,10 @@ from swiftpy.runtime.signals import requested
 if TYPE_CHECKING:
     from mpi4py import MPI
 
-CHUNK = 2 << 20
-BUFFERS = 8
+#: Bytes, and how many of them a rank has room for. The way down the tree must take less time than that room lasts, or
+#: links stand idle: half the chunk with twice the buffers is half the way (python benchmarks/staging_model.py).
+CHUNK = 1 << 20
+BUFFERS = 16
 READERS = 4
 #: Before the payload, so that a message can say that there is none; 64 bytes keep the payload aligned.
 _HEADER = 64
@@ -58,9 +60,7 @@ class Schedule:
     chunks are void, a header without payload, and the stream runs out in milliseconds.
     """
 
-    def __init__(
-        self, group: Group, length: int, roots: Sequence[int], source: _Source | None, sink: _Sink
-    ) -> None:
+    def __init__(self, group: Group, length: int, roots: Sequence[int], source: _Source | None, sink: _Sink) -> None:
         self._group, self._comm = group, group.comm
         self._length, self._count = length, -(-length // CHUNK)
         self._roots, self._source, self._sink = roots, source, sink

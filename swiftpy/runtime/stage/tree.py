@@ -15,6 +15,8 @@ from typing import Any
 import xxhash
 
 _PIECE = 4 << 20
+#: For larger pieces the kernel looks for large free blocks, which a virtual machine may have to get from its host first.
+_WRITTEN_AT_ONCE = 128 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,9 +148,9 @@ def write_file(path: str, mode: int, mtime: int, parts: Iterable[memoryview]) ->
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
     try:
         for part in parts:
-            written = os.write(fd, part)
+            written = 0
             while written < len(part):
-                written += os.write(fd, part[written:])
+                written += os.write(fd, part[written : written + _WRITTEN_AT_ONCE])
         if stat.S_IMODE(os.fstat(fd).st_mode) != mode:  # by the umask; to look is far cheaper than to set
             os.fchmod(fd, mode)
         os.utime(fd, ns=(mtime, mtime))
