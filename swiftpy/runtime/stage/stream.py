@@ -20,10 +20,10 @@ from swiftpy.runtime.signals import requested
 if TYPE_CHECKING:
     from mpi4py import MPI
 
-#: Bytes, and how many of them a rank has room for. The way down the tree must take less time than that room lasts, or
-#: links stand idle: half the chunk with twice the buffers is half the way (python benchmarks/staging_model.py).
 CHUNK = 1 << 20
-BUFFERS = 16
+#: A chunk's way down the tree must take less time than the chunks do for which a rank has room, or links stand idle:
+#: with 16 buffers, 200 nodes with links of 2 GB/s would take 1.2 times as long (python benchmarks/staging_model.py).
+BUFFERS_PER_LEVEL = 4
 READERS = 4
 #: Before the payload, so that a message can say that there is none; 64 bytes keep the payload aligned.
 _HEADER = 64
@@ -64,7 +64,8 @@ class Schedule:
         self._group, self._comm = group, group.comm
         self._length, self._count = length, -(-length // CHUNK)
         self._roots, self._source, self._sink = roots, source, sink
-        self._buffers = [memoryview(bytearray(_HEADER + min(CHUNK, length))) for _ in range(min(BUFFERS, self._count))]
+        buffers = min(BUFFERS_PER_LEVEL * group.size.bit_length(), self._count)
+        self._buffers = [memoryview(bytearray(_HEADER + min(CHUNK, length))) for _ in range(buffers)]
         self._reading: dict[int, threading.Event] = {}
         self._receiving: dict[int, MPI.Request] = {}
         self._sending: dict[int, list[MPI.Request]] = {}
@@ -160,7 +161,7 @@ class Schedule:
         self._group.agree(answers[self._group.rank][0])
 
     def _view(self, chunk: int) -> memoryview:
-        return self._buffers[chunk % BUFFERS][: _HEADER + min(CHUNK, self._length - chunk * CHUNK)]
+        return self._buffers[chunk % len(self._buffers)][: _HEADER + min(CHUNK, self._length - chunk * CHUNK)]
 
     def _root(self, chunk: int) -> int:
         return self._roots[chunk % len(self._roots)]

@@ -15,7 +15,7 @@ from typing import Any
 import xxhash
 
 _PIECE = 4 << 20
-#: For larger pieces the kernel looks for large free blocks, which a virtual machine may have to get from its host first.
+#: For larger pieces the kernel looks for large free blocks, which a virtual machine may have to get from its host.
 _WRITTEN_AT_ONCE = 128 << 10
 
 
