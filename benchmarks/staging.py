@@ -93,10 +93,9 @@ def in_rank(name, source, nodes, left):
     from mpi4py import MPI
 
     leaders, node = MPI.COMM_WORLD, nodes / f"node{MPI.COMM_WORLD.rank}"
-    leaders.barrier()
-    if leaders.rank == 0 and name != "transport_only":
-        shutil.rmtree(left)
-    leaders.barrier()
+    group = Group(leaders)
+    group.together("remove the last", lambda: remove(left) if leaders.rank == 0 and name != "transport_only" else None)
+    leaders.barrier()  # in which ranks spin, as they do not while they wait for the removal
     read, cpu, began = bytes_read(), time.process_time(), time.perf_counter()
     began = globals()[name](leaders, source, node) or began
     ended, cpu = time.perf_counter(), time.process_time() - cpu  # before a barrier, in which ranks spin
@@ -124,12 +123,17 @@ def ranks(name, source, nodes, count, left):
 
 def copies(source, nodes, count, left):
     """As many concurrent `cp -r`, which is also what it costs if every node reads for itself."""
-    shutil.rmtree(left)
+    remove(left)
     began, cpu = time.perf_counter(), cpu_of_children()
     jobs = [subprocess.Popen(["cp", "-r", source, nodes / f"node{number}"]) for number in range(count)]
     if any(job.wait() for job in jobs):
         raise SystemExit("cp failed")
     return {"seconds": time.perf_counter() - began, "cpu_s": cpu_of_children() - cpu}
+
+
+def remove(left):
+    """With `rm`, which is faster than Python."""
+    subprocess.run(["rm", "-r", left], check=True)
 
 
 def cpu_of_children():
@@ -191,6 +195,7 @@ def alternate(folder, candidates, rounds, count):
             os.sync()
             run = copies if name == "copies" else partial(ranks, name)
             found[title].append(run(source, nodes, count, left))
+            print(f"{title}: {found[title][-1]}", file=sys.stderr, flush=True)
             for node in nodes.iterdir() if number == 0 else ():
                 check(name, source, node)
             if left.exists():  # this one wrote nothing
