@@ -33,7 +33,7 @@ from swiftpy.runtime.stage.tree import Entry, TreeReader
 from swiftpy.runtime.stage.unpack import Unpacker
 
 PIECE = 4 << 20
-WRITTEN_AT_ONCE = 128 << 10  # larger pieces take longer here
+WRITTEN_AT_ONCE = 1 << 20  # as ours
 
 
 # -- in every rank -----------------------------------------------------------------------------------------------------

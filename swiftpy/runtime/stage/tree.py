@@ -15,8 +15,6 @@ from typing import Any
 import xxhash
 
 _PIECE = 4 << 20
-#: For larger pieces the kernel looks for large free blocks, which a virtual machine may have to get from its host.
-_WRITTEN_AT_ONCE = 128 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,9 +146,9 @@ def write_file(path: str, mode: int, mtime: int, parts: Iterable[memoryview]) ->
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
     try:
         for part in parts:
-            written = 0
+            written = os.write(fd, part)
             while written < len(part):
-                written += os.write(fd, part[written : written + _WRITTEN_AT_ONCE])
+                written += os.write(fd, part[written:])
         if stat.S_IMODE(os.fstat(fd).st_mode) != mode:  # by the umask; to look is far cheaper than to set
             os.fchmod(fd, mode)
         os.utime(fd, ns=(mtime, mtime))
