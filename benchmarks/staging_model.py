@@ -181,7 +181,7 @@ def main():
     add("--link", type=float, default=12.5e9, help="one node's sends (default %(default)g)")
     add("--disk", type=float, default=2e9, help="checking and writing on a node (default %(default)g)")
     add("--servers", type=float, default=650e9, help="the whole file system (default %(default)g)")
-    add("--chunks", type=int, default=32, help="of the shorter stream that is simulated (default %(default)s)")
+    add("--chunks", type=int, default=64, help="of the shorter stream, more than a node has buffers (%(default)s)")
     o = parser.parse_args()
     began = time.perf_counter()
     simulated, each = simulate(o.nodes, o.size, o.readers, o.client, o.link, o.disk, o.chunks)
