@@ -1,58 +1,169 @@
-"""How long 16 GB take to 10,000 nodes: the pipeline of swiftpy.runtime.stage.stream, simulated, and the formula.
+"""How long 16 GB take to 10,000 nodes: the leaders' real schedule (swiftpy.runtime.stage.stream) under a virtual clock.
 
     python benchmarks/staging_model.py [--nodes 10000] [--size 16e9] [--readers 4]
 
-Simulated chunk by chunk and node by node: readers, links, rings of buffers, local disks. No congestion, no jitter.
+Every node runs the code that decides what a leader reads, receives, sends and hands over, and when, with its pauses
+between two looks; simulated are what that code calls: the file system, the network, the local disk. No congestion, no
+jitter. A short stream is simulated, and one of twice the length: the rest of 16 GB takes as long as the difference.
 Rates are bytes per second; for the defaults see docs/staging.md.
 """
 
 import argparse
+import heapq
 import json
 import math
+import time
+from collections import deque
+from functools import partial
+from unittest.mock import patch
 
-import numpy as np
+from environment import environment
+from swiftpy.runtime.stage import stream
 
-CHUNK, BUFFERS = 2 << 20, 8
+CHUNK = stream.CHUNK
 
 
-def simulate(nodes, size, readers, client, link, disk):
-    """Seconds until the last node has written the last chunk."""
-    free = np.zeros((BUFFERS, nodes))  # when each ring buffer is free again
-    link_free, read_free, written = np.zeros((readers, nodes)), np.zeros(nodes), np.zeros(nodes)
-    # A node forwards in about half of the trees, each of which gets its share of the link. One queue for all would
-    # let a chunk that comes late, deep in one tree, hold up the next, which the node has from another tree already.
-    send, read, write = CHUNK / (link * min(1, 2 / readers)), CHUNK / client, CHUNK / disk
-    for chunk in range(math.ceil(size / CHUNK)):
-        root = (chunk % readers) * nodes // readers
-        have = np.empty(nodes)  # by place in the tree of this chunk's reader
-        real = (np.arange(nodes) + root) % nodes
-        buffer = free[chunk % BUFFERS][real]
-        links = link_free[chunk % readers][real]
-        read_free[root] = have[0] = max(read_free[root], buffer[0]) + read
-        passed_on = np.zeros(nodes)
-        first = 0
-        while 2 * first + 1 < nodes:  # a level of the tree after the other
-            level = np.arange(first, min(2 * first + 1, nodes))
-            for child in (2 * level + 1, 2 * level + 2):
-                child = child[child < nodes]
-                parent = (child - 1) // 2
-                # A child without a free buffer waits alone: the link sends to others meanwhile.
-                links[parent] = np.maximum(links[parent], have[parent]) + send
-                have[child] = np.maximum(links[parent], buffer[child] + send)
-                passed_on[parent] = np.maximum(passed_on[parent], have[child])
-            first = 2 * first + 1
-        link_free[chunk % readers][real] = links
-        written[real] = np.maximum(written[real], have) + write
-        free[chunk % BUFFERS][real] = np.maximum(written[real], passed_on)
-    return float(written.max())
+class Clock:
+    """Virtual time: calls what is due, in order."""
+
+    def __init__(self):
+        self.now, self._due, self._number = 0.0, [], 0
+
+    def after(self, seconds, action):
+        self._number += 1
+        heapq.heappush(self._due, (self.now + seconds, self._number, action))
+
+    def run(self):
+        while self._due:
+            self.now, _, action = heapq.heappop(self._due)
+            action()
+
+
+class Work:
+    """One thing after another, each for so many seconds: a reader, a node's sends, a disk."""
+
+    def __init__(self, clock, seconds):
+        self._clock, self._seconds, self._waiting, self._busy = clock, seconds, deque(), False
+
+    def add(self, done):
+        self._waiting.append(done)
+        if not self._busy:
+            self._next()
+
+    def _next(self):
+        self._busy = bool(self._waiting)
+        if self._busy:
+            self._clock.after(self._seconds, partial(self._end, self._waiting.popleft()))
+
+    def _end(self, done):
+        done()
+        self._next()
+
+
+class Request:
+    """A message or a read, which is done at some time."""
+
+    done = False
+
+    def Test(self):  # noqa: N802  # as mpi4py calls it
+        return self.done
+
+    is_set = Test
+
+
+class Node:
+    """A node: its schedule, and what that calls; it stands for its `group`, `comm`, `source` and `sink` alike."""
+
+    error, abandoned, consumed = None, False, 0
+
+    def __init__(self, cluster, rank, chunks, roots):
+        self.rank, self.size, self.comm, self._cluster = rank, cluster.size, self, cluster
+        self._reader, self.link, self._disk = (Work(cluster.clock, seconds) for seconds in cluster.seconds)
+        self._woken = False
+        source = self if rank in roots else None
+        self._schedule = stream.Schedule(self, chunks * stream.CHUNK, roots, source, self)
+        self._wake()
+
+    def _wake(self):
+        """Something has changed, which the loop sees when it looks next."""
+        if not self._woken:
+            self._woken = True
+            self._cluster.clock.after(stream.PAUSE, self._look)
+
+    def _look(self):
+        self._woken = False
+        while self._schedule.advance():
+            pass
+
+    def done(self, request, view):
+        request.done = True
+        if view is not None:
+            view[0] = stream._DATA
+        self._wake()
+
+    def start(self, offset, view):
+        request = Request()
+        self._reader.add(partial(self.done, request, view))
+        return request
+
+    def put(self, piece):
+        self._disk.add(self._consumed)
+
+    def _consumed(self):
+        self.consumed += 1
+        self._cluster.ended = self._cluster.clock.now
+        self._wake()
+
+    def Irecv(self, view, source, tag):  # noqa: N802
+        return self._cluster.meet((source, self.rank, tag), self, view)
+
+    def Isend(self, message, dest, tag):  # noqa: N802
+        return self._cluster.meet((self.rank, dest, tag), self, None)
+
+    def iprobe(self, tag):
+        return False
+
+
+class Cluster:
+    """All nodes, and the messages for which one of two sides is ready so far."""
+
+    def __init__(self, size, chunks, readers, client, link, disk):
+        self.clock, self.size, self.ended = Clock(), size, 0.0
+        self.seconds = (CHUNK / client, CHUNK / link, CHUNK / disk)
+        self._one_side = {}
+        roots = [index * size // readers for index in range(readers)]
+        self._nodes = [Node(self, rank, chunks, roots) for rank in range(size)]
+
+    def meet(self, message, *side):
+        request = Request()
+        mine, other = (side[0], request, side[1]), self._one_side.pop(message, None)
+        if other is None:
+            self._one_side[message] = mine
+        else:  # a child without a free buffer waits alone: the link sends to others meanwhile
+            self._nodes[message[0]].link.add(lambda: [node.done(*end) for node, *end in (mine, other)])
+        return request
+
+    def run(self):
+        """Seconds until the last node has written the last chunk."""
+        self.clock.run()
+        assert all(node.consumed == self._nodes[0].consumed for node in self._nodes)
+        return self.ended
+
+
+def simulate(nodes, size, readers, client, link, disk, chunks):
+    """Seconds for all, and for each chunk once the stream flows."""
+    with patch.object(stream, "CHUNK", 1):  # 10,000 nodes have 560 GB of buffers
+        short, long = (Cluster(nodes, count, readers, client, link, disk).run() for count in (chunks, 2 * chunks))
+    each = (long - short) / chunks
+    return short + (math.ceil(size / CHUNK) - chunks) * each, each
 
 
 def formula(nodes, size, readers, client, link, disk):
     """Seconds: the slowest of the streams, and the time that the first chunk takes to the last leaf."""
     sends = 2 if readers == 1 else 1 + (readers % 2) / readers  # of the stream, by the busiest node
     depth = math.ceil(math.log2(nodes + 1)) - 1
-    stream = size / min(readers * client, link / sends, disk)
-    return stream + CHUNK * (1 / client + 2 * depth / link + 1 / disk)
+    flow = size / min(readers * client, link / sends, disk)
+    return flow + CHUNK * (1 / client + 2 * depth / link + 1 / disk)
 
 
 def each_for_itself(nodes, size, client, servers, disk):
@@ -70,13 +181,18 @@ def main():
     add("--link", type=float, default=12.5e9, help="one node's sends (default %(default)g)")
     add("--disk", type=float, default=2e9, help="checking and writing on a node (default %(default)g)")
     add("--servers", type=float, default=650e9, help="the whole file system (default %(default)g)")
+    add("--chunks", type=int, default=64, help="of the shorter stream, more than a node has buffers (%(default)s)")
     o = parser.parse_args()
+    began = time.perf_counter()
+    simulated, each = simulate(o.nodes, o.size, o.readers, o.client, o.link, o.disk, o.chunks)
     result = {
-        "ours_simulated_s": simulate(o.nodes, o.size, o.readers, o.client, o.link, o.disk),
+        "ours_simulated_s": simulated,
+        "ms_per_chunk": 1e3 * each,
         "ours_formula_s": formula(o.nodes, o.size, o.readers, o.client, o.link, o.disk),
         "each_for_itself_s": each_for_itself(o.nodes, o.size, o.client, o.servers, o.disk),
+        "took_s": time.perf_counter() - began,
     }
-    print(json.dumps({**vars(o), **{name: round(value, 1) for name, value in result.items()}}, indent=1))
+    print(json.dumps({**environment(), **vars(o), **{key: round(value, 2) for key, value in result.items()}}, indent=1))
 
 
 if __name__ == "__main__":

@@ -13,13 +13,13 @@ import os
 import pickle
 import queue
 import select
-import shutil
 import socket
+import struct
 import subprocess
 import sys
-import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Sequence
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Connection, answer_challenge, deliver_challenge
@@ -39,7 +39,7 @@ from swiftpy.runtime.transport import SERVER
 from swiftpy.sites.launch import find_launcher, remove_segments
 
 #: Names the socket, and the key without which nobody gets through. Not on the command line, which anybody can read.
-_ADDRESS, _KEY = "SWIFTPY_GATEWAY", "SWIFTPY_GATEWAY_KEY"
+_SOCKET, _KEY = "SWIFTPY_GATEWAY", "SWIFTPY_GATEWAY_KEY"
 #: Seconds that a job has to end once it was told to.
 _PATIENCE = 10.0
 
@@ -49,9 +49,9 @@ class Gateway(Engine):
 
     _link: Connection
 
-    def __init__(self, address: str, key: str) -> None:
+    def __init__(self, name: str, key: str) -> None:
         super().__init__()
-        self._address = address
+        self._address = f"\0{name}"
         # So that workers reach what is a `multiprocessing.Manager`'s in the process that started the job.
         multiprocessing.current_process().authkey = bytes.fromhex(key)
 
@@ -174,20 +174,18 @@ class OwnJob(Engine):
         remove_segments(older_than=60.0)
         launcher = find_launcher()
         key = bytes(multiprocessing.current_process().authkey)
-        # Not under TMPDIR: a socket's path has room for 107 characters.
-        directory = tempfile.mkdtemp(prefix="swiftpy-", dir="/tmp")
-        address = f"{directory}/gateway"
+        name = f"swiftpy-{uuid.uuid4().hex}"
         listener = socket.socket(socket.AF_UNIX)
-        listener.bind(address)
+        listener.bind(f"\0{name}")  # abstract (Linux): nothing is left on any disk, however the process ends
         listener.listen()
         path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)
         self._process = subprocess.Popen(
             [launcher, "-n", str(workers + 1), sys.executable, "-m", "swiftpy.gateway"],
-            env={**os.environ, "PYTHONPATH": path, _ADDRESS: address, _KEY: key.hex()},
+            env={**os.environ, "PYTHONPATH": path, _SOCKET: name, _KEY: key.hex()},
             stdin=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C in a terminal is for the program alone
         )
-        threading.Thread(target=self._read, args=(listener, directory, key), daemon=True, name="swiftpy link").start()
+        threading.Thread(target=self._read, args=(listener, key), daemon=True, name="swiftpy link").start()
 
     # -- for the program ---------------------------------------------------------------------------------------
 
@@ -231,11 +229,10 @@ class OwnJob(Engine):
 
     # -- its threads -------------------------------------------------------------------------------------------
 
-    def _read(self, listener: socket.socket, directory: str, key: bytes) -> None:
+    def _read(self, listener: socket.socket, key: bytes) -> None:
         """Take up the connection; put into the inbox what comes, and at the end that the workers are gone."""
         with listener:
             connection = self._accept(listener, key)
-        shutil.rmtree(directory, ignore_errors=True)
         workers: dict[int, Site] = {}
         with contextlib.suppress(OSError, EOFError):
             workers = connection.recv() if connection is not None else {}
@@ -255,10 +252,17 @@ class OwnJob(Engine):
 
     def _accept(self, listener: socket.socket, key: bytes) -> Connection | None:
         """The gateway's connection, None if the job ended without."""
-        while not select.select([listener], [], [], TICK)[0]:
-            if self._process.poll() is not None:
-                return None
-        connection = Connection(listener.accept()[0].detach())
+        while True:
+            while not select.select([listener], [], [], TICK)[0]:
+                if self._process.poll() is not None:
+                    return None
+            accepted = listener.accept()[0]
+            # Anybody can connect to an abstract socket; who has no key must not be able to end the job.
+            _, user, _ = struct.unpack("3i", accepted.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+            if user == os.geteuid():
+                break
+            accepted.close()
+        connection = Connection(accepted.detach())
         try:
             deliver_challenge(connection, key)
             answer_challenge(connection, key)
@@ -321,4 +325,4 @@ class OwnJob(Engine):
 
 
 if __name__ == "__main__":
-    sys.exit(job.run(Gateway(os.environ.pop(_ADDRESS), os.environ.pop(_KEY))))
+    sys.exit(job.run(Gateway(os.environ.pop(_SOCKET), os.environ.pop(_KEY))))

@@ -6,6 +6,13 @@ import signal
 import time
 from types import FrameType
 
+_installed: StopRequest | None = None
+
+
+def requested() -> str | None:
+    """The signal that has asked this process to end early, for what has no StopRequest at hand."""
+    return _installed.reason if _installed else None
+
 
 class StopRequest:
     """`reason` is None until a signal came; `insisted` tells whether another followed.
@@ -22,6 +29,8 @@ class StopRequest:
 
     def install(self) -> None:
         """Handle SIGINT and SIGTERM in this process from now on."""
+        global _installed  # as the handlers themselves are: there is one of each in a process
+        _installed = self
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._handle)
 

@@ -100,11 +100,12 @@ class UpfApplication:
         return own if told is None else min(own, told)
 
     def failed(self, reasons: list[str]) -> int:
-        """See Application: a hook failed, so no RUN was started."""
+        """See Application: a hook failed, so no RUN was started. It fails as well when a signal ends it."""
         for reason in reasons:
             self._lead.console.line(reason)
-        self._close(USER_ERROR, "; ".join(reasons))
-        return USER_ERROR
+        code = STOPPED_EARLY if self._lead.stop.reason else USER_ERROR
+        self._close(code, "; ".join(reasons))
+        return code
 
     # -- during ------------------------------------------------------------------------------------------------
 

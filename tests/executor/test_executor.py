@@ -189,7 +189,32 @@ def test_killed_while_its_job_starts(tmp_path):
         executor = swiftpy.Executor(2)
         os.kill(os.getpid(), signal.SIGKILL)
     """
+    before = set(Path("/tmp").glob("swiftpy-*"))
     assert run([*ALONE, script(tmp_path, program)], tmp_path)[0] == -signal.SIGKILL
+    assert not set(Path("/tmp").glob("swiftpy-*")) - before
+
+
+def test_another_user_cannot_get_between(tmp_path):
+    if os.geteuid() != 0:
+        pytest.skip("only root can be another user")
+    program = r"""
+    import re, socket
+
+    def connect():
+        os.setuid(65534)
+        for name in re.findall(r"@(swiftpy-\w{32})\n", open("/proc/net/unix").read()):
+            socket.socket(socket.AF_UNIX).connect("\0" + name)
+            os.write(1, b"connected\n")
+
+    if __name__ == "__main__":
+        with swiftpy.Executor(1) as executor:
+            if os.fork() == 0:
+                connect()
+                os._exit(0)
+            os.wait()
+            assert executor.submit(abs, -1).result(30) == 1
+    """
+    assert "connected" in passes([*ALONE, script(tmp_path, program)], tmp_path)
 
 
 def test_without_mpiexec(tmp_path):

@@ -172,6 +172,24 @@ def test_a_leader_is_killed_while_data_arrive_and_the_job_is_started_again(place
         assert (kept / "original" / source.name).read_bytes() == source.read_bytes()
 
 
+def test_a_signal_ends_staging_at_once(place):
+    """40 GB would take half a minute to arrive."""
+    (place.root / "long.py").write_text(
+        "from collections import deque\n"
+        "from swiftpy.runtime.group import Group\n"
+        "from swiftpy.runtime.stage import stream\n"
+        "def hook(leaders, env):\n"
+        "    open(f'begun{leaders.rank}', 'w')\n"
+        "    stream.broadcast(Group(leaders), 40 * 10**9, lambda offset, view: None, deque(maxlen=0).extend)\n"
+    )
+    job = place.start("--hook", "long.py", "--ranks-per-node", "1", procs=2)
+    wait_for((place.root / "begun1").exists)
+    job.send_signal(signal.SIGTERM)
+    assert job.wait(10) == 4
+    assert "cannot stage: the job was told to end (SIGTERM)" in (place.root / "job.log").read_text()
+    assert journal(place.exp(0))[-1]["code"] == 4
+
+
 def test_workers_run_from_staged_software(place):
     env = place.root / "env"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", env], check=True)

@@ -11,22 +11,25 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from swiftpy.runtime.group import Group
+from swiftpy.runtime.signals import requested
 
 if TYPE_CHECKING:
     from mpi4py import MPI
 
-CHUNK = 2 << 20
-BUFFERS = 8
+CHUNK = 1 << 20
+#: A chunk's way down the tree must take less time than the chunks do for which a rank has room, or links stand idle:
+#: with 16 buffers, 200 nodes with links of 2 GB/s would take 1.2 times as long (python benchmarks/staging_model.py).
+BUFFERS_PER_LEVEL = 4
 READERS = 4
 #: Before the payload, so that a message can say that there is none; 64 bytes keep the payload aligned.
 _HEADER = 64
 _DATA, _VOID = 1, 2
 #: Seconds between two looks. Spinning would be no faster, as buffers are in flight, and take cores from the copying.
-_PAUSE = 0.1e-3
+PAUSE = 0.1e-3
 _EVERY = 10.0  # seconds between two lines on the progress
 _STOP_TAG = 32767  # the largest that every MPI allows
 _CHUNK_TAGS = 32000
@@ -38,48 +41,57 @@ Consume = Callable[[Iterator[memoryview]], None]
 
 
 def broadcast(group: Group, length: int, read: Read, consume: Consume, readers: int = READERS) -> None:
-    """Bring `length` bytes to every rank. GroupError on all ranks if reading or consuming fails on one.
+    """Bring `length` bytes to every rank. GroupError on all ranks if reading or consuming fails on one, or
+    a signal has asked one to end.
 
     `read` is called in a thread on the ranks that are readers, `consume` in a thread on all.
     """
-    _Broadcast(group, length, read, consume, min(readers, group.size)).run()
+    count = min(readers, group.size)
+    roots = [index * group.size // count for index in range(count)]
+    Schedule(group, length, roots, _Source(read) if group.rank in roots else None, _Sink(consume)).run()
 
 
-class _Broadcast:
-    """One rank's side.
+class Schedule:
+    """One rank's side: what it reads, receives, sends and hands over, and when.
+
+    `roots` are the readers, of which this rank is one if it has a `source`.
 
     Every chunk is always delivered on every rank, so no rank can wait for one that never comes: after a failure the
     chunks are void, a header without payload, and the stream runs out in milliseconds.
     """
 
-    def __init__(self, group: Group, length: int, read: Read, consume: Consume, readers: int) -> None:
+    def __init__(self, group: Group, length: int, roots: Sequence[int], source: _Source | None, sink: _Sink) -> None:
         self._group, self._comm = group, group.comm
         self._length, self._count = length, -(-length // CHUNK)
-        self._roots = [index * group.size // readers for index in range(readers)]
-        self._buffers = [memoryview(bytearray(_HEADER + min(CHUNK, length))) for _ in range(min(BUFFERS, self._count))]
+        self._roots, self._source, self._sink = roots, source, sink
+        buffers = min(BUFFERS_PER_LEVEL * group.size.bit_length(), self._count)
+        self._buffers = [memoryview(bytearray(_HEADER + min(CHUNK, length))) for _ in range(buffers)]
         self._reading: dict[int, threading.Event] = {}
         self._receiving: dict[int, MPI.Request] = {}
         self._sending: dict[int, list[MPI.Request]] = {}
         self._full: set[int] = set()
         self._posted = self._finished = self._handed_over = 0
-        self._source = _Source(read) if group.rank in self._roots else None
-        self._sink = _Sink(consume)
         self._told_others = False
         self._notices: list[MPI.Request] = []
 
     def run(self) -> None:
+        """Work until the stream has ended on all ranks; GroupError as for `broadcast`."""
         next_line = time.monotonic() + _EVERY
         while self._finished < self._count:
-            self._heed_failures()
             if self._group.rank == 0 and time.monotonic() > next_line:
                 next_line += _EVERY
                 print(f"staging: {self._finished * CHUNK / 1e9:.1f} of {self._length / 1e9:.1f} GB", flush=True)
-            if not self._retire() + self._post() + self._take_in() + self._hand_over():
-                time.sleep(_PAUSE)
+            if not self.advance():
+                time.sleep(PAUSE)
         self._sink.close()
         if self._source:
             self._source.close()
         self._agree()
+
+    def advance(self) -> bool:
+        """Do what can be done now; False if that was nothing."""
+        self._heed_failures()
+        return self._retire() + self._post() + self._take_in() + self._hand_over() > 0
 
     def _retire(self) -> int:
         """Free the buffers of chunks that were consumed and passed on."""
@@ -149,7 +161,7 @@ class _Broadcast:
         self._group.agree(answers[self._group.rank][0])
 
     def _view(self, chunk: int) -> memoryview:
-        return self._buffers[chunk % BUFFERS][: _HEADER + min(CHUNK, self._length - chunk * CHUNK)]
+        return self._buffers[chunk % len(self._buffers)][: _HEADER + min(CHUNK, self._length - chunk * CHUNK)]
 
     def _root(self, chunk: int) -> int:
         return self._roots[chunk % len(self._roots)]
@@ -238,10 +250,11 @@ class _Sink:
 
     def _iterate(self) -> Generator[memoryview, None, None]:
         while (piece := self._pieces.get()) is not None:
-            if self.abandoned:
-                self.consumed += 1
-                raise _AbandonedError
             try:
+                if self.abandoned:
+                    raise _AbandonedError
+                if reason := requested():  # 16 GB take longer than a scheduler waits between SIGTERM and SIGKILL
+                    raise InterruptedError(None, f"the job was told to end ({reason})")
                 yield piece
             finally:
                 self.consumed += 1

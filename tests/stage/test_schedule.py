@@ -1,0 +1,27 @@
+"""The leaders' schedule under the virtual clock of benchmarks/staging_model.py, with more nodes than ranks here."""
+
+import sys
+from pathlib import Path
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+
+import staging_model
+
+from swiftpy.runtime.stage import stream
+
+rates = st.sampled_from([1e8, 1e9, 1e10])
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(1, 40), st.integers(1, 90), st.integers(1, 4), rates, rates, rates)
+def test_every_node_gets_every_chunk_in_about_the_predicted_time(nodes, chunks, readers, client, link, disk):
+    """`Cluster.run` asserts that all have all. The formula leaves out pauses, and waiting for a chunk's turn."""
+    readers = min(readers, nodes)
+    size = chunks * staging_model.CHUNK
+    seconds = staging_model.simulate(nodes, size, readers, client, link, disk, chunks)[0]
+    formula = staging_model.formula(nodes, size, readers, client, link, disk)
+    pauses = 2 * stream.PAUSE * (chunks + nodes.bit_length())
+    assert seconds < 1.5 * formula + pauses
