@@ -5,8 +5,8 @@
     python benchmarks/training.py scores                     # predictions for the val set, and 10^6 rows written
 
 The study's shape and two networks: study.py. The floor is the same network in a `tf.range` loop over one batch in
-memory, with fused Adam, with and without XLA. Seconds of steps are measured, an epoch's are extrapolated. What surrounds
-training in a RUN: training_runs.py.
+memory, with fused Adam, with and without XLA. Seconds of steps are measured, an epoch's are extrapolated.
+What surrounds training in a RUN: training_runs.py.
 """
 
 import itertools
