@@ -80,23 +80,17 @@ def _training_graph(model: keras.Model, loss: Loss, shape: list[int | None], xla
     tables = [tf.TensorSpec([None, *x.shape[1:]], tf.float32) for x in model.inputs]
     rows, values = tf.TensorSpec(shape, tf.int32), tf.TensorSpec(shape, tf.float32)
 
-    # AutoGraph's translation of Python takes long in a first RUN: only the loss has it, which may be a user's.
-    translated = tf.function(loss)
-
-    @tf.function(
-        jit_compile=xla, autograph=False, input_signature=[*tables, rows, rows, values, tf.TensorSpec([], tf.int32)]
-    )
+    @tf.function(jit_compile=xla, input_signature=[*tables, rows, rows, values, tf.TensorSpec([], tf.int32)])
     def learn(cells: Any, drugs: Any, cell: Any, drug: Any, y: Any, count: Any) -> Any:
-        def learn_one(i: Any, results: Any) -> tuple[Any, Any]:
+        results = tf.TensorArray(tf.float32, size=shape[0], element_shape=[2])
+        for i in tf.range(count):
             true = y[i][:, None]
             with tf.GradientTape() as tape:
                 predicted = model([tf.gather(cells, cell[i]), tf.gather(drugs, drug[i])], training=True)
-                value = tf.reduce_mean(translated(true, predicted))
+                value = tf.reduce_mean(loss(true, predicted))
             model.optimizer.apply_gradients(zip(tape.gradient(value, variables), variables, strict=True))
-            return i + 1, results.write(i, tf.stack([value, tf.reduce_sum(tf.square(true - predicted))]))
-
-        results = tf.TensorArray(tf.float32, size=shape[0], element_shape=[2])
-        return tf.while_loop(lambda i, _: i < count, learn_one, (0, results))[1].stack()
+            results = results.write(i, tf.stack([value, tf.reduce_sum(tf.square(true - predicted))]))
+        return results.stack()
 
     return learn
 

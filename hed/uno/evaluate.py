@@ -28,7 +28,7 @@ class Predictor:
         floats = tf.TensorSpec([None, None], tf.float32)
         rows = tf.TensorSpec([None], tf.int32)
 
-        @tf.function(autograph=False, input_signature=[floats, floats, rows, rows])
+        @tf.function(input_signature=[floats, floats, rows, rows])
         def towers(cells: tf.Tensor, drugs: tf.Tensor, cell: tf.Tensor, drug: tf.Tensor) -> list[tf.Tensor]:
             canc = _apply(stack["canc"], tf.gather(cells, cell))
             other = _apply(stack["drug"], tf.gather(drugs, drug))
@@ -37,7 +37,7 @@ class Predictor:
             bias = tf.cast(tf.convert_to_tensor(first.bias), canc.dtype)
             return [tf.matmul(canc, kernel[:width]), tf.matmul(other, kernel[width:]) + bias]
 
-        @tf.function(autograph=False, reduce_retracing=True)
+        @tf.function(reduce_retracing=True)
         def joint(canc: tf.Tensor, other: tf.Tensor, cell: tf.Tensor, drug: tf.Tensor) -> tf.Tensor:
             x = first.activation(tf.gather(canc, cell) + tf.gather(other, drug))
             return _apply([*rest, model.get_layer("output")], x)[:, 0]

@@ -43,7 +43,7 @@ class Start:
         self._dropout = [layer for layer in model.layers if isinstance(layer, keras.layers.Dropout) and layer.rate > 0]
 
         # One graph uses all threads, and the memory of a product for the next sum: half the time of single operations.
-        @tf.function(autograph=False, input_signature=[tf.TensorSpec([len(self._dense)], tf.int32)])
+        @tf.function(input_signature=[tf.TensorSpec([len(self._dense)], tf.int32)])
         def draw(seeds: tf.Tensor) -> None:
             for number, layer in enumerate(self._dense):
                 shape, kind = layer.kernel.shape, layer.kernel.dtype

@@ -56,7 +56,7 @@ class Start:
         # Keras fills each with one number: 0, or such as Adagrad's initial_accumulator_value.
         self._fills = [float(variable.numpy().flat[0]) for variable in variables]
 
-        @tf.function(autograph=False, input_signature=[tf.TensorSpec([len(variables)], tf.float64)])
+        @tf.function(input_signature=[tf.TensorSpec([len(variables)], tf.float64)])
         def fill(values: tf.Tensor) -> None:
             for number, variable in enumerate(variables):
                 variable.assign(tf.fill(variable.shape, tf.cast(values[number], variable.dtype)))
