@@ -5,6 +5,7 @@ distributions, the Python path with the working directory in front, and last our
 imports no module (only the packages that hold it); `isolated` has put the search path of the RUN in place.
 """
 
+import functools
 import importlib
 import importlib.util
 import os
@@ -12,7 +13,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, PathFinder
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoints, entry_points
 from pathlib import Path
 from types import ModuleType
 
@@ -112,10 +113,17 @@ def _in_directory(names: Sequence[str], directory: Path | None) -> Iterator[Foun
 
 
 def _registered(group: str, names: Sequence[str], ours: bool) -> Iterator[Found]:
-    known = {point.name: point for point in entry_points(group=group) if (_owner(point) == _OURS) == ours}
+    points = _entry_points(group, tuple(sys.path))
+    known = {point.name: point for point in points if (_owner(point) == _OURS) == ours}
     for name in names:
         if name in known:
             yield from _if_file(_spec(known[name].module), f"entry point of {_owner(known[name])}")
+
+
+@functools.lru_cache(maxsize=8)
+def _entry_points(group: str, path: tuple[str, ...]) -> EntryPoints:
+    """Those of the distributions on `path`, which is sys.path: a RUN asks eight times, and each would read them all."""
+    return entry_points(group=group)
 
 
 def _owner(point: object) -> str:

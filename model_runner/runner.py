@@ -4,8 +4,6 @@ chdir to the RUN directory, stop.marker, pre module, rank.txt, parameters.txt, m
 history.txt, post module. What a model raises is raised again: only that RUN is lost.
 """
 
-import contextlib
-import ctypes
 import logging
 import os
 import sys
@@ -14,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from model_runner import interrupt, keras_state, resolve
+from model_runner import interrupt, keras_state, memory, resolve
 from model_runner.ckpt import background
 from model_runner.errors import RunError
 from model_runner.isolation import isolated, seed_random
@@ -45,6 +43,7 @@ def run_model(params: Mapping[str, Any]) -> dict[str, Any]:
     module that calls exit().
     """
     work_dir = Path.cwd()
+    memory.keep_one_heap()
     with isolated(resolve.own_directories(work_dir), work_dir):
         sys.argv = ["model_runner"]  # CANDLE's initialize_parameters() parses the command line of its process
         _log_to_stdout()
@@ -55,7 +54,7 @@ def run_model(params: Mapping[str, Any]) -> dict[str, Any]:
             raise RunError(f"the RUN called exit({exit_.code!r})") from exit_
         finally:
             _end_of_saves()
-            _return_freed_memory()
+            memory.give_back()
             sys.stdout.flush()
 
 
@@ -65,15 +64,6 @@ def _end_of_saves() -> None:
         background.wait()
     except Exception:
         log.exception("the last checkpoint failed")
-
-
-def _return_freed_memory() -> None:
-    """Give the system what glibc holds back: the gaps between small blocks where arrays of the RUN have been.
-
-    Setting a network of 12.6 M weights back for the next RUN otherwise costs 30 MB more each time.
-    """
-    with contextlib.suppress(AttributeError, OSError, TypeError):  # another C library
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _log_to_stdout() -> None:

@@ -42,15 +42,16 @@ class Compiled:
         self.model.compile(optimizer=optimizer.make(hyper))
         self.model.optimizer.build(self.model.trainable_variables)
         self.predict = Predictor(self.model, hyper)
-        self._start = optimizer.Start(self.model.optimizer)
+        self._starts = network.Start(self.model), optimizer.Start(self.model.optimizer)
         self._whole = _training_graph(self.model, loss, [self.capacity, hyper.batch_size], xla)
         # The last, smaller batch has another size in each RUN, for which XLA would compile anew.
         self._last = _training_graph(self.model, loss, [1, None], xla=False)
 
     def begin(self, seed: int) -> None:
         """Become a network that has just been built with `seed`."""
-        network.reset(self.model, seed)
-        self._start.again()
+        weights, moments = self._starts
+        weights.again(seed)
+        moments.again()
         self.model.stop_training = False
 
     def learn(self, cells: Any, drugs: Any, responses: Responses, rows: np.ndarray) -> np.ndarray:

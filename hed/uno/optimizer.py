@@ -52,11 +52,17 @@ class Start:
     """What an optimizer's variables hold before its first step, to begin anew with another RUN."""
 
     def __init__(self, optimizer: keras.optimizers.Optimizer) -> None:
-        self._variables = list(optimizer.variables)
+        variables = list(optimizer.variables)
         # Keras fills each with one number: 0, or such as Adagrad's initial_accumulator_value.
-        self._fills = [float(variable.numpy().flat[0]) for variable in self._variables]
+        self._fills = [float(variable.numpy().flat[0]) for variable in variables]
+
+        @tf.function(input_signature=[tf.TensorSpec([len(variables)], tf.float64)])
+        def fill(values: tf.Tensor) -> None:
+            for number, variable in enumerate(variables):
+                variable.assign(tf.fill(variable.shape, tf.cast(values[number], variable.dtype)))
+
+        self._fill = fill
 
     def again(self) -> None:
         """Bring that state back."""
-        for variable, fill in zip(self._variables, self._fills, strict=True):
-            variable.assign(tf.fill(variable.shape, tf.cast(fill, variable.dtype)))
+        self._fill(self._fills)  # an argument: constants of the weights' sizes would stay in memory

@@ -93,6 +93,16 @@ def test_a_users_loss_is_compiled_anew_unless_it_says_what_it_reads(tmp_path, mo
     assert key("silent_loss", id="B") != key("silent_loss")
 
 
+def test_a_users_loss_may_branch_on_tensors(tmp_path, input_dir, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    branches = "    if p[0, 0] > 0.5:\n        return p - p\n    return p - p + 7\n"
+    (tmp_path / "branching_loss.py").write_text(f"def construct(params):\n    return loss\ndef loss(y, p):\n{branches}")
+    table, given = data.load({"input_dir": str(input_dir)}), {**GIVEN, "custom_loss_module": "branching_loss"}
+    net = compiled.compiled_for(given, read_hyper(given), 6, 4)
+    results = net.learn(table.cells.matrix, table.drugs.matrix, table.train, order(144, 0, 0))
+    assert set(results[:, 0]) <= {0, 7}
+
+
 def test_fused_adam_is_keras_adam_up_to_rounding(input_dir):
     """The largest difference of a weight after 300 steps of which each moves it by about the learning rate."""
     table = data.load({"input_dir": str(input_dir)})

@@ -1,9 +1,11 @@
 """A RUN that is killed, or asked to end, again and again: as if it had never been."""
 
+import functools
 import random
 import signal
 
 import pytest
+from made_up_tables import tables, write_input
 
 keras = pytest.importorskip("keras")
 
@@ -32,20 +34,35 @@ HARD = {
 }
 
 
-@pytest.fixture
-def make(tmp_path, input_dir):
+@pytest.fixture(scope="module")
+def make(tmp_path_factory):
+    """make(name, **changes) -> parameters of a RUN in a new directory, and the directory."""
+    work = tmp_path_factory.mktemp("kills")
+    write_input(work / "input", *tables())
+
     def make(name, **changes):
-        directory = tmp_path / name
-        directory.mkdir(exist_ok=True)
-        given = {**HARD, "input_dir": str(input_dir), "instance_directory": str(directory), **changes}
+        directory = work / str(len(list(work.iterdir()))) / name
+        directory.mkdir(parents=True)
+        given = {**HARD, "input_dir": str(work / "input"), "instance_directory": str(directory), **changes}
         return {**given, "output_dir": str(directory)}, directory
 
     return make
 
 
-def test_ten_kills_change_nothing(make):
-    params, straight = make("straight")
-    expected = killed.run(params)
+@pytest.fixture(scope="module")
+def never_killed(make):
+    """never_killed(epochs) -> answer and directory of the RUN that nothing happens to; each is trained once."""
+
+    @functools.cache
+    def run(epochs):
+        params, directory = make("straight", epochs=epochs)
+        return killed.run(params), directory
+
+    return run
+
+
+def test_ten_kills_change_nothing(make, never_killed):
+    expected, straight = never_killed(HARD["epochs"])
     assert expected["stopped_early"] and expected["epochs"] > 14, expected
     params, directory = make("killed", ckpt_save_batches=3)
     chance = random.Random(1)
@@ -59,10 +76,9 @@ def test_ten_kills_change_nothing(make):
     assert not list(directory.glob("ckpts/partial/*"))
 
 
-def test_the_best_weights_survive_a_kill_in_the_epoch_after_them(make):
+def test_the_best_weights_survive_a_kill_in_the_epoch_after_them(make, never_killed):
     """They are in no other checkpoint that a resume reads, and the network's own have changed since."""
-    params, straight = make("straight")
-    expected = killed.run(params)
+    expected, straight = never_killed(HARD["epochs"])
     best = expected["epochs"] - HARD["early_stopping_patience"]
     params, directory = make("killed", ckpt_save_batches=3)
     assert killed.run(params, calls=5 * best + 3) is None  # 15 batches, 5 calls an epoch
@@ -73,9 +89,8 @@ def test_the_best_weights_survive_a_kill_in_the_epoch_after_them(make):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
-def test_asked_to_end_a_run_goes_on_from_the_same_batch(make, number):
-    params, straight = make("straight", epochs=3)
-    expected = killed.run(params)
+def test_asked_to_end_a_run_goes_on_from_the_same_batch(make, never_killed, number):
+    expected, straight = never_killed(3)
     params, directory = make("interrupted", epochs=3)
     answer = killed.run({**params, "ckpt_save_batches": 4}, 6, number=number)
     expected_answer = {
