@@ -1,5 +1,6 @@
 """Makes the helpers that lie beside the tests (simulator, job, reference) importable."""
 
+import signal
 import sys
 from pathlib import Path
 
@@ -7,6 +8,10 @@ import pytest
 
 for folder in ("", "core", "jobs", "sites"):
     sys.path.insert(0, str(Path(__file__).parent / folder))
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # So it is in the background of a shell script, and in all that tests start there, some of which they interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
