@@ -4,12 +4,18 @@ from invariants import check
 
 from swiftpy.core.events import InterruptTask
 from swiftpy.core.scheduler import Scheduler
-from swiftpy.core.task import FINAL_STATES, Site
+from swiftpy.core.task import FINAL_STATES, Kind, Site, Task
 from swiftpy.runtime.order import Order
 from swiftpy.runtime.server import Server
 from swiftpy.runtime.signals import StopRequest
 from swiftpy.sim.cluster import Cluster, Faults
 from swiftpy.sim.groups import GroupCluster, divide
+
+
+def tasks(count, each=1, after=lambda first: (), **kind):
+    """So many calls, `each` in a run; `after` says what the run that begins with a call needs."""
+    kind = Kind("m:f", **kind)
+    return [Task(i, kind, range(i, i + each), each, after(i)) for i in range(0, count, each)]
 
 
 class Watched:

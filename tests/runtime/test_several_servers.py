@@ -8,7 +8,7 @@ import textwrap
 import pytest
 
 from job import MPIEXEC
-from simulator import GroupSimulation, Recorder
+from simulator import GroupSimulation, Recorder, tasks
 from swiftpy.core.events import (
     GroupStuck,
     RecallAnswered,
@@ -26,12 +26,6 @@ from swiftpy.runtime.groupserver import Calls, GroupServer
 from swiftpy.runtime.order import Assignment, Report, Taken
 from swiftpy.runtime.transport import QueueTransport
 from swiftpy.sim.cluster import Faults
-
-
-def tasks(count, each=1, after=lambda first: (), **kind):
-    kind = Kind("m:f", **kind)
-    return [Task(i, kind, range(i, i + each), each, after(i)) for i in range(0, count, each)]
-
 
 SHAPES = {
     "independent": {},

@@ -2,17 +2,10 @@
 
 import pytest
 
-from simulator import Recorder, Simulation
-from swiftpy.core.task import Kind, Target, Task, TaskState
+from simulator import Recorder, Simulation, tasks
+from swiftpy.core.task import Target, TaskState
 from swiftpy.runtime.server import PATIENCE
 from swiftpy.sim.cluster import Faults
-
-
-def tasks(count, each=1, after=lambda first: (), **kind):
-    """So many calls, `each` in a run; `after` says what the run that begins with a call needs."""
-    kind = Kind("m:f", **kind)
-    return [Task(i, kind, range(i, i + each), each, after(i)) for i in range(0, count, each)]
-
 
 SHAPES = {
     "independent": {},
