@@ -4,7 +4,8 @@
 `bash SCRIPT` in a session of its own. At its limit it gets what the real scheduler sends (PBS: TERM to everything;
 Slurm: what --signal asks for), and a second later every process of the job is killed with SIGKILL, whatever session it
 has gone to. FAKE_EPOCHS=N in the environment of the submission makes the deadline independent of how fast this machine
-is: job number K is at its limit when its RUNs have trained K times N epochs in all.
+is: job number K is at its limit when its RUNs have trained K times N epochs in all, and does nothing in its last second
+but what its batch script does: it cannot end by itself before it is killed.
 
 Directives are parsed strictly: an option that the fake does not know is refused, as a typo would be.
 """
@@ -174,6 +175,8 @@ def run(jobs, number, job):
     while process.poll() is None and time.monotonic() < end + NOTICE:
         if not told and epochs and trained(Path(job["o"]).parent) >= epochs:
             notice = end = time.monotonic()
+            for pid in set(marked(mark)) - {process.pid}:
+                send(pid, signal.SIGSTOP)
         deleted = (jobs / f"{number}.deleted").exists()
         if not told and (time.monotonic() >= notice or deleted):
             told = True
