@@ -1,5 +1,6 @@
 """Makes the helpers that lie beside the tests (simulator, job, reference) importable."""
 
+import gc
 import signal
 import sys
 from pathlib import Path
@@ -12,6 +13,11 @@ for folder in ("", "core", "jobs", "sites"):
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # So it is in the background of a shell script, and in all that tests start there, some of which they interrupt.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish():
+    """What was imported by now, TensorFlow and torch, is no garbage: to walk over it takes half a second each time."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

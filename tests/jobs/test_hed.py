@@ -71,8 +71,8 @@ def first_drugs(data, count):
     return rows, pc.unique(rows["improve_chem_id"]).to_pylist()[:count]
 
 
-def predictions(exp):
-    return {path.relative_to(exp): path.read_bytes() for path in exp.glob("run/*/*_predicted.csv")}
+def predictions(exp, runs):
+    return {path.relative_to(exp): path.read_bytes() for path in exp.glob(f"run/{runs}/*_predicted.csv")}
 
 
 def test_train_repeat_and_train_on(made_up, tmp_path):
@@ -83,23 +83,26 @@ def test_train_repeat_and_train_on(made_up, tmp_path):
     for i, drug in enumerate(drugs):
         check_run(workplace.exp(0) / "run" / f"RUN{i:03d}", rows, drug)
         assert (workplace.exp(0) / "markers" / f"marker-{i:03d}.txt").read_text().strip() == "DONE"
-    assert workplace.run(procs=2).returncode == 0, "the same UPF again, all in one worker process"
-    assert predictions(workplace.exp(0)) == predictions(workplace.exp(1)) != {}
+
+    # The same again, all in one worker process, and after them the first for longer.
+    runs = [{"id": f"RUN{i:03d}", "index": i} for i in range(3)]
+    dflts = {**SMALL, "input_dir": str(made_up), "epochs": 2}
+    workplace.write([*runs, {"id": "LONG", "index": 0, "epochs": 3}], dflts)
+    assert workplace.run(procs=2).returncode == 0
+    assert predictions(workplace.exp(0), "RUN*") == predictions(workplace.exp(1), "RUN*") != {}
 
     # A job that died after hed_setup's marker and before the server's record: the RUN is finished all the same.
     (workplace.exp(1) / "markers" / "RUN001.json").unlink()
     result = workplace.run("--restart", "EXP001", procs=2)
-    assert "0 done, 3 skipped" in result.stdout and (workplace.exp(2) / "markers" / "RUN001.json").exists()
+    assert "0 done, 4 skipped" in result.stdout and (workplace.exp(2) / "markers" / "RUN001.json").exists()
 
-    workplace.write([{"id": "RUN000", "index": 0}], {**SMALL, "input_dir": str(made_up), "epochs": 3})
+    workplace.write(runs[:1], {**dflts, "epochs": 3})
     assert workplace.run("--restart", "EXP000", procs=2).returncode == 0
     run = workplace.exp(3) / "run" / "RUN000"
     assert "Epoch 3/3" in (out := (workplace.exp(3) / "out" / "out-001.txt").read_text()) and "Epoch 2/3" not in out
     assert len(json.loads((run / "history.txt").read_text())["val_loss"]) == 3
-    whole = prepare(tmp_path / "whole", made_up, 1, epochs=3)
-    assert whole.run(procs=2).returncode == 0
     for name in ("history.txt", "test_y_data_predicted.csv", "val_scores.json"):
-        assert (run / name).read_bytes() == (whole.exp(0) / "run" / "RUN000" / name).read_bytes()
+        assert (run / name).read_bytes() == (workplace.exp(1) / "run" / "LONG" / name).read_bytes()
 
 
 def test_what_the_data_do_not_allow_is_said_before_anything_starts(made_up, tmp_path):
