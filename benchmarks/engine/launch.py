@@ -66,4 +66,6 @@ def environment_of(name: str, root: Path, peers_python: str) -> dict[str, str]:
     python = peers_python if LAUNCHES[name].apart else sys.executable
     paths = {"PYTHONPATH": root, "PATH": Path(python).parent}  # Parsl starts programs that lie beside its Python
     joined = {key: os.pathsep.join([str(path), *filter(None, [os.environ.get(key)])]) for key, path in paths.items()}
-    return {**os.environ, **LAUNCHES[name].env, **joined, "BENCHMARK_ROOT": str(os.getpid())}
+    environ = dict(os.environ)
+    environ.pop("PYTHONDONTWRITEBYTECODE", None)  # it would compile our modules at each start, not those of the others
+    return {**environ, **LAUNCHES[name].env, **joined, "BENCHMARK_ROOT": str(os.getpid())}
