@@ -9,15 +9,17 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from swiftpy.errors import TaskError
 from swiftpy.runtime.call import Answer, Run
 from swiftpy.runtime.order import Order
 from swiftpy.runtime.spawner import Spawner
 from swiftpy.runtime.store import LostError, Packed, Reference
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +167,8 @@ class IsolatedExecutor:
         return (self._spawner.fileno(), *([] if self._channel is None else [self._channel.fileno()]))
 
     def _new_child(self) -> Connection:
+        from multiprocessing.connection import Connection  # a tenth of what a rank imports; most have no child
+
         ours, theirs = socket.socketpair()
         args = ["-m", "swiftpy.runtime.child"]
         self._pid = self._spawner.spawn(args, self._env, theirs.fileno(), self._output)

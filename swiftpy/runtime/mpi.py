@@ -11,7 +11,6 @@ import select
 import sys
 import time
 import traceback
-import uuid
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, NamedTuple, cast, get_args
@@ -106,6 +105,8 @@ class MpiTransport:
             else:
                 woken = self._sleep(left if self._alone else min(left, backoff.pause()), also)
             message = self._look()
+            if message is None and woken:
+                message = self._look()  # see `_sleep`; to come back for it costs the server 100 us
             if message is not None or woken:
                 return message
         return None
@@ -187,7 +188,7 @@ class World:
         self.leader: int = near[0][0]  # the node's lowest rank
         self._node = Group(node_comm, self.host)
         self.cores: int = _share([(rank, cores) for rank, cores, _ in near], _affinity())
-        token = f"{os.getpid()}-{uuid.uuid4().hex[:8]}" if self.rank == 0 else ""
+        token = f"{os.getpid()}-{os.urandom(4).hex()}" if self.rank == 0 else ""
         # Few collectives, each of which says much: where ranks share cores, one takes milliseconds.
         everyone = self._comm.allgather((self.leader, token))
         leaders = sorted({leader for leader, _ in everyone})

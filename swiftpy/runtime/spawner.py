@@ -15,10 +15,12 @@ import os
 import select
 import signal
 import socket
-import subprocess
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    import subprocess
 
 _PR_SET_PDEATHSIG = 1
 _MESSAGE = 1 << 16
@@ -131,6 +133,8 @@ class _Helper:
         return True
 
     def _spawn(self, args: list[str], extra: dict[str, str], channel: int, output: int) -> None:
+        import subprocess  # where it is needed: most helpers never start a child
+
         env = {
             name: value
             for name, value in os.environ.items()
