@@ -36,10 +36,7 @@ class Deferred:
 def needs(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Future] | None:
     """The futures in the arguments, also in lists, tuples, sets, dicts and dataclasses; None if there are none."""
     found: list[Future] = []
-    for value in args:
-        if type(value) not in _ATOMS:
-            _collect(value, found)
-    for value in kwargs.values():
+    for value in (*args, *kwargs.values()) if kwargs else args:
         if type(value) not in _ATOMS:
             _collect(value, found)
     return found or None

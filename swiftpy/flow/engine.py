@@ -22,7 +22,7 @@ from swiftpy.flow.bulk import Bulk
 from swiftpy.flow.calls import unpack_values
 from swiftpy.flow.functions import Function, Functions
 from swiftpy.flow.future import Future
-from swiftpy.flow.gathering import GatheredRun, Gathering
+from swiftpy.flow.gathering import ENOUGH, GatheredRun, Gathering
 from swiftpy.flow.nested import CallSubmitted, NestedEngine, Relay
 from swiftpy.flow.sending import Sending
 from swiftpy.flow.trace import Trace
@@ -58,6 +58,7 @@ class Engine:
         self._fetching = threading.RLock()
         self._requested: deque[Reference] = deque()
         self._sending: Sending
+        self._asleep = False  # the thread that drives alone
         self._drivers = 0
         self._led = False  # one of the threads that wait drives; the others follow
         self._following = 0
@@ -89,10 +90,10 @@ class Engine:
     ) -> Future:
         """Add one call; its future, which may be one that the caller has prepared."""
         future = self._gathering.add(kind, function, args, kwargs, kind.function in self.keepers, future)
-        if self._gathering.enough:
+        if self._asleep:
+            self._wake()
+        elif self._gathering.count >= ENOUGH:
             self._hand_over_if_free()
-        else:
-            self._wake_if_quiet()
         return future
 
     def submit_all(self, kind: Kind, function: Function, calls: list[Any], column: bool = False) -> Bulk:
@@ -101,7 +102,8 @@ class Engine:
         A call is a tuple of arguments; in a `column`, the only argument.
         """
         bulk = self._gathering.add_all(kind, function, calls, self.drive, column)
-        self._wake_if_quiet()
+        if self._asleep:
+            self._wake()
         return bulk
 
     @property
@@ -196,10 +198,10 @@ class Engine:
 
     # -- driving -----------------------------------------------------------------------------------------------
 
-    def _wake_if_quiet(self) -> None:
-        """The thread that drives alone sleeps when nothing has happened for a while."""
-        if time.monotonic() - self._latest > QUIET:
-            self._server.wake()
+    def _wake(self) -> None:
+        """Wake the thread that drives alone: once, as a program may submit a thousand tasks before it is awake."""
+        self._asleep = False
+        self._server.wake()
 
     def _hand_over_if_free(self) -> None:
         if self._driving.acquire(blocking=False):
@@ -269,7 +271,10 @@ class Engine:
                 quiet = time.monotonic() - self._latest > QUIET
                 if not self._ended and not self._drivers:
                     late = time.monotonic() - self._handed_over_at > GATHER
-                    self._advance(0.2 if quiet else 0.0, hand_over=late or not self._scheduler.waiting)
+                    self._asleep = quiet  # and then look for calls: who adds one looks for a sleeper afterwards
+                    seconds = 0.2 if quiet and not self._gathering else 0.0
+                    self._advance(seconds, hand_over=late or not self._scheduler.waiting)
+                    self._asleep = False
             self._settle()
             if not quiet:
                 time.sleep(NAP)

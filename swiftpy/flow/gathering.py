@@ -43,10 +43,15 @@ class GatheredRun:
 
 
 class Gathering:
-    """Any thread adds; who drives the server takes. `futures` holds those that were taken and have no result, by id."""
+    """Any thread adds; who drives the server takes.
+
+    `futures` holds those that were taken and have no result, by id; `count` is how many calls were added one by one
+    since the last time that somebody took them.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self.futures: dict[int, Future] = {}
+        self.count = 0
         self._engine = engine
         self._lock = threading.Lock()
         self._next_id = 0
@@ -54,15 +59,9 @@ class Gathering:
         self._last: dict[Future, GatheredRun] = {}  # by the call that a chain may go on with
         self._runs: list[GatheredRun] = []
         self._given: list[int] = []
-        self._count = 0
 
     def __bool__(self) -> bool:
         return bool(self._runs or self._given)
-
-    @property
-    def enough(self) -> bool:
-        """Whether it is time to hand over."""
-        return self._count >= ENOUGH
 
     def add(
         self,
@@ -74,14 +73,15 @@ class Gathering:
         future: Future | None = None,
     ) -> Future:
         """Add one call; its future. One that must be `alone` becomes no part of a chain."""
-        future = future or Future()
+        if future is None:
+            future = Future()
         future.engine = self._engine
         future.by_hand = False
         needed = needs(args, kwargs)
         with self._lock:
             if needed is not None:
                 self._adopt(needed)
-            self._count += 1
+            self.count += 1
             run = self._open
             if run is not None and run.variant is kind and needed is None and not run.needed:
                 run.calls.append(args if not kwargs else Deferred(args, kwargs))
@@ -120,7 +120,7 @@ class Gathering:
                 for id, future in enumerate(run.futures, run.first):
                     future.id = id
                     self.futures[id] = future
-            runs, self._runs, self._open, self._count = self._runs, [], None, 0
+            runs, self._runs, self._open, self.count = self._runs, [], None, 0
             self._last.clear()
             given, self._given = self._given, []
             first = self._next_id

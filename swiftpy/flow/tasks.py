@@ -29,7 +29,8 @@ class TaskFunction:
     def __call__(self, *args: Any, **kwargs: Any) -> Future:
         """Submit a call."""
         engine = program.engine()
-        return engine.submit(*self.described(engine), args, kwargs)
+        kind, function = self._description or self.described(engine)
+        return engine.submit(kind, function, args, kwargs)
 
     def described(self, engine: Engine | NestedEngine) -> tuple[Kind, Function]:
         """What is submitted to an engine for a call of this."""
