@@ -55,7 +55,6 @@ class Distribution:
         self.stuck: set[int] = set()  # those that wait for tasks which they do not have
         self.running: dict[int, dict[int, Task]] = {}  # server -> what it holds, by id
         self.suspended: dict[int, list[Task]] = {}  # its own business
-        self.gathering: dict[int, list[int]] = {}  # likewise
         self._ids: dict[int, list[int]] = {server: [] for server in groups}  # of what it holds, sorted
         self._calls: Counter[int] = Counter()  # that a server holds
         self.gangs: dict[int, Gang] = {}
@@ -71,10 +70,6 @@ class Distribution:
         if ranks == 1:
             return f"it wants {target}"
         return f"it wants {ranks} workers ({target}) of one server, of which there are {most} at most"
-
-    def waits(self, server: int) -> bool:
-        """Servers are always asked for more than they can do."""
-        return server in self.wanted
 
     def held(self) -> Iterator[tuple[int, Task]]:
         """Each server with each task, or what is left of it, that it holds."""
@@ -173,10 +168,6 @@ class Distribution:
         """The ready tasks that nobody can run since this server was lost, which are taken out."""
         return [] if self.workers else self.ready.pop_all()
 
-    def come_back(self, server: int) -> None:
-        """A server does not: its workers went with it."""
-        raise ValueError(f"server {server} was lost")
-
     def disband(self, tasks: Iterable[Task]) -> list[Command]:
         """Nobody gathers here."""
         return []
@@ -218,8 +209,7 @@ class Distribution:
         if task.count <= MOST_CALLS:
             return task, None
         head, rest = task.part(0, MOST_CALLS), task.part(MOST_CALLS, task.count)
-        rest.after = (rest.id - 1,)
-        self._dependencies.add(rest)
+        self._dependencies.add_rest(rest)
         return head, None
 
     def _send_there(self, task: Task) -> list[Command]:
