@@ -25,7 +25,7 @@ from swiftpy.core.task import Kind, Site, Target, Task, TaskState
 from swiftpy.runtime.groupserver import Calls, GroupServer
 from swiftpy.runtime.order import Assignment, Report, Taken
 from swiftpy.runtime.transport import QueueTransport
-from swiftpy.sim.cluster import Faults
+from swiftpy.sim.conditions import Faults
 
 SHAPES = {
     "independent": {},
