@@ -4,10 +4,11 @@ import pickle
 import subprocess
 import sys
 import textwrap
+import time
 
 import pytest
 
-from job import MPIEXEC
+from job import MPIEXEC, processes_in
 from simulator import GroupSimulation, Recorder, tasks
 from swiftpy.core.events import (
     GroupStuck,
@@ -22,6 +23,7 @@ from swiftpy.core.events import (
 )
 from swiftpy.core.scheduler import Scheduler
 from swiftpy.core.task import Kind, Site, Target, Task, TaskState
+from swiftpy.flow.records import Records
 from swiftpy.runtime.groupserver import Calls, GroupServer
 from swiftpy.runtime.order import Assignment, Report, Taken
 from swiftpy.runtime.transport import QueueTransport
@@ -295,3 +297,80 @@ def test_what_cannot_be_shared_out(tmp_path):
     """
     result = run(tmp_path, "--servers", "2", script=wide)
     assert "3 workers (any worker) of one server, of which there are 2 at most" in result.stdout
+
+
+@pytest.mark.mpi_job
+def test_a_program_that_can_never_end_says_so_and_does(tmp_path):
+    """One task waits on rank 0, one inside a worker, and one for that."""
+    script = """
+        import swiftpy
+        @swiftpy.task
+        def forever(x): return swiftpy.Future().result()
+        @swiftpy.task
+        def asks(x): return forever(x).result()
+        @swiftpy.task
+        def add(x, y): return x + y
+        assert add(1, 2).result() == 3
+        asks(add(1, 2))
+        add(swiftpy.Future(), 1).result()
+    """
+    result = run(tmp_path, "--servers", "2", script=script)
+    assert result.returncode == 1, result.stderr
+    assert "3 tasks can never run, 1 futures were never set" in result.stderr
+    assert "did not end" not in result.stderr
+
+
+@pytest.mark.mpi_job
+@pytest.mark.parametrize("victim", [4, 5], ids=["server", "worker"])
+def test_a_rank_that_is_killed_ends_the_job(tmp_path, victim):
+    script = f"""
+        import os, signal, time
+        from pathlib import Path
+        import swiftpy
+
+        @swiftpy.task
+        def kill(rank):
+            for process in Path("/proc").glob("[0-9]*"):
+                try:
+                    parent = (process / "stat").read_text().rpartition(")")[2].split()[1]
+                    environ = (process / "environ").read_bytes().split(b"\\0")
+                except OSError:
+                    continue
+                if int(parent) == os.getppid() and b"PMI_RANK=%d" % rank in environ:
+                    Path("killed").write_text(process.name)
+                    os.kill(int(process.name), signal.SIGKILL)
+            time.sleep(60)
+
+        @swiftpy.task
+        def slow(): time.sleep(60)
+
+        swiftpy.gather([slow(), kill({victim}), slow()])
+    """
+    result = run(tmp_path, "--servers", "2", script=script)
+    assert result.returncode not in (0, 1), result.stderr
+    assert (tmp_path / "killed").exists()
+    deadline = time.monotonic() + 10
+    while processes_in(tmp_path):
+        assert time.monotonic() < deadline, "something of the job lives on"
+        time.sleep(0.05)
+
+
+@pytest.mark.mpi_job
+def test_a_full_disk_costs_what_would_be_on_it(tmp_path):
+    script = """
+        import resource
+        import swiftpy
+        memo = swiftpy.memo("memo")
+        @memo
+        def zeros(i): return bytes(1000)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+        assert swiftpy.gather([zeros(i) for i in range(100)]) == [bytes(1000)] * 100
+        print(len(memo))
+    """
+    result = run(tmp_path, "--servers", "2", "--trace", "/dev/full", script=script)
+    assert result.returncode == 0, result.stderr
+    assert sorted(result.stderr.splitlines()) == [
+        "swiftpy: --trace /dev/full: No space left on device: it is not complete",
+        "swiftpy: some results were not kept in memo: File too large",
+    ]
+    assert 0 < int(result.stdout) == len(Records(tmp_path / "memo")) < 20
