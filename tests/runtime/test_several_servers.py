@@ -24,8 +24,8 @@ from swiftpy.core.events import (
 from swiftpy.core.scheduler import Scheduler
 from swiftpy.core.task import Kind, Site, Target, Task, TaskState
 from swiftpy.flow.records import Records
-from swiftpy.runtime.groupserver import Calls, GroupServer
-from swiftpy.runtime.order import Assignment, Report, Taken
+from swiftpy.runtime.groupserver import GroupServer
+from swiftpy.runtime.order import Assignment, Calls, Report, Taken
 from swiftpy.runtime.transport import QueueTransport
 from swiftpy.sim.conditions import Faults
 
