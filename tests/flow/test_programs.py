@@ -12,7 +12,7 @@ from job import MPIEXEC
 pytestmark = pytest.mark.mpi_job
 
 
-def run(tmp_path, program, *options, procs=4, args=()):
+def run(tmp_path, program, *options, procs=3, args=()):
     script = tmp_path / "a script.py"
     script.write_text("import swiftpy, time, os, sys\n" + textwrap.dedent(program))
     command = [MPIEXEC, "-n", str(procs), sys.executable, "-m", "swiftpy", *options, str(script), *args]
@@ -121,7 +121,7 @@ def test_a_call_begins_while_others_wait_and_the_program_computes(tmp_path):
         @swiftpy.task(rank=2)
         def quick(): pass
 
-        slows = [slow() for _ in range(5)]
+        slows = [slow() for _ in range(3)]
         time.sleep(0.1)
         other = quick()
         while not other.done():
@@ -189,7 +189,7 @@ def test_map_keeps_the_order_and_fails_where_it_fails(tmp_path):
 
 
 def test_calls_that_take_unexpectedly_long_are_shared(tmp_path):
-    """Thousands of quick calls make the engine send many at once; then each takes 0.3 s. Without recall one worker
+    """Thousands of quick calls make the engine send many at once; then each takes 0.2 s. Without recall one worker
     would make most of them, while the others have nothing to do."""
     passes(
         tmp_path,
@@ -199,9 +199,10 @@ def test_calls_that_take_unexpectedly_long_are_shared(tmp_path):
             return os.getpid()
 
         list(swiftpy.map(work, [0] * 30_000))
-        pids = list(swiftpy.map(work, [0.3] * 9))
+        pids = list(swiftpy.map(work, [0.2] * 9))
         assert max(pids.count(pid) for pid in pids) <= 5, pids
         """,
+        procs=4,
     )
 
 
@@ -272,6 +273,7 @@ def test_kinds_of_workers_and_targets(tmp_path):
         "--kinds",
         "gpu:1",
         "--hostmap",
+        procs=4,
     )
     assert result.returncode == 0, result.stderr
     assert "rank 1" in result.stderr and ", gpu" in result.stderr
@@ -327,6 +329,7 @@ def test_how_programs_end(tmp_path, name):
         def wide(comm): pass
         {statement}
         """,
+        procs=2,
     )
     assert result.returncode == code, result.stderr
     assert message in result.stderr

@@ -23,8 +23,10 @@ from swiftpy.core.events import (
 )
 from swiftpy.core.scheduler import Scheduler
 from swiftpy.core.task import Kind, Site, Target, Task, TaskState
+from swiftpy.errors import UserError
 from swiftpy.flow.records import Records
 from swiftpy.runtime.groupserver import GroupServer
+from swiftpy.runtime.job import Layout
 from swiftpy.runtime.order import Assignment, Calls, Report, Taken
 from swiftpy.runtime.transport import QueueTransport
 from swiftpy.sim.conditions import Faults
@@ -265,17 +267,17 @@ SCRIPT = """
 """
 
 
-def run(tmp_path, *options, script=SCRIPT):
+def run(tmp_path, *options, script=SCRIPT, procs=5):
     path = tmp_path / "script.py"
     path.write_text(textwrap.dedent(script))
-    command = [MPIEXEC, "-n", "7", sys.executable, "-m", "swiftpy", *options, str(path)]
+    command = [MPIEXEC, "-n", str(procs), sys.executable, "-m", "swiftpy", *options, str(path)]
     return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)
 
 
 @pytest.mark.mpi_job
 @pytest.mark.parametrize("options", [[], ["--summary"]], ids=["joined", "traced"])
 def test_a_program_does_not_notice(tmp_path, options):
-    result = run(tmp_path, "--servers", "2", "--hostmap", *options)
+    result = run(tmp_path, "--servers", "2", "--hostmap", *options, procs=7)
     assert result.returncode == 0, result.stderr
     assert "all right" in result.stdout
     assert "server of ranks 2 to 3" in result.stderr
@@ -284,19 +286,12 @@ def test_a_program_does_not_notice(tmp_path, options):
         assert "rank 6" in result.stderr.split("of the time")[1]
 
 
-@pytest.mark.mpi_job
-def test_what_cannot_be_shared_out(tmp_path):
-    too_many = run(tmp_path, "--servers", "4")
-    assert too_many.returncode == 2
-    assert "start 9 processes or more" in too_many.stderr
-    wide = """
-        import swiftpy
-        @swiftpy.task(ranks=3)
-        def together(comm): return comm.size
-        print(together().exception())
-    """
-    result = run(tmp_path, "--servers", "2", script=wide)
-    assert "3 workers (any worker) of one server, of which there are 2 at most" in result.stdout
+def test_a_server_needs_a_worker():
+    layout = Layout(["a"] * 8, {rank: Site("a") for rank in range(1, 8)})
+    layout.divide(3)
+    assert layout.servers == {1: [2], 3: [4], 5: [6, 7]}
+    with pytest.raises(UserError, match="start 9 processes or more"):
+        Layout(["a"] * 8, {rank: Site("a") for rank in range(1, 8)}).divide(4)
 
 
 @pytest.mark.mpi_job
@@ -310,18 +305,21 @@ def test_a_program_that_can_never_end_says_so_and_does(tmp_path):
         def asks(x): return forever(x).result()
         @swiftpy.task
         def add(x, y): return x + y
-        assert add(1, 2).result() == 3
+        @swiftpy.task(ranks=2)
+        def wide(comm): return comm.size
+        print(wide().exception())
         asks(add(1, 2))
         add(swiftpy.Future(), 1).result()
     """
     result = run(tmp_path, "--servers", "2", script=script)
     assert result.returncode == 1, result.stderr
+    assert "2 workers (any worker) of one server, of which there are 1 at most" in result.stdout
     assert "3 tasks can never run, 1 futures were never set" in result.stderr
     assert "did not end" not in result.stderr
 
 
 @pytest.mark.mpi_job
-@pytest.mark.parametrize("victim", [4, 5], ids=["server", "worker"])
+@pytest.mark.parametrize("victim", [3, 4], ids=["server", "worker"])
 def test_a_rank_that_is_killed_ends_the_job(tmp_path, victim):
     script = f"""
         import os, signal, time
