@@ -83,7 +83,7 @@ class Worker:
     def run(self) -> None:
         """Work until the server says stop."""
         self.send(WorkerReady(self._transport.rank))
-        threading.Thread(target=self._stand_by, daemon=True).start()
+        threading.Thread(target=self._stand_by, daemon=True, name="swiftpy").start()
         self._loop()
         self._isolated.close()
 
@@ -113,7 +113,7 @@ class Worker:
             self._transport.send(self._server, TaskSuspended(self.rank, *attempt))
         self._here = None
         self._waiting.append((lambda: attempt in self._killed or enough(), went_on))
-        threading.Thread(target=self._loop, daemon=True).start()
+        threading.Thread(target=self._loop, daemon=True, name="swiftpy").start()
         went_on.wait()
         if self._stopped.is_set():
             raise SystemExit("the job ends")

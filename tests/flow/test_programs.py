@@ -7,6 +7,7 @@ import textwrap
 
 import pytest
 
+import swiftpy
 from job import MPIEXEC
 
 pytestmark = pytest.mark.mpi_job
@@ -334,6 +335,42 @@ def test_how_programs_end(tmp_path, name):
     assert result.returncode == code, result.stderr
     assert message in result.stderr
     assert "did not end" not in result.stderr
+
+
+def test_a_bug_in_a_thread_of_the_engine_ends_the_job(tmp_path):
+    """While a task waits, another thread has the loop; without it the rank would be silent, and the job hang."""
+    result = run(
+        tmp_path,
+        """
+        @swiftpy.task
+        def inc(x): return x + 1
+        @swiftpy.task
+        def breaks():
+            from swiftpy.runtime.worker import Worker
+            Worker._handle = lambda self, message: 1 / 0
+            return inc(1).result()
+
+        breaks().result()
+        """,
+        procs=2,
+    )
+    assert result.returncode != 0
+    assert "rank 1: a bug in the engine" in result.stderr and "ZeroDivisionError" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"prority": 1}, "unexpected keyword argument 'prority'"),
+        ({"rank": 1, "node": "a"}, "not both"),
+        ({"timeout": 5, "isolated": False}, "it is isolated"),
+        ({"ranks": 2, "timeout": 5}, "can neither"),
+    ],
+    ids=lambda value: "",
+)
+def test_wrong_options_are_refused_where_they_are_written(options, error):
+    with pytest.raises((TypeError, ValueError), match=error):
+        swiftpy.task(**options)(len)
 
 
 def test_bad_command_lines(tmp_path):
