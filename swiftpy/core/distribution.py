@@ -24,8 +24,8 @@ from swiftpy.core.events import (
     RecallTasks,
     StartTask,
 )
+from swiftpy.core.gang import Gang
 from swiftpy.core.pieces import MOST_CALLS, Pieces
-from swiftpy.core.placement import Gang
 from swiftpy.core.queue import ReadyQueue
 from swiftpy.core.sharing import Sharing
 from swiftpy.core.task import EVERYWHERE, Place, Site, Target, Task
@@ -54,12 +54,28 @@ class Distribution:
         self.hungry: set[int] = set()  # the servers that have idle workers
         self.stuck: set[int] = set()  # those that wait for tasks which they do not have
         self.running: dict[int, dict[int, Task]] = {}  # server -> what it holds, by id
-        self.suspended: dict[int, list[Task]] = {}  # its own business
         self._ids: dict[int, list[int]] = {server: [] for server in groups}  # of what it holds, sorted
         self._calls: Counter[int] = Counter()  # that a server holds
         self.gangs: dict[int, Gang] = {}
         self.pieces = Pieces()
         self._sharing = Sharing()
+
+    @property
+    def empty(self) -> bool:
+        """Whether no task is ready or with a server."""
+        return not (self.running or self.ready)
+
+    @property
+    def busy(self) -> list[int]:
+        """The servers that hold a task."""
+        return list(self.running)
+
+    @property
+    def stalled(self) -> list[Task] | None:
+        """What it has, if all of it waits for other tasks; None if something can go on."""
+        if self.ready or not self.stuck.issuperset(self.running):
+            return None
+        return [task for _, task in self.held()]
 
     def lacks(self, task: Task) -> str | None:
         """What a task wants that no server has; None if one has it."""

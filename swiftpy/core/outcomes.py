@@ -191,17 +191,9 @@ class Outcomes:
         error: TaskError | None = None,
         killed: bool = False,
     ) -> list[Command]:
-        """A parallel task ended on one of its workers; it has ended when it has on all.
-
-        Its value is what its first worker returned.
-        """
+        """A parallel task ended on one of its workers; it has ended when it has on all."""
         gang = self._placement.gangs[task.id]
-        gang.unfinished.discard(worker)
-        gang.error = gang.error or error
-        gang.killed = gang.killed or killed
-        if worker == gang.first:
-            gang.value = value
-        if gang.unfinished:
+        if not gang.ended(worker, value, error, killed):
             return []
         del self._placement.gangs[task.id]
         if gang.killed:

@@ -4,27 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 
 from swiftpy.core.dependencies import Dependencies
 from swiftpy.core.events import Command, InterruptTask, KillTask, RecallTasks, StartTask
+from swiftpy.core.gang import Gang
 from swiftpy.core.pieces import Pieces
 from swiftpy.core.queue import ReadyQueue, order
 from swiftpy.core.sharing import Sharing
 from swiftpy.core.task import EVERYWHERE, Place, Site, Task
 from swiftpy.core.waiting import Waiting
-from swiftpy.errors import TaskError
-
-
-@dataclass(slots=True)
-class Gang:
-    """The workers that run a parallel task: those that have not ended, and what the others said so far."""
-
-    unfinished: set[int]
-    first: int
-    value: bytes | list[bytes] | None = None
-    error: TaskError | None = None
-    killed: bool = False
 
 
 class Placement:
@@ -52,6 +40,23 @@ class Placement:
     def size(self) -> int:
         """How many workers there are."""
         return len(self.workers)
+
+    @property
+    def empty(self) -> bool:
+        """Whether no task is ready or with a worker."""
+        return not (self.running or self.ready or self.suspended)
+
+    @property
+    def busy(self) -> list[int]:
+        """The workers that hold a task."""
+        return list(dict.fromkeys([*self.running, *self.suspended]))
+
+    @property
+    def stalled(self) -> list[Task] | None:
+        """What it has, if all of it waits for other tasks; None if something can go on."""
+        if self.running or self.ready:
+            return None
+        return [task for tasks in self.suspended.values() for task in tasks]
 
     @property
     def recalling(self) -> bool:

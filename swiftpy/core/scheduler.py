@@ -102,8 +102,7 @@ class Scheduler:
     @property
     def quiet(self) -> bool:
         """No task is unresolved."""
-        place = self._placement
-        return not (place.running or place.ready or place.suspended or self._dependencies)
+        return self._placement.empty and not self._dependencies
 
     @property
     def workers(self) -> int:
@@ -128,19 +127,13 @@ class Scheduler:
     @property
     def stuck(self) -> list[Task]:
         """Tasks that wait for others, when nothing runs or is ready that they could wait for."""
-        place = self._placement
-        if isinstance(place, Distribution):
-            if place.ready or not place.stuck.issuperset(place.running):
-                return []
-            return [*self._dependencies, *(task for _, task in place.held())]
-        if place.running or place.ready:
-            return []
-        return [*self._dependencies, *(task for tasks in place.suspended.values() for task in tasks)]
+        stalled = self._placement.stalled
+        return [] if stalled is None else [*self._dependencies, *stalled]
 
     @property
     def busy(self) -> list[int]:
         """The workers that have begun something, be it only to wait for other tasks."""
-        return list(dict.fromkeys([*self._placement.running, *self._placement.suspended]))
+        return self._placement.busy
 
     @property
     def waiting(self) -> int:
