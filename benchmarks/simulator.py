@@ -17,6 +17,7 @@ from pathlib import Path
 from environment import environment
 from swiftpy.core.task import Kind, Site
 from swiftpy.sim.cluster import Cluster
+from swiftpy.sim.conditions import Conditions
 from swiftpy.sim.groups import GroupCluster, divide
 from swiftpy.sim.run import simulate
 from swiftpy.sim.work import durations, work
@@ -31,8 +32,11 @@ def efficiency(workers, seconds, isolated, options):
     times = durations(f"exp:{seconds}", count, seed=0)
     sites = {rank: Site(f"node{rank // 8}") for rank in range(1, workers + 1)}
     servers = workers // options.group if options.group else 1
-    how = {"latency": 2e-6, "handling": options.handling}
-    cluster = GroupCluster(divide(sites, servers), times, **how) if servers > 1 else Cluster(sites, times, **how)
+    conditions = Conditions(latency=2e-6, handling=options.handling)
+    if servers > 1:
+        cluster = GroupCluster(divide(sites, servers), times, conditions)
+    else:
+        cluster = Cluster(sites, times, conditions)
     result = simulate(
         cluster, sites, work("independent", times, Kind("task", isolated=isolated), 1 if isolated else 1024)
     )

@@ -24,8 +24,8 @@ class UserError(Exception):
 class TaskError(Exception):
     """Why one attempt of a task ended without a value: data to be sent and journaled, and what its future raises.
 
-    `kind` is "exception", "exit", "signal", "timeout", "lost", "rejected" or "cancelled"; `message` one line;
-    `traceback` the text from the process that ran the task, or ""; `exception` the exception that the task raised,
+    `kind` is "exception", "exit", "signal", "timeout", "lost", "rejected", "cancelled" or "interrupted"; `message` one
+    line; `traceback` the text from the process that ran the task, or ""; `exception` the exception that it raised,
     pickled, or b"" if there is none or it cannot be pickled.
     """
 

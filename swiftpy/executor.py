@@ -26,7 +26,7 @@ from swiftpy.errors import TaskError
 from swiftpy.flow import program
 from swiftpy.flow.functions import Function, is_found
 from swiftpy.flow.future import Future
-from swiftpy.gateway import OwnJob
+from swiftpy.own_job import OwnJob
 
 if TYPE_CHECKING:
     from swiftpy.flow.engine import Engine

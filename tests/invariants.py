@@ -18,10 +18,10 @@ def check(scheduler):
 
 
 def check_placement(place):
-    waiting = [(worker, None) for worker in place.idle]
-    for task_id, workers in place.gathering.items():
-        assert 0 < len(workers) < place.ready[task_id].kind.ranks
-        waiting += [(worker, place.ready[task_id]) for worker in workers]
+    waiting = [(worker, None) for worker in place.waiting.idle]
+    for task, workers in place.waiting.gathering.items():
+        assert 0 < len(workers) < task.kind.ranks and place.ready[task.id] is task
+        waiting += [(worker, task) for worker in workers]
     busy = set(place.running)
     assert len(waiting) + len(busy) == len(busy.union(worker for worker, _ in waiting)) <= len(place.workers)
     assert busy | set(place.suspended) <= set(place.workers)

@@ -8,7 +8,8 @@ from swiftpy.core.task import FINAL_STATES, Kind, Site, Task
 from swiftpy.runtime.order import Order
 from swiftpy.runtime.server import Server
 from swiftpy.runtime.signals import StopRequest
-from swiftpy.sim.cluster import Cluster, Faults
+from swiftpy.sim.cluster import Cluster
+from swiftpy.sim.conditions import Conditions, Faults
 from swiftpy.sim.groups import GroupCluster, divide
 
 
@@ -23,7 +24,7 @@ class Watched:
 
     def __init__(self, workers, seed, faults=None, duration=(1.0, 100.0), tasks=1000, **how):
         sites = {rank: Site(f"node{rank // 4}") for rank in range(1, workers + 1)}
-        super().__init__(self.arrange(sites), [0.0] * tasks, faults or Faults(), seed, **how)
+        super().__init__(self.arrange(sites), [0.0] * tasks, Conditions(faults or Faults(), seed, **how))
         self._seconds[:] = (self._random.uniform(*duration) for _ in range(tasks))
         self.scheduler = Scheduler(sites, self.groups)
         self.stop = StopRequest()

@@ -30,6 +30,11 @@ class Dependencies:
         for call in needed:
             self._dependents.setdefault(call, []).append(task.id)
 
+    def add_rest(self, rest: Task) -> None:
+        """Block the rest of a chain until the call before it is resolved."""
+        rest.after = (rest.id - 1,)
+        self.add(rest)
+
     def resolved(self, first: int, count: int, failed: Iterable[int] = ()) -> list[Task]:
         """The calls `first` to `first + count` returned, except those at the indices `failed`: whom that frees.
 

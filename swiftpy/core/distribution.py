@@ -24,8 +24,8 @@ from swiftpy.core.events import (
     RecallTasks,
     StartTask,
 )
+from swiftpy.core.gang import Gang
 from swiftpy.core.pieces import MOST_CALLS, Pieces
-from swiftpy.core.placement import Gang
 from swiftpy.core.queue import ReadyQueue
 from swiftpy.core.sharing import Sharing
 from swiftpy.core.task import EVERYWHERE, Place, Site, Target, Task
@@ -54,13 +54,28 @@ class Distribution:
         self.hungry: set[int] = set()  # the servers that have idle workers
         self.stuck: set[int] = set()  # those that wait for tasks which they do not have
         self.running: dict[int, dict[int, Task]] = {}  # server -> what it holds, by id
-        self.suspended: dict[int, list[Task]] = {}  # its own business
-        self.gathering: dict[int, list[int]] = {}  # likewise
         self._ids: dict[int, list[int]] = {server: [] for server in groups}  # of what it holds, sorted
         self._calls: Counter[int] = Counter()  # that a server holds
         self.gangs: dict[int, Gang] = {}
         self.pieces = Pieces()
         self._sharing = Sharing()
+
+    @property
+    def empty(self) -> bool:
+        """Whether no task is ready or with a server."""
+        return not (self.running or self.ready)
+
+    @property
+    def busy(self) -> list[int]:
+        """The servers that hold a task."""
+        return list(self.running)
+
+    @property
+    def stalled(self) -> list[Task] | None:
+        """What it has, if all of it waits for other tasks; None if something can go on."""
+        if self.ready or not self.stuck.issuperset(self.running):
+            return None
+        return [task for _, task in self.held()]
 
     def lacks(self, task: Task) -> str | None:
         """What a task wants that no server has; None if one has it."""
@@ -71,10 +86,6 @@ class Distribution:
         if ranks == 1:
             return f"it wants {target}"
         return f"it wants {ranks} workers ({target}) of one server, of which there are {most} at most"
-
-    def waits(self, server: int) -> bool:
-        """Servers are always asked for more than they can do."""
-        return server in self.wanted
 
     def held(self) -> Iterator[tuple[int, Task]]:
         """Each server with each task, or what is left of it, that it holds."""
@@ -173,10 +184,6 @@ class Distribution:
         """The ready tasks that nobody can run since this server was lost, which are taken out."""
         return [] if self.workers else self.ready.pop_all()
 
-    def come_back(self, server: int) -> None:
-        """A server does not: its workers went with it."""
-        raise ValueError(f"server {server} was lost")
-
     def disband(self, tasks: Iterable[Task]) -> list[Command]:
         """Nobody gathers here."""
         return []
@@ -218,8 +225,7 @@ class Distribution:
         if task.count <= MOST_CALLS:
             return task, None
         head, rest = task.part(0, MOST_CALLS), task.part(MOST_CALLS, task.count)
-        rest.after = (rest.id - 1,)
-        self._dependencies.add(rest)
+        self._dependencies.add_rest(rest)
         return head, None
 
     def _send_there(self, task: Task) -> list[Command]:

@@ -1,29 +1,18 @@
-"""Who runs what: matches ready tasks with workers, cuts long runs of calls, gathers workers for parallel tasks."""
+"""Who runs what: matches ready tasks with workers that wait for one, and cuts long runs of calls."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 
 from swiftpy.core.dependencies import Dependencies
 from swiftpy.core.events import Command, InterruptTask, KillTask, RecallTasks, StartTask
+from swiftpy.core.gang import Gang
 from swiftpy.core.pieces import Pieces
-from swiftpy.core.queue import Order, ReadyQueue, WaitingWorkers, order
+from swiftpy.core.queue import ReadyQueue, order
 from swiftpy.core.sharing import Sharing
 from swiftpy.core.task import EVERYWHERE, Place, Site, Task
-from swiftpy.errors import TaskError
-
-
-@dataclass(slots=True)
-class Gang:
-    """The workers that run a parallel task: those that have not ended, and what the others said so far."""
-
-    unfinished: set[int]
-    first: int
-    value: bytes | list[bytes] | None = None
-    error: TaskError | None = None
-    killed: bool = False
+from swiftpy.core.waiting import Waiting
 
 
 class Placement:
@@ -39,10 +28,7 @@ class Placement:
         self.lost: dict[int, Site] = {}
         self._dependencies = dependencies
         self.ready = ReadyQueue()
-        self.idle = WaitingWorkers()  # there is nothing for them to do
-        self.gathering: dict[int, WaitingWorkers] = {}  # by the id of the ready parallel task that they wait for
-        self._waits_for: dict[int, int] = {}  # worker -> id of that task
-        self._farthest: Order = (0, 0, 0)  # no task that workers gather for is farther back in the line
+        self.waiting = Waiting(self.workers)
         self.running: dict[int, list[Task]] = {}  # worker -> what it holds, in order; no entry for nothing
         self.suspended: dict[int, list[Task]] = {}  # worker -> tasks that wait for others
         self.gangs: dict[int, Gang] = {}  # by the id of the running parallel task
@@ -54,6 +40,23 @@ class Placement:
     def size(self) -> int:
         """How many workers there are."""
         return len(self.workers)
+
+    @property
+    def empty(self) -> bool:
+        """Whether no task is ready or with a worker."""
+        return not (self.running or self.ready or self.suspended)
+
+    @property
+    def busy(self) -> list[int]:
+        """The workers that hold a task."""
+        return list(dict.fromkeys([*self.running, *self.suspended]))
+
+    @property
+    def stalled(self) -> list[Task] | None:
+        """What it has, if all of it waits for other tasks; None if something can go on."""
+        if self.running or self.ready:
+            return None
+        return [task for tasks in self.suspended.values() for task in tasks]
 
     @property
     def recalling(self) -> bool:
@@ -70,10 +73,6 @@ class Placement:
             f"it wants {target}" if ranks == 1 else f"it wants {ranks} workers ({target}), of which there are {found}"
         )
 
-    def waits(self, worker: int) -> bool:
-        """Whether a worker has nothing in hand."""
-        return worker in self.idle or worker in self._waits_for
-
     def held(self) -> Iterator[tuple[int, Task]]:
         """Each worker with each task that was sent to it and has not ended."""
         for holders in (self.suspended, self.running):
@@ -87,9 +86,9 @@ class Placement:
             return self._add_parallel(task)
         rest: Task | None = task
         commands: list[Command] = []
-        while rest is not None and (worker := self._waiting_for(rest)) is not None:
-            head, rest = self._cut(rest, len(self.idle))
-            self._wait_no_more(worker)
+        while rest is not None and (worker := self.waiting.find(rest)) is not None:
+            head, rest = self._cut(rest, len(self.waiting.idle))
+            self.waiting.remove(worker)
             commands.append(self._start(head, worker))
         if rest is not None:
             self.ready.push(rest)
@@ -112,7 +111,7 @@ class Placement:
         for task in freed:
             rest: Task | None = task
             if worker not in self.running and self._comes_next(task, worker):
-                head, rest = self._cut(task, 1 + len(self.idle))
+                head, rest = self._cut(task, 1 + len(self.waiting.idle))
                 commands.append(self._start(head, worker))
             if rest is not None:
                 commands += self.add(rest)
@@ -146,17 +145,17 @@ class Placement:
         task = _take(self.suspended, worker, task_id, attempt)
         if task is None:
             return []
-        if self.waits(worker):
-            self._wait_no_more(worker)
+        if worker in self.waiting:
+            self.waiting.remove(worker)
         held = self.running.setdefault(worker, [])
         held.insert(0, task)
         self._sharing.note(worker, held, more=True)
-        return self._recall() if self._somebody_waits else []
+        return self._recall() if self.waiting else []
 
     def recall_answered(self, worker: int) -> list[Command]:
         """A worker gave back what it could. If somebody waits still, ask another."""
         asked = self._sharing.answered(worker, self.running.get(worker, ()))
-        return self._recall() if asked and self._somebody_waits else []
+        return self._recall() if asked and self.waiting else []
 
     def recall_all(self) -> list[Command]:
         """Ask everybody for the calls that they have not begun."""
@@ -174,8 +173,8 @@ class Placement:
 
         With the first of what it held, it may have begun what runs beside it or waits for other workers.
         """
-        if self.waits(worker):
-            self._wait_no_more(worker)
+        if worker in self.waiting:
+            self.waiting.remove(worker)
         site = self.lost[worker] = self.workers.pop(worker)
         self._present.subtract(site.places)
         self._sharing.forget(worker)
@@ -198,50 +197,19 @@ class Placement:
 
     def disband(self, tasks: Iterable[Task]) -> list[Command]:
         """These parallel tasks are ready no more: feed those who waited for them."""
-        workers = [worker for task in tasks for worker in self.gathering.get(task.id, ())]
-        for worker in workers:
-            self._wait_no_more(worker)
+        workers = [worker for task in tasks for worker in self.waiting.disband(task)]
         return [command for worker in workers for command in self.feed(worker)]
 
     # -- details -----------------------------------------------------------------------------------------------
 
-    @property
-    def _somebody_waits(self) -> bool:
-        return bool(self.gathering) or len(self.idle) > 0
-
-    def _waiting_for(self, task: Task) -> int | None:
-        """A worker that waits for this task: for nothing else, or for one that comes after it."""
-        worker = self.idle.find(task.kind.target)
-        if worker is not None or not self.gathering or order(task) >= self._farthest:
-            return worker
-        for other, workers in self.gathering.items():
-            if order(task) < order(self.ready[other]):
-                worker = workers.find(task.kind.target)
-                if worker is not None:
-                    return worker
-        return None
-
     def _wait(self, worker: int) -> list[Command]:
         """There is nothing that a worker could start alone. Others who hold several calls are asked to share."""
-        site = self.workers[worker]
-        task = self.ready.first_for(worker, site)
+        task = self.ready.first_for(worker, self.workers[worker])
         if task is None:
-            self.idle.add(worker, site)
-        else:
-            self._gather(task, worker)
-            if len(self.gathering[task.id]) == task.kind.ranks:
-                return self._start_parallel(task)
+            self.waiting.add(worker)
+        elif gang := self.waiting.gather(task, worker):
+            return self._start_parallel(task, gang)
         return self._recall()
-
-    def _wait_no_more(self, worker: int) -> None:
-        site = self.workers[worker]
-        task_id = self._waits_for.pop(worker, None)
-        if task_id is None:
-            self.idle.remove(worker, site)
-        else:
-            self.gathering[task_id].remove(worker, site)
-            if not len(self.gathering[task_id]):
-                del self.gathering[task_id]
 
     def _next(self, worker: int) -> StartTask | None:
         """Start what is first for a worker, unless that must wait for more workers or for this one to be free."""
@@ -282,8 +250,7 @@ class Placement:
             return task, None
         head, rest = task.part(0, size), task.part(size, task.count)
         if task.kind.chained:
-            rest.after = (rest.id - 1,)
-            self._dependencies.add(rest)
+            self._dependencies.add_rest(rest)
             return head, None
         return head, rest
 
@@ -296,27 +263,19 @@ class Placement:
 
     def _add_parallel(self, task: Task) -> list[Command]:
         self.ready.push(task)
-        while (worker := self._waiting_for(task)) is not None:
-            self._wait_no_more(worker)
-            self._gather(task, worker)
-            if len(self.gathering[task.id]) == task.kind.ranks:
-                return self._start_parallel(task)
+        while (worker := self.waiting.find(task)) is not None:
+            self.waiting.remove(worker)
+            if gang := self.waiting.gather(task, worker):
+                return self._start_parallel(task, gang)
         return []
 
-    def _gather(self, task: Task, worker: int) -> None:
-        self._farthest = max(self._farthest, order(task)) if self.gathering else order(task)
-        self.gathering.setdefault(task.id, WaitingWorkers()).add(worker, self.workers[worker])
-        self._waits_for[worker] = task.id
-
-    def _start_parallel(self, task: Task) -> list[Command]:
-        gang = tuple(sorted(self.gathering[task.id]))
-        for worker in gang:
-            self._wait_no_more(worker)
-            self.running[worker] = [task]
+    def _start_parallel(self, task: Task, gang: list[int]) -> list[Command]:
         self.ready.remove(task)
         task.attempt += 1
         self.gangs[task.id] = Gang(set(gang), gang[0])
-        return [StartTask(worker, task, task.attempt, gang) for worker in gang]
+        for worker in gang:
+            self.running[worker] = [task]
+        return [StartTask(worker, task, task.attempt, tuple(gang)) for worker in gang]
 
     def _recall(self) -> list[Command]:
         """Ask a worker to share."""

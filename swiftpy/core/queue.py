@@ -1,12 +1,11 @@
-"""The two duals of a task server: tasks that wait for a worker, workers that wait for a task."""
+"""Tasks that wait for a worker; `waiting` has the workers that wait for a task."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterator
 from heapq import heappop, heappush
 
-from swiftpy.core.task import EVERYWHERE, Place, Site, Target, Task
+from swiftpy.core.task import EVERYWHERE, Place, Site, Task
 
 #: What a heap is ordered by: priority, then depth (both falling), then submission.
 Order = tuple[int, int, int]
@@ -97,41 +96,3 @@ class ReadyQueue:
                 return heap[0]
             heappop(heap)
         return None
-
-
-class WaitingWorkers:
-    """Workers that wait; the one that came last is taken first: it may still be awake, which saves the time to wake it.
-
-    Ordered dicts, because the last key of a plain one is found by walking over all that were deleted after it: to
-    hand out 100,000 workers would take 5 s.
-    """
-
-    def __init__(self) -> None:
-        self._by_place: dict[Place, OrderedDict[int, None]] = {EVERYWHERE: OrderedDict()}
-
-    def __len__(self) -> int:
-        return len(self._by_place[EVERYWHERE])
-
-    def __contains__(self, rank: int) -> bool:
-        return rank in self._by_place[EVERYWHERE]
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self._by_place[EVERYWHERE])
-
-    def add(self, rank: int, site: Site) -> None:
-        """A worker begins to wait."""
-        for place in site.places:
-            self._by_place.setdefault(place, OrderedDict())[rank] = None
-
-    def remove(self, rank: int, site: Site) -> None:
-        """A worker no longer waits."""
-        for place in site.places:
-            del self._by_place[place][rank]
-
-    def find(self, target: Target) -> int | None:
-        """The worker that came last of those in the target's place; of all if it is soft and none is there."""
-        if target.rank is None:
-            found = next(reversed(self._by_place.get(target.place, {})), None)
-        else:
-            found = target.rank if target.rank in self else None
-        return next(reversed(self._by_place[EVERYWHERE]), None) if found is None and target.soft else found

@@ -26,7 +26,7 @@ from swiftpy.flow.gathering import ENOUGH, GatheredRun, Gathering
 from swiftpy.flow.nested import CallSubmitted, NestedEngine, Relay
 from swiftpy.flow.sending import Sending
 from swiftpy.flow.trace import Trace
-from swiftpy.runtime.server import Server
+from swiftpy.runtime.server import TICK, Server
 from swiftpy.runtime.signals import StopRequest
 from swiftpy.runtime.store import Reference
 from swiftpy.runtime.worker import Worker
@@ -193,8 +193,9 @@ class Engine:
         with self._driving:
             self._ended = True
             self._server.take([SubmissionClosed()])
+            self._server.progress(0.0)  # sees at once whether the job shall end early
             while not self._scheduler.over:
-                self._server.progress(PATIENCE)
+                self._server.progress(TICK)
 
     # -- driving -----------------------------------------------------------------------------------------------
 

@@ -38,6 +38,7 @@ class Memo:
     def __init__(self, directory: str | os.PathLike[str]) -> None:
         self.directory = Path(directory)
         self.reused = 0
+        self._warned = False
 
     def __call__(self, function: Callable[..., Any]) -> TaskFunction:
         """The task with kept results."""
@@ -82,7 +83,9 @@ class Memo:
         try:
             self.records.save()
         except OSError as error:
-            print(f"swiftpy: results were not kept in {self.directory}: {error}", file=sys.stderr)
+            if not self._warned:
+                print(f"swiftpy: some results were not kept in {self.directory}: {error.strerror}", file=sys.stderr)
+            self._warned = True
 
 
 class KeptFunction(TaskFunction):

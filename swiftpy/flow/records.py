@@ -62,11 +62,12 @@ class Records:
         self._end += _PREFIX + len(data)
 
     def save(self) -> None:
-        """Bring what was added to disk. After an OSError it is forgotten, and what comes next gets a new file."""
+        """Bring what was added to disk. After an OSError it is forgotten, and what comes next takes its place."""
         if not self._buffer:
             return
         data, self._buffer = memoryview(b"".join(self._buffer)), []
         unsaved, self._unsaved = self._unsaved, {}
+        end = self._end - len(data)  # of what is safe
         try:
             if self._own is None:
                 self._own = self._new_file()
@@ -74,7 +75,10 @@ class Records:
                 data = data[os.write(self._own, data) :]
             os.fsync(self._own)
         except OSError:
-            self._own, self._end = None, 0
+            own, self._own, self._end = self._own, None, 0
+            if own is not None:
+                os.ftruncate(own, end)  # else it needs a new file; of which a disk that stays full would get thousands
+                self._own, self._end = own, end
             raise
         own = self._own
         self._where.update((key, (own, offset)) for key, offset in unsaved.items())

@@ -24,6 +24,7 @@ class TaskFunction:
         functools.update_wrapper(self, function)
         self.function = function
         self._options = options
+        task_kind("", **options)  # what is wrong with them is said where they are written
         self._description: tuple[Kind, Function] | None = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Future:
@@ -36,7 +37,7 @@ class TaskFunction:
         """What is submitted to an engine for a call of this."""
         if self._description is None:
             function = engine.functions.find(self.function)
-            self._description = _kind(function.name, **self._options), function
+            self._description = task_kind(function.name, **self._options), function
         return self._description
 
     def submit_all(self, calls: list[Any], column: bool = False) -> Iterable[Any]:
@@ -74,7 +75,8 @@ def task(function: Callable[..., Any] | None = None, **options: Any) -> Any:
     Higher `priority` first. `rank`, `node` or `kind` say where it must run, or, with `soft`, where it should. `ranks`:
     a parallel task, which gets a communicator of so many ranks as its first argument. `retries`: try so many times
     more. `timeout`: seconds; tasks with one are `isolated`: they run in a process of their own beside the worker,
-    which may crash or be killed without harm to others. `label` is shown to people in the place of the name.
+    which may crash or be killed without harm to others; parallel tasks cannot. `label` is shown to people in the place
+    of the name.
     """
     if function is None:
         return lambda function: TaskFunction(function, options)
@@ -93,7 +95,7 @@ def map(function: Callable[..., Any], *iterables: Iterable[Any]) -> Iterator[Any
     return iter(call.submit_all(list(zip(*iterables, strict=False))))
 
 
-def _kind(
+def task_kind(
     function: str,
     priority: int = 0,
     rank: int | None = None,
@@ -106,6 +108,11 @@ def _kind(
     isolated: bool | None = None,
     label: str = "",
 ) -> Kind:
+    """The kind of a task with these options, see `task`. Raises ValueError for some that go not together."""
+    if timeout is not None and isolated is False:
+        raise ValueError("a task with a timeout runs in a process of its own, which can be killed: it is isolated")
+    if ranks > 1 and (isolated or timeout is not None):
+        raise ValueError("a parallel task runs in the ranks themselves: it can neither be isolated nor have a timeout")
     target = Target(rank, node, kind, soft) if (rank, node, kind) != (None, None, None) else ANYWHERE
     if isolated is None:
         isolated = timeout is not None

@@ -6,7 +6,9 @@ as long before as the worker says that it took. A piece that waited for tasks of
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TextIO
@@ -28,7 +30,7 @@ class Trace:
         self._longest_queue = 0
         self._file: TextIO | None = None if path is None else path.open("w", encoding="utf-8")
         if self._file is not None:
-            self._file.write("[\n")
+            self._write("[\n")
 
     def resolved(self, report: ReportOutcome, waiting: int) -> None:
         """An attempt ended; so many calls were ready for a worker at that time."""
@@ -52,7 +54,7 @@ class Trace:
                 "dur": round(report.seconds * 1e6, 1),
                 "args": {"id": report.task.id, "calls": calls, "outcome": report.state.value},
             }
-            self._file.write(json.dumps(event) + ",\n")
+            self._write(json.dumps(event) + ",\n")
 
     def close(self, hosts: Mapping[int, str]) -> None:
         """Name the ranks in the file, and end it."""
@@ -60,9 +62,22 @@ class Trace:
             return
         for rank, host in hosts.items():
             name = {"name": "thread_name", "ph": "M", "pid": 0, "tid": rank, "args": {"name": f"rank {rank} on {host}"}}
-            self._file.write(json.dumps(name) + ",\n")
-        self._file.write('{"name": "process_name", "ph": "M", "pid": 0, "args": {"name": "swiftpy"}}\n]\n')
-        self._file.close()
+            self._write(json.dumps(name) + ",\n")
+        self._write('{"name": "process_name", "ph": "M", "pid": 0, "args": {"name": "swiftpy"}}\n]\n', last=True)
+
+    def _write(self, text: str, last: bool = False) -> None:
+        """A full disk costs the trace, not the job."""
+        if self._file is None:
+            return
+        try:
+            self._file.write(text)
+            if last:
+                self._file.close()
+        except OSError as error:
+            print(f"swiftpy: --trace {self._file.name}: {error.strerror}: it is not complete", file=sys.stderr)
+            with contextlib.suppress(OSError):  # of what it has not written yet
+                self._file.close()
+            self._file = None
 
     def summary(self, workers: Mapping[int, str]) -> list[str]:
         """Lines for people: totals, and for each worker its calls and how much of the time it was at work."""

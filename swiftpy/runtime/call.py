@@ -38,6 +38,24 @@ class _Previous:
 PREVIOUS = _Previous()
 
 
+class Ended(BaseException):
+    """Raised in a task by the engine, past any `except Exception` of the task. `kind` is that of its TaskError."""
+
+    kind: str
+
+
+class TimeLimitExceeded(Ended):
+    """The task's time is up."""
+
+    kind = "timeout"
+
+
+class Killed(Ended):
+    """The task waits for others, and the job ends without them."""
+
+    kind = "interrupted"
+
+
 class Answer(NamedTuple):
     """What became of a run of calls: the pickled list of values, how many were made, (index, error) of failures, and
     the large values that stay, by their keys."""
@@ -210,7 +228,8 @@ def describe(exception: BaseException) -> TaskError:
         message = "".join(traceback.format_exception_only(exception)).strip().replace("\n", " ")
     trace = exception.__traceback__  # its first frame is ours
     text = "".join(traceback.format_exception(type(exception), exception, trace and trace.tb_next))
-    return TaskError("exception", message, text, exception=_pickled(exception))
+    kind = exception.kind if isinstance(exception, Ended) else "exception"
+    return TaskError(kind, message, text, exception=_pickled(exception))
 
 
 def _pickled(exception: BaseException) -> bytes:

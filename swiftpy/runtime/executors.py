@@ -13,7 +13,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from swiftpy.errors import TaskError
-from swiftpy.runtime.call import Answer, Run
+from swiftpy.runtime.call import Answer, Run, TimeLimitExceeded
 from swiftpy.runtime.order import Order
 from swiftpy.runtime.spawner import Spawner
 from swiftpy.runtime.store import LostError, Packed, Reference
@@ -29,10 +29,6 @@ class Outcome:
     seconds: float
     answer: Answer | None = None
     error: TaskError | None = None
-
-
-class TimeLimitExceeded(BaseException):
-    """Raised inside an inline task whose time is up; no `except Exception` of the task may swallow it."""
 
 
 class InlineExecutor:
@@ -213,8 +209,7 @@ def _outcome_of(answer: Answer, seconds: float, host: str, rank: int, calls: int
         return Outcome(seconds, answer)
     failures = []
     for index, error in answer.failures:
-        kind = "timeout" if TimeLimitExceeded.__name__ in error.message else error.kind
-        placed = TaskError(kind, error.message, error.traceback, host, rank, error.exception)
+        placed = TaskError(error.kind, error.message, error.traceback, host, rank, error.exception)
         failures.append((index, placed))
     if calls <= 1:  # 0: the function could not be found; a chain that ended with its first call has calls left
         return Outcome(seconds, error=failures[0][1])

@@ -9,10 +9,8 @@ another group (`RecallTasks`). Whatever fails is tried again, if at all, by rank
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
 import pickle
-from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -38,7 +36,7 @@ from swiftpy.core.events import (
 )
 from swiftpy.core.scheduler import Scheduler
 from swiftpy.core.task import Kind, Site, Task, TaskState
-from swiftpy.runtime.order import Assignment, Report, Taken
+from swiftpy.runtime.order import Assignment, Calls, Report, Taken
 from swiftpy.runtime.server import TICK, Loop
 from swiftpy.runtime.store import Reference
 from swiftpy.runtime.transport import SERVER, Transport
@@ -47,35 +45,6 @@ from swiftpy.runtime.transport import SERVER, Transport
 HOLD = 10e-3
 #: Pieces that a server wants to have in hand for each of its workers: more are on their way before these are done.
 LEAD = 2
-
-
-class Calls:
-    """The calls of a task, as slices of pickles of several: only a worker opens them."""
-
-    def __init__(self, parts: list[tuple[bytes, int, int]]) -> None:
-        self._parts = parts
-        self._ends = list(itertools.accumulate(stop - start for _, start, stop in parts))
-
-    def __len__(self) -> int:
-        return self._ends[-1] if self._ends else 0
-
-    def __getitem__(self, which: slice) -> Calls:
-        start, stop, _ = which.indices(len(self))
-        at = bisect_right(self._ends, start)
-        taken = []
-        while start < stop:
-            data, _, last = self._parts[at]
-            ahead = self._ends[at] - start  # calls of this part from `start` on
-            count = min(ahead, stop - start)
-            taken.append((data, last - ahead, last - ahead + count))
-            start += count
-            at += 1
-        return Calls(taken)
-
-    @property
-    def parts(self) -> list[tuple[bytes, int, int]]:
-        """(pickled calls, index of the first one meant, index after the last)."""
-        return self._parts
 
 
 class _Done(NamedTuple):

@@ -34,8 +34,6 @@ from swiftpy.runtime.worker import Worker
 if TYPE_CHECKING:
     from swiftpy.runtime.mpi import World
 
-USER_ERROR = 2
-
 
 @dataclass(frozen=True)
 class JobSpec:
@@ -178,7 +176,7 @@ def run(application: Application, ranks_per_node: int = 0) -> int:
         from swiftpy.runtime import mpi
     except (ImportError, RuntimeError) as exception:
         print(f"no usable MPI: {exception}; on a machine without its own: pip install mpich", file=sys.stderr)
-        return USER_ERROR
+        return UserError.exit_code
     mpi.end_job_on_uncaught()
     world = mpi.World(ranks_per_node)
     # With a server slot, the first rank of each node has no device: it is the server, or nothing but a leader.
@@ -229,7 +227,7 @@ def _prepare(application: Application, lead: Lead) -> JobSpec | int:
     except UserError as error:
         for line in error.lines:
             print(line, file=sys.stderr)
-        return USER_ERROR
+        return UserError.exit_code
     except SystemExit as end:  # argparse: --help, or a usage error
         return end.code if isinstance(end.code, int) else 0
 

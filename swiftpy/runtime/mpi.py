@@ -9,6 +9,7 @@ import contextlib
 import os
 import select
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Sequence
@@ -247,4 +248,11 @@ def end_job_on_uncaught() -> None:
                 print(f"swiftpy: rank {MPI.COMM_WORLD.rank}: a bug in the engine\n{text}", file=stream, flush=True)
         MPI.COMM_WORLD.Abort(1)
 
+    def thread_hook(args: threading.ExceptHookArgs) -> None:
+        if args.thread is None or args.thread.name != "swiftpy":  # a task's own
+            threading.__excepthook__(args)
+        elif args.exc_value is not None:
+            hook(args.exc_type, args.exc_value, args.exc_traceback)
+
     sys.excepthook = hook
+    threading.excepthook = thread_hook

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from bisect import bisect_right
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -79,3 +81,32 @@ def assignment(command: StartTask, pieces: int, payload: Callable[[StartTask], b
         for start in range(0, task.count, size)
     ]
     return Assignment(task.id, command.attempt, task.kind, task.count, units, size, pieces)
+
+
+class Calls:
+    """The calls of a task, as slices of pickles of several: only a worker opens them."""
+
+    def __init__(self, parts: list[tuple[bytes, int, int]]) -> None:
+        self._parts = parts
+        self._ends = list(itertools.accumulate(stop - start for _, start, stop in parts))
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def __getitem__(self, which: slice) -> Calls:
+        start, stop, _ = which.indices(len(self))
+        at = bisect_right(self._ends, start)
+        taken = []
+        while start < stop:
+            data, _, last = self._parts[at]
+            ahead = self._ends[at] - start  # calls of this part from `start` on
+            count = min(ahead, stop - start)
+            taken.append((data, last - ahead, last - ahead + count))
+            start += count
+            at += 1
+        return Calls(taken)
+
+    @property
+    def parts(self) -> list[tuple[bytes, int, int]]:
+        """(pickled calls, index of the first one meant, index after the last)."""
+        return self._parts

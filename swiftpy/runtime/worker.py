@@ -23,7 +23,7 @@ from swiftpy.core.events import (
     TaskSuspended,
     WorkerReady,
 )
-from swiftpy.runtime.call import Run, learn
+from swiftpy.runtime.call import Killed, Run, learn
 from swiftpy.runtime.executors import InlineExecutor, IsolatedExecutor, Outcome
 from swiftpy.runtime.order import Order
 from swiftpy.runtime.store import Exchange, LostError, Packed, Reference, fetch_with, released
@@ -70,6 +70,7 @@ class Worker:
         self._beside: Order | None = None  # runs in the isolated process
         self._here: tuple[Order, Run] | None = None  # runs in this one
         self._waiting: list[tuple[Callable[[], bool], threading.Event]] = []
+        self._killed: set[tuple[int, int]] = set()  # attempts that shall wait no more
         self._inbox: deque[Any] = deque()
         self._turn = threading.Lock()
         self._stopped = threading.Event()
@@ -82,7 +83,7 @@ class Worker:
     def run(self) -> None:
         """Work until the server says stop."""
         self.send(WorkerReady(self._transport.rank))
-        threading.Thread(target=self._stand_by, daemon=True).start()
+        threading.Thread(target=self._stand_by, daemon=True, name="swiftpy").start()
         self._loop()
         self._isolated.close()
 
@@ -102,21 +103,24 @@ class Worker:
             self._transport.send(self._server, message)
 
     def wait_until(self, enough: Callable[[], bool]) -> None:
-        """Called by a running task: let this rank do other things until `enough()`."""
+        """Called by a running task: let this rank do other things until `enough()`. Raises Killed."""
         assert self._here is not None, "no task runs here"
         here, went_on = self._here, threading.Event()
         order, run = here
+        attempt = order.task_id, order.attempt
         with self._turn:
             self._return_calls(order, run)
-            self._transport.send(self._server, TaskSuspended(self.rank, order.task_id, order.attempt))
+            self._transport.send(self._server, TaskSuspended(self.rank, *attempt))
         self._here = None
-        self._waiting.append((enough, went_on))
-        threading.Thread(target=self._loop, daemon=True).start()
+        self._waiting.append((lambda: attempt in self._killed or enough(), went_on))
+        threading.Thread(target=self._loop, daemon=True, name="swiftpy").start()
         went_on.wait()
         if self._stopped.is_set():
             raise SystemExit("the job ends")
         self._here = here
-        self.send(TaskResumed(self.rank, order.task_id, order.attempt))
+        self.send(TaskResumed(self.rank, *attempt))
+        if attempt in self._killed:
+            raise Killed("the job ends")
 
     def request(self, reference: Reference) -> None:
         """Ask for what another rank holds, to fetch it later."""
@@ -227,6 +231,7 @@ class Worker:
             else:
                 self._isolated.interrupt()
         elif isinstance(message, KillTask):
+            self._killed.add(attempt)
             with self._turn:
                 for order in [o for o in self._inbox if type(o) is Order and (o.task_id, o.attempt) == attempt]:
                     self._inbox.remove(order)

@@ -11,7 +11,8 @@ import sys
 
 from swiftpy.core.task import Kind, Site
 from swiftpy.errors import UserError
-from swiftpy.sim.cluster import Cluster, Faults
+from swiftpy.sim.cluster import Cluster
+from swiftpy.sim.conditions import Conditions, Faults
 from swiftpy.sim.groups import GroupCluster, divide
 from swiftpy.sim.run import Result, simulate
 from swiftpy.sim.work import durations, work
@@ -93,8 +94,11 @@ def main(arguments: list[str]) -> int:
     if faults.hang and faults.stuck == options.walltime == math.inf:
         print("--hang needs --stuck or --walltime: without, the job never ends", file=sys.stderr)
         return UserError.exit_code
-    how = (seconds, faults, options.seed, options.latency, options.handling)
-    cluster = Cluster(sites, *how) if options.servers == 1 else GroupCluster(divide(sites, options.servers), *how)
+    conditions = Conditions(faults, options.seed, options.latency, options.handling)
+    if options.servers == 1:
+        cluster = Cluster(sites, seconds, conditions)
+    else:
+        cluster = GroupCluster(divide(sites, options.servers), seconds, conditions)
     result = simulate(cluster, sites, todo, options.grace, options.walltime)
     if options.json:
         figures = dataclasses.asdict(result)

@@ -8,7 +8,6 @@ import math
 import random
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from time import thread_time
 from typing import Any
 
@@ -30,24 +29,7 @@ from swiftpy.errors import TaskError
 from swiftpy.runtime.order import Order
 from swiftpy.runtime.server import BATCH
 from swiftpy.runtime.transport import SERVER
-
-
-@dataclass(frozen=True)
-class Faults:
-    """What goes wrong: `fail`, `die` and `hang` are probabilities for each call, `late` for each worker.
-
-    A worker that dies is lost in the middle of the attempt, and is there again `back` seconds later. One that hangs
-    takes `stuck` seconds more, and answers nobody meanwhile. One that is late joins up to `delay` seconds after the
-    others.
-    """
-
-    fail: float = 0.0
-    die: float = 0.0
-    hang: float = 0.0
-    late: float = 0.0
-    back: float = math.inf
-    stuck: float = math.inf
-    delay: float = 100.0
+from swiftpy.sim.conditions import Conditions
 
 
 class _Worker:
@@ -66,30 +48,18 @@ class _Worker:
 class Cluster:
     """All workers of a job; implements `runtime.transport.Transport` for the server's rank.
 
-    An order's payload is the indices of its calls in `seconds`, which says how long each takes. `latency` is how long a
-    message is on its way; `handling` what the server needs for each message that it gets or sends, in virtual time: 0
-    for a server that is infinitely fast. `obeys` is in how many seconds a task that is asked to stop does so, None if
-    it does not. The same `seed` gives the same history.
+    An order's payload is the indices of its calls in `seconds`, which says how long each takes.
     """
 
     rank = SERVER
     #: The workers of each server beside this one.
     groups: Mapping[int, Mapping[int, Site]] = {}
 
-    def __init__(
-        self,
-        sites: Mapping[int, Site],
-        seconds: Sequence[float],
-        faults: Faults | None = None,
-        seed: int = 0,
-        latency: float = 0.0,
-        handling: float = 0.0,
-        obeys: float | None = None,
-    ) -> None:
+    def __init__(self, sites: Mapping[int, Site], seconds: Sequence[float], conditions: Conditions) -> None:
         self._seconds = seconds
-        self._faults = faults or Faults()
-        self._random = random.Random(seed)
-        self._latency, self._handling, self._obeys = latency, handling, obeys
+        self._faults = conditions.faults
+        self._random = random.Random(conditions.seed)
+        self._latency, self._handling, self._obeys = conditions.latency, conditions.handling, conditions.obeys
         self._workers = {rank: _Worker() for rank in sites}
         self._coming: list[tuple[float, int, int, Any]] = []  # heap of (when, order, worker, what)
         self._number = itertools.count()

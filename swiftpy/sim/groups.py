@@ -15,7 +15,8 @@ from swiftpy.runtime.call import load_parts
 from swiftpy.runtime.groupserver import GroupServer
 from swiftpy.runtime.order import Order, Report
 from swiftpy.runtime.transport import SERVER
-from swiftpy.sim.cluster import Cluster, Faults
+from swiftpy.sim.cluster import Cluster
+from swiftpy.sim.conditions import Conditions
 
 #: In a server's calendar: it looks at what has come.
 _TURN, _TIMER = object(), object()
@@ -73,17 +74,9 @@ class GroupCluster(Cluster):
     """See Cluster; `groups` are the workers of each server, by its rank."""
 
     def __init__(
-        self,
-        groups: Mapping[int, Mapping[int, Site]],
-        seconds: Sequence[float],
-        faults: Faults | None = None,
-        seed: int = 0,
-        latency: float = 0.0,
-        handling: float = 0.0,
-        obeys: float | None = None,
+        self, groups: Mapping[int, Mapping[int, Site]], seconds: Sequence[float], conditions: Conditions
     ) -> None:
-        sites = {rank: site for group in groups.values() for rank, site in group.items()}
-        super().__init__(sites, seconds, faults, seed, latency, handling, obeys)
+        super().__init__({rank: site for group in groups.values() for rank, site in group.items()}, seconds, conditions)
         self.groups = groups
         self._latest = 0.0
         self._server_of = {rank: server for server, group in groups.items() for rank in group}

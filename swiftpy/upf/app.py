@@ -18,7 +18,7 @@ from swiftpy.experiment import markers, provenance
 from swiftpy.experiment.restart import epoch_seconds
 from swiftpy.experiment.spec import RunSpec
 from swiftpy.runtime.call import pack, resolve
-from swiftpy.runtime.job import USER_ERROR, JobSpec, Lead
+from swiftpy.runtime.job import JobSpec, Lead
 from swiftpy.runtime.server import Server
 from swiftpy.runtime.worker import Worker
 from swiftpy.sites.schedulers import job_id
@@ -103,7 +103,7 @@ class UpfApplication:
         """See Application: a hook failed, so no RUN was started. It fails as well when a signal ends it."""
         for reason in reasons:
             self._lead.console.line(reason)
-        code = STOPPED_EARLY if self._lead.stop.reason else USER_ERROR
+        code = STOPPED_EARLY if self._lead.stop.reason else UserError.exit_code
         self._close(code, "; ".join(reasons))
         return code
 

@@ -23,7 +23,7 @@ from swiftpy.experiment import provenance
 from swiftpy.experiment.exp import Exp
 from swiftpy.experiment.files import replace_text
 from swiftpy.experiment.journal import Journal
-from swiftpy.runtime.job import USER_ERROR, Layout, Lead
+from swiftpy.runtime.job import Layout, Lead
 from swiftpy.runtime.output import Console
 from swiftpy.runtime.signals import StopRequest
 from swiftpy.runtime.spawner import Spawner
@@ -72,7 +72,7 @@ def main(arguments: list[str]) -> int:
         exp, jobid = submit(request, intent.old)
     except UserError as error:
         print(error, file=sys.stderr)
-        return USER_ERROR
+        return UserError.exit_code
     print(f"job {jobid}: {exp.root}")
     return 0
 

@@ -1,3 +1,4 @@
+import copy
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from swiftpy.flow.future import Future
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text() | st.binary(max_size=200) | st.floats(allow_nan=False),
     lambda inner: st.lists(inner) | st.tuples(inner, inner) | st.dictionaries(st.text(), inner),
+    max_leaves=8,
 )
 
 
@@ -32,6 +34,7 @@ def kinds(value):
 
 @given(VALUES, VALUES)
 def test_keys_are_equal_exactly_for_equal_arguments(a, b):
+    assert key(a, b) == key(*copy.deepcopy((a, b)))
     assert (key(a) == key(b)) == (kinds(a) == kinds(b))
 
 

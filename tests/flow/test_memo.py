@@ -69,7 +69,7 @@ def test_what_is_there_is_not_computed_again(tmp_path):
     first = passes(tmp_path, program)
     expected = ["fails", "gang", "gang"] + ["point"] * 300 + ["step"] * 50 + ["total"] * 2
     assert sorted(made(tmp_path)) == expected
-    second = passes(tmp_path, program, procs=3)
+    second = passes(tmp_path, program, procs=4)
     assert sorted(made(tmp_path)[len(expected) :]) == ["fails"]
     assert first.stdout.split()[1] == second.stdout.split()[1] == "353"
     passes(tmp_path, program.replace("return x + 1", "return 1 + x"))

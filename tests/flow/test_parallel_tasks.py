@@ -70,4 +70,5 @@ def test_a_parallel_task_that_fails(tmp_path):
         assert fine(culprit).exception().kind == "cancelled" and culprit.exception()
         assert [fine(i).result() for i in range(5)] == [2 * i for i in range(5)]
         """,
+        procs=4,
     )

@@ -4,10 +4,11 @@ import pickle
 import subprocess
 import sys
 import textwrap
+import time
 
 import pytest
 
-from job import MPIEXEC
+from job import MPIEXEC, processes_in
 from simulator import GroupSimulation, Recorder, tasks
 from swiftpy.core.events import (
     GroupStuck,
@@ -22,10 +23,13 @@ from swiftpy.core.events import (
 )
 from swiftpy.core.scheduler import Scheduler
 from swiftpy.core.task import Kind, Site, Target, Task, TaskState
-from swiftpy.runtime.groupserver import Calls, GroupServer
-from swiftpy.runtime.order import Assignment, Report, Taken
+from swiftpy.errors import UserError
+from swiftpy.flow.records import Records
+from swiftpy.runtime.groupserver import GroupServer
+from swiftpy.runtime.job import Layout
+from swiftpy.runtime.order import Assignment, Calls, Report, Taken
 from swiftpy.runtime.transport import QueueTransport
-from swiftpy.sim.cluster import Faults
+from swiftpy.sim.conditions import Faults
 
 SHAPES = {
     "independent": {},
@@ -263,17 +267,17 @@ SCRIPT = """
 """
 
 
-def run(tmp_path, *options, script=SCRIPT):
+def run(tmp_path, *options, script=SCRIPT, procs=5):
     path = tmp_path / "script.py"
     path.write_text(textwrap.dedent(script))
-    command = [MPIEXEC, "-n", "7", sys.executable, "-m", "swiftpy", *options, str(path)]
+    command = [MPIEXEC, "-n", str(procs), sys.executable, "-m", "swiftpy", *options, str(path)]
     return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)
 
 
 @pytest.mark.mpi_job
 @pytest.mark.parametrize("options", [[], ["--summary"]], ids=["joined", "traced"])
 def test_a_program_does_not_notice(tmp_path, options):
-    result = run(tmp_path, "--servers", "2", "--hostmap", *options)
+    result = run(tmp_path, "--servers", "2", "--hostmap", *options, procs=7)
     assert result.returncode == 0, result.stderr
     assert "all right" in result.stdout
     assert "server of ranks 2 to 3" in result.stderr
@@ -282,16 +286,89 @@ def test_a_program_does_not_notice(tmp_path, options):
         assert "rank 6" in result.stderr.split("of the time")[1]
 
 
+def test_a_server_needs_a_worker():
+    layout = Layout(["a"] * 8, {rank: Site("a") for rank in range(1, 8)})
+    layout.divide(3)
+    assert layout.servers == {1: [2], 3: [4], 5: [6, 7]}
+    with pytest.raises(UserError, match="start 9 processes or more"):
+        Layout(["a"] * 8, {rank: Site("a") for rank in range(1, 8)}).divide(4)
+
+
 @pytest.mark.mpi_job
-def test_what_cannot_be_shared_out(tmp_path):
-    too_many = run(tmp_path, "--servers", "4")
-    assert too_many.returncode == 2
-    assert "start 9 processes or more" in too_many.stderr
-    wide = """
+def test_a_program_that_can_never_end_says_so_and_does(tmp_path):
+    """One task waits on rank 0, one inside a worker, and one for that."""
+    script = """
         import swiftpy
-        @swiftpy.task(ranks=3)
-        def together(comm): return comm.size
-        print(together().exception())
+        @swiftpy.task
+        def forever(x): return swiftpy.Future().result()
+        @swiftpy.task
+        def asks(x): return forever(x).result()
+        @swiftpy.task
+        def add(x, y): return x + y
+        @swiftpy.task(ranks=2)
+        def wide(comm): return comm.size
+        print(wide().exception())
+        asks(add(1, 2))
+        add(swiftpy.Future(), 1).result()
     """
-    result = run(tmp_path, "--servers", "2", script=wide)
-    assert "3 workers (any worker) of one server, of which there are 2 at most" in result.stdout
+    result = run(tmp_path, "--servers", "2", script=script)
+    assert result.returncode == 1, result.stderr
+    assert "2 workers (any worker) of one server, of which there are 1 at most" in result.stdout
+    assert "3 tasks can never run, 1 futures were never set" in result.stderr
+    assert "did not end" not in result.stderr
+
+
+@pytest.mark.mpi_job
+@pytest.mark.parametrize("victim", [3, 4], ids=["server", "worker"])
+def test_a_rank_that_is_killed_ends_the_job(tmp_path, victim):
+    script = f"""
+        import os, signal, time
+        from pathlib import Path
+        import swiftpy
+
+        @swiftpy.task
+        def kill(rank):
+            for process in Path("/proc").glob("[0-9]*"):
+                try:
+                    parent = (process / "stat").read_text().rpartition(")")[2].split()[1]
+                    environ = (process / "environ").read_bytes().split(b"\\0")
+                except OSError:
+                    continue
+                if int(parent) == os.getppid() and b"PMI_RANK=%d" % rank in environ:
+                    Path("killed").write_text(process.name)
+                    os.kill(int(process.name), signal.SIGKILL)
+            time.sleep(60)
+
+        @swiftpy.task
+        def slow(): time.sleep(60)
+
+        swiftpy.gather([kill({victim}), slow()])  # a worker for each
+    """
+    result = run(tmp_path, "--servers", "2", script=script)
+    assert result.returncode not in (0, 1), result.stderr
+    assert (tmp_path / "killed").exists()
+    deadline = time.monotonic() + 10
+    while processes_in(tmp_path):
+        assert time.monotonic() < deadline, "something of the job lives on"
+        time.sleep(0.05)
+
+
+@pytest.mark.mpi_job
+def test_a_full_disk_costs_what_would_be_on_it(tmp_path):
+    script = """
+        import resource
+        import swiftpy
+        memo = swiftpy.memo("memo")
+        @memo
+        def zeros(i): return bytes(1000)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+        assert swiftpy.gather([zeros(i) for i in range(100)]) == [bytes(1000)] * 100
+        print(len(memo))
+    """
+    result = run(tmp_path, "--servers", "2", "--trace", "/dev/full", script=script)
+    assert result.returncode == 0, result.stderr
+    assert sorted(result.stderr.splitlines()) == [
+        "swiftpy: --trace /dev/full: No space left on device: it is not complete",
+        "swiftpy: some results were not kept in memo: File too large",
+    ]
+    assert 0 < int(result.stdout) == len(Records(tmp_path / "memo")) < 20

@@ -6,7 +6,8 @@ import pytest
 
 from swiftpy.core.task import Kind, Site
 from swiftpy.sim.__main__ import main
-from swiftpy.sim.cluster import Cluster, Faults
+from swiftpy.sim.cluster import Cluster
+from swiftpy.sim.conditions import Conditions, Faults
 from swiftpy.sim.run import simulate
 from swiftpy.sim.work import durations, work
 
@@ -81,7 +82,7 @@ def test_a_simulation_is_the_same_each_time(latency):
     for _ in range(2):
         sites = {rank: Site("a") for rank in range(1, 8)}
         seconds = durations("lognormal:0.001:2", 2000, 3)
-        cluster = Cluster(sites, seconds, Faults(fail=0.05), 5, latency)
+        cluster = Cluster(sites, seconds, Conditions(Faults(fail=0.05), 5, latency))
         result = simulate(cluster, sites, work("independent", seconds, Kind("f", retries=3), 100))
         results.append((result.done, result.failed, result.makespan, result.attempts, result.messages))
     assert results[0] == results[1]

@@ -5,7 +5,7 @@ import pytest
 from simulator import Recorder, Simulation, tasks
 from swiftpy.core.task import Target, TaskState
 from swiftpy.runtime.server import PATIENCE
-from swiftpy.sim.cluster import Faults
+from swiftpy.sim.conditions import Faults
 
 SHAPES = {
     "independent": {},
