@@ -222,7 +222,7 @@ class OwnJob(Engine):
             while not (self._closing and self._scheduler.quiet and not self._gathering):
                 with self._driving:
                     self._advance(1.0)
-                self._settle()
+                self._tell()
             self.close()
             self._link.say_goodbye()
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -256,7 +256,7 @@ class OwnJob(Engine):
                 self._gathering.add(message.kind, message.function, message.args, message.kwargs, False, future)
             except Exception as exception:  # the program changes a list among the arguments at this moment
                 if future.settle(None, exception):
-                    self._untold.append(future)
+                    self.settling.untold.append(future)
             return []
         if type(message) is _Closed:
             self._closing = True

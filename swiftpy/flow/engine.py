@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 from swiftpy.core.events import Event, ReportOutcome, StartTask, SubmissionClosed, TaskSubmitted, ValueGiven
 from swiftpy.core.scheduler import Scheduler
-from swiftpy.core.task import Kind, Task, TaskState
-from swiftpy.errors import Deadlock, TaskError
+from swiftpy.core.task import Kind, Task
+from swiftpy.errors import Deadlock
 from swiftpy.flow import program
 from swiftpy.flow.bulk import Bulk
-from swiftpy.flow.calls import unpack_values
 from swiftpy.flow.functions import Function, Functions
 from swiftpy.flow.future import Future
 from swiftpy.flow.gathering import ENOUGH, GatheredRun, Gathering
 from swiftpy.flow.nested import CallSubmitted, NestedEngine, Relay
 from swiftpy.flow.sending import Sending
+from swiftpy.flow.settling import Settling
 from swiftpy.flow.trace import Trace
 from swiftpy.runtime.server import TICK, Server
 from swiftpy.runtime.signals import StopRequest
@@ -32,7 +32,7 @@ from swiftpy.runtime.store import Reference
 from swiftpy.runtime.worker import Worker
 
 if TYPE_CHECKING:
-    from swiftpy.flow.memo import Keeper
+    pass
 
 #: Seconds between the looks of the thread that drives while nobody waits.
 NAP = 1e-3
@@ -53,6 +53,7 @@ class Engine:
         self.stop = StopRequest()  # somebody wants the job to end early
         self._scheduler: Scheduler
         self._gathering = Gathering(self)
+        self.settling = Settling(self._gathering.futures, self._end_early)
         self.functions = Functions()
         self._driving = threading.Lock()  # the server
         self._fetching = threading.RLock()
@@ -63,19 +64,13 @@ class Engine:
         self._led = False  # one of the threads that wait drives; the others follow
         self._following = 0
         self._followers = threading.Condition()
-        self._untold: list[Future] = []
-        self.keepers: dict[str, Keeper] = {}  # function -> who keeps its results
-        self._unsaved: list[tuple[Keeper, ReportOutcome]] = []
         self._latest = self._handed_over_at = time.monotonic()
         self._ended = False
-        self._failed: list[Future] = []
-        self.stop_on_error = False
-        self.culprit: TaskError | None = None
 
     def attach(self, server: Server, scheduler: Scheduler) -> None:
         """The server is there."""
         self._server, self._scheduler = server, scheduler
-        self._sending = Sending(server, self._gathering.futures, self.keepers)
+        self._sending = Sending(server, self._gathering.futures, self.settling.keepers)
         threading.Thread(target=self._drive_alone, daemon=True, name="swiftpy").start()
 
     # -- for the program ---------------------------------------------------------------------------------------
@@ -89,7 +84,7 @@ class Engine:
         future: Future | None = None,
     ) -> Future:
         """Add one call; its future, which may be one that the caller has prepared."""
-        future = self._gathering.add(kind, function, args, kwargs, kind.function in self.keepers, future)
+        future = self._gathering.add(kind, function, args, kwargs, kind.function in self.settling.keepers, future)
         if self._asleep:
             self._wake()
         elif self._gathering.count >= ENOUGH:
@@ -151,7 +146,7 @@ class Engine:
                 finally:
                     self._led = False
                     self._driving.release()
-                self._settle()
+                self._tell()
                 self._tell_followers()
                 if not came and time.monotonic() - self._latest > PATIENCE and not enough():
                     self._check_for_deadlock()
@@ -197,6 +192,9 @@ class Engine:
             while not self._scheduler.over:
                 self._server.progress(TICK)
 
+    def _end_early(self, reason: str) -> None:
+        self.stop.reason = reason
+
     # -- driving -----------------------------------------------------------------------------------------------
 
     def _wake(self) -> None:
@@ -210,7 +208,7 @@ class Engine:
                 self._advance(0.0)
             finally:
                 self._driving.release()
-            self._settle()
+            self._tell()
 
     def _handed_over(self, runs: list[GatheredRun], given: list[int]) -> list[Event]:
         """What the scheduler is told of gathered runs and given values."""
@@ -218,7 +216,7 @@ class Engine:
         for run in runs:
             culprit = next((future for future in run.needed if future.failed()), None)
             if culprit is not None:
-                self._cancel(run, culprit)
+                self.settling.cancel(range(run.first, run.first + len(run.calls)), culprit)
                 continue
             self._sending.know(run.function)
             after = [future.id for future in run.needed if not future.done()]
@@ -229,13 +227,6 @@ class Engine:
             events.append(ValueGiven(id))
         return events
 
-    def _cancel(self, run: GatheredRun, culprit: Future) -> None:
-        error = TaskError(
-            "cancelled", f"it needs a result that will not be there: {culprit.error() or 'it was cancelled'}"
-        )
-        for id in range(run.first, run.first + len(run.calls)):
-            self._settle_one(id, None, error)
-
     def _advance(self, timeout: float, hand_over: bool = True) -> bool:
         if hand_over and self._gathering:
             self._latest = self._handed_over_at = time.monotonic()
@@ -244,16 +235,17 @@ class Engine:
         while self._requested:
             self._sending.data.request(self._requested.popleft())
         self._sending.data.tell_released()
-        came = self._server.progress(timeout if not self._untold else 0.0)
+        came = self._server.progress(timeout if not self.settling.untold else 0.0)
         if came:
             self._latest = time.monotonic()
         return came
 
-    def _settle(self) -> None:
+    def _tell(self) -> None:
         """Tell who waits. Nobody drives meanwhile: a callback may do anything, even wait for another future."""
-        told = bool(self._untold)
-        while self._untold:
-            untold, self._untold = self._untold, []
+        settling = self.settling
+        told = bool(settling.untold)
+        while settling.untold:
+            untold, settling.untold = settling.untold, []
             for future in untold:
                 future.tell()
         if told and self._driving.locked():  # who drives now may wait for what the callbacks did
@@ -276,7 +268,7 @@ class Engine:
                     seconds = 0.2 if quiet and not self._gathering else 0.0
                     self._advance(seconds, hand_over=late or not self._scheduler.waiting)
                     self._asleep = False
-            self._settle()
+            self._tell()
             if not quiet:
                 time.sleep(NAP)
 
@@ -322,60 +314,11 @@ class Engine:
         if self.trace is not None:
             self.trace.resolved(report, self._scheduler.waiting)
         self._sending.ended(report)
-        if report.task.owner is not None:
-            report.task.owner.deliver(report)
-        elif report.state is TaskState.DONE and (keeper := self.keepers.get(report.task.kind.function)) is not None:
-            values = unpack_values(report.value)
-            for index, value in enumerate(() if isinstance(values, TaskError) else values):
-                if index not in report.failed:
-                    keeper.keep(self._gathering.futures[report.task.id + index], value)
-            self._unsaved.append((keeper, report))
-        else:
-            self._settle_all(report)
-
-    def _settle_all(self, report: ReportOutcome) -> None:
-        first, pop, untold = report.task.id, self._gathering.futures.pop, self._untold
-        if report.state is TaskState.DONE:
-            values = unpack_values(report.value)
-            if isinstance(values, TaskError):
-                for index in set(range(report.task.count)) - report.failed:
-                    self._settle_one(first + index, None, values)
-            elif report.failed:
-                for index, value in enumerate(values):
-                    if index not in report.failed:
-                        self._settle_one(first + index, value, None)
-            else:
-                for id, value in enumerate(values, first):
-                    future = pop(id)
-                    if future.settle(value, None):
-                        untold.append(future)
-        elif report.state is not TaskState.READY:
-            error = report.error or TaskError("interrupted", "the job ended before it")
-            for id in range(first, first + report.task.count):
-                self._settle_one(id, None, error)
-
-    def _settle_one(self, id: int, value: Any, error: TaskError | None) -> None:
-        future = self._gathering.futures.pop(id)
-        if future.settle(value, error):
-            self._untold.append(future)
-        if error is not None and error.kind not in ("cancelled", "interrupted"):
-            self._failed.append(future)
-            if self.stop_on_error and self.culprit is None:
-                self.culprit = error
-                self.stop.reason = "a task failed"
-
-    @property
-    def unseen(self) -> list[TaskError]:
-        """Failures of which the program never heard, because it did not ask for the results."""
-        return [error for future in self._failed if not future.asked and isinstance(error := future.error(), TaskError)]
+        self.settling.resolved(report)
 
     def commit(self) -> None:
         """See Client."""
-        unsaved, self._unsaved = self._unsaved, []
-        for memo in {keeper.memo for keeper, _ in unsaved}:
-            memo.save()
-        for _, report in unsaved:
-            self._settle_all(report)
+        self.settling.commit()
 
     def draining(self, reason: str) -> None:
         """See Client."""

@@ -106,7 +106,7 @@ class KeptFunction(TaskFunction):
             body = _Body(self.function)
             self._sent = TaskFunction(body, self._options)
             self._keeper = Keeper(self._memo, self.function)
-            engine.keepers[engine.functions.find(body).name] = self._keeper
+            engine.settling.keepers[engine.functions.find(body).name] = self._keeper
         needed = needs(args, kwargs)
         if needed and not all(future.good() for future in needed):
             return self._sent(*args, **kwargs)

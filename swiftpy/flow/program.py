@@ -50,7 +50,7 @@ def run(main: Callable[..., Any], *args: Any, on_error: str = "stop") -> Any:
     running = engine()
     if not isinstance(running, Engine):
         raise RuntimeError("run() is for the program, not for its tasks")
-    running.stop_on_error = on_error == "stop"
+    running.settling.stop_on_error = on_error == "stop"
     try:
         if inspect.iscoroutinefunction(main):
             import asyncio  # a fifth of what we import, and few need it
@@ -60,11 +60,11 @@ def run(main: Callable[..., Any], *args: Any, on_error: str = "stop") -> Any:
             value = main(*args)
         running.wait_for_all()
     except (KeyboardInterrupt, TaskError):
-        if running.culprit is None:
+        if running.settling.culprit is None:
             raise
-        raise running.culprit from None
+        raise running.settling.culprit from None
     finally:
-        running.stop_on_error = False
+        running.settling.stop_on_error = False
     return value
 
 

@@ -141,7 +141,7 @@ class ScriptApplication(Engine):
             if self._options.summary:
                 workers = {rank: self._hosts[rank] for rank in self._workers}
                 print(*self.trace.summary(workers), sep="\n", file=sys.stderr)
-        unseen = self.unseen
+        unseen = self.settling.unseen
         for error in unseen[:10]:
             print(f"swiftpy: a task failed: {error.summary()}", file=sys.stderr)
         if unseen and not self._code:

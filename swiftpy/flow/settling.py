@@ -1,0 +1,96 @@
+"""From outcomes to futures: results and errors reach the program's calls, and kept results the disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from swiftpy.core.events import ReportOutcome
+from swiftpy.core.task import TaskState
+from swiftpy.errors import TaskError
+from swiftpy.flow.calls import unpack_values
+from swiftpy.flow.future import Future
+
+if TYPE_CHECKING:
+    from swiftpy.flow.memo import Keeper
+
+
+class Settling:
+    """Gives outcomes to futures; `untold` collects those of which somebody must be told when nobody drives.
+
+    `futures` are those of the program's calls, by id; `end_early` asks for the end of the job, and gets the reason.
+    """
+
+    def __init__(self, futures: dict[int, Future], end_early: Callable[[str], None]) -> None:
+        self.untold: list[Future] = []
+        self.keepers: dict[str, Keeper] = {}  # function -> who keeps its results
+        self.stop_on_error = False
+        self.culprit: TaskError | None = None  # the first error, if it is to stop the program
+        self._futures, self._end_early = futures, end_early
+        self._unsaved: list[tuple[Keeper, ReportOutcome]] = []
+        self._failed: list[Future] = []
+
+    def resolved(self, report: ReportOutcome) -> None:
+        """An attempt ended. Futures of kept results are settled when these are safe, see `commit`."""
+        task = report.task
+        if task.owner is not None:
+            task.owner.deliver(report)
+        elif report.state is TaskState.DONE and (keeper := self.keepers.get(task.kind.function)) is not None:
+            values = unpack_values(report.value)
+            for index, value in enumerate(() if isinstance(values, TaskError) else values):
+                if index not in report.failed:
+                    keeper.keep(self._futures[task.id + index], value)
+            self._unsaved.append((keeper, report))
+        else:
+            self._settle_all(report)
+
+    def commit(self) -> None:
+        """Bring kept results to disk; only then anybody hears of them."""
+        unsaved, self._unsaved = self._unsaved, []
+        for memo in {keeper.memo for keeper, _ in unsaved}:
+            memo.save()
+        for _, report in unsaved:
+            self._settle_all(report)
+
+    def cancel(self, ids: Iterable[int], culprit: Future) -> None:
+        """These calls need the result of one that failed."""
+        reason = culprit.error() or "it was cancelled"
+        error = TaskError("cancelled", f"it needs a result that will not be there: {reason}")
+        for id in ids:
+            self._settle_one(id, None, error)
+
+    @property
+    def unseen(self) -> list[TaskError]:
+        """Failures of which the program never heard, because it did not ask for the results."""
+        return [error for future in self._failed if not future.asked and isinstance(error := future.error(), TaskError)]
+
+    def _settle_all(self, report: ReportOutcome) -> None:
+        first, pop, untold = report.task.id, self._futures.pop, self.untold
+        if report.state is TaskState.DONE:
+            values = unpack_values(report.value)
+            if isinstance(values, TaskError):
+                for index in set(range(report.task.count)) - report.failed:
+                    self._settle_one(first + index, None, values)
+            elif report.failed:
+                for index, value in enumerate(values):
+                    if index not in report.failed:
+                        self._settle_one(first + index, value, None)
+            else:
+                for id, value in enumerate(values, first):
+                    future = pop(id)
+                    if future.settle(value, None):
+                        untold.append(future)
+        elif report.state is not TaskState.READY:
+            error = report.error or TaskError("interrupted", "the job ended before it")
+            for id in range(first, first + report.task.count):
+                self._settle_one(id, None, error)
+
+    def _settle_one(self, id: int, value: Any, error: TaskError | None) -> None:
+        future = self._futures.pop(id)
+        if future.settle(value, error):
+            self.untold.append(future)
+        if error is not None and error.kind not in ("cancelled", "interrupted"):
+            self._failed.append(future)
+            if self.stop_on_error and self.culprit is None:
+                self.culprit = error
+                self._end_early("a task failed")
