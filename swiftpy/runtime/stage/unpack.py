@@ -12,7 +12,6 @@ import os
 import tarfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +81,7 @@ class Unpacker:
             if first not in self._names or self._names[first].kind != "file":
                 raise UnsafeError(f"{member.name} is a hard link to {member.linkname}, which is no file before it")
             (self._root / path).hardlink_to(self._root / first)
-            self._names[path], self.contents[path] = replace(self._names[first], path=path), self.contents[first]
+            self._names[path], self.contents[path] = self._names[first]._replace(path=path), self.contents[first]
         elif member.isreg() and not member.issparse():
             self.contents[path] = [member.size, self._write(path, mode, mtime, member.size, stream)]
             self._names[path] = Entry(path, "file", mode, mtime, member.size)
