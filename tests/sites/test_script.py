@@ -41,6 +41,7 @@ def dry_run(here, site, *options, **env):
 
 @pytest.mark.parametrize("site", SITES)
 def test_golden(here, site):
+    (here.root / "env.tar.zst").touch()
     result = dry_run(here, site, "--chain", "3", "--timeout=-1", **(STAGING if site == "pbs" else {}))
     assert result.returncode == 0, result.stderr
     assert here.exps() == []
@@ -60,6 +61,7 @@ def test_golden(here, site):
 def test_what_is_wrong_is_said_before_anything_is_made(here):
     assert "PROJECT is not set, and aurora needs it" in dry_run(here, "aurora", PROJECT="").stderr
     assert "PROCS=1 (environment)" in dry_run(here, "slurm", PROCS="1").stderr
+    assert "SOFTWARE_SOURCE=env.tar: there is no file" in dry_run(here, "pbs", SOFTWARE_SOURCE="env.tar").stderr
     assert "PPN=0 (environment)" in dry_run(here, "slurm", PPN="0").stderr
     assert "WALLTIME=soon (environment)" in dry_run(here, "slurm", WALLTIME="soon").stderr
     assert "colon" in dry_run(here, "pbs", CANDLE_DATA_DIR="out:put").stderr
