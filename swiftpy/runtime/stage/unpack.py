@@ -39,6 +39,7 @@ class Unpacker:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._names: dict[str, Entry] = {}
+        self._parents = {""}
         self.contents: dict[str, list[int] | str] = {}
         self.checksum = 0
         self.folders: list[Entry] = []
@@ -101,7 +102,10 @@ class Unpacker:
         old = self._names.pop(path, None)
         if old and old.kind == "file":
             (self._root / path).unlink()
-        (self._root / path).parent.mkdir(parents=True, exist_ok=True)
+        parent = path.rpartition("/")[0]
+        if parent not in self._parents:
+            (self._root / parent).mkdir(parents=True, exist_ok=True)
+            self._parents.add(parent)
 
     def _write(self, path: str, mode: int, mtime: int, size: int, stream: _Forward) -> int:
         checksum = xxhash.xxh3_64()
