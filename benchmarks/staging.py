@@ -5,12 +5,14 @@
     python benchmarks/staging.py tar        # a 2 GB tar to 2 nodes, unpacked: ours, and its two parts alone; and zstd
 
 The candidates alternate, `--rounds` times; figures are medians. `--folder` says where source and nodes are (a disk, or
-/dev/shm); it needs five times the size. What is written is flushed between the candidates, outside the times. In
-the first round, what arrived is compared with the source. On a busy machine, compare `cpu_s`, the nodes' CPU time.
+/dev/shm); it needs five times the size, and the machine nine times in memory. What is written is flushed between the
+candidates, outside the times. In the first round, what arrived is compared with the source. On a busy machine, compare
+`cpu_s`, the nodes' CPU time.
 """
 
 import argparse
 import json
+import mmap
 import os
 import random
 import resource
@@ -20,6 +22,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import threading
 import time
 from collections import deque
 from functools import partial
@@ -89,13 +92,11 @@ def unpack_only(leaders, source, node):
         Unpacker(node)(iter(lambda: memoryview(file.read(PIECE)), b""))
 
 
-def in_rank(name, source, nodes, left):
+def in_rank(name, source, nodes):
     from mpi4py import MPI
 
     leaders, node = MPI.COMM_WORLD, nodes / f"node{MPI.COMM_WORLD.rank}"
-    group = Group(leaders)
-    group.together("remove the last", lambda: remove(left) if leaders.rank == 0 and name != "transport_only" else None)
-    leaders.barrier()  # in which ranks spin, as they do not while they wait for the removal
+    leaders.barrier()
     read, cpu, began = bytes_read(), time.process_time(), time.perf_counter()
     began = globals()[name](leaders, source, node) or began
     ended, cpu = time.perf_counter(), time.process_time() - cpu  # before a barrier, in which ranks spin
@@ -114,26 +115,61 @@ def bytes_read():
 # -- around them -------------------------------------------------------------------------------------------------------
 
 
-def ranks(name, source, nodes, count, left):
+class Ballast:
+    """Memory that is held, and let go as the candidate fills the folder's file system.
+
+    On a virtual machine, memory that was free for a second is the host's, and to get it again costs 2 s/GB, several
+    times the copying: so a candidate that is somewhat slower than another would lose more and more.
+    """
+
+    AHEAD, STEP, PAUSE = 256 << 20, 32 << 20, 5e-3
+
+    def __init__(self, folder, size):
+        self._folder, self._size = folder, size
+        self._memory = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self._memory.madvise(mmap.MADV_HUGEPAGE)  # large pages cost nothing to let go
+        memoryview(self._memory)[::4096] = b"1" * -(-size // 4096)
+        self._thread = threading.Thread(target=self._let_go)
+
+    def __enter__(self):
+        self._over, self._at_first = False, self._free()
+        self._thread.start()
+
+    def __exit__(self, *error):
+        self._over = True
+        self._thread.join()
+        self._memory.close()
+
+    def _free(self):
+        disk = os.statvfs(self._folder)
+        return disk.f_bfree * disk.f_frsize
+
+    def _let_go(self):
+        gone = 0
+        while not self._over:
+            used = self._at_first - self._free()
+            step = min(used + self.AHEAD, self._size) - gone if used > 0 else 0
+            if step >= self.STEP:
+                step -= step % self.STEP
+                self._memory.madvise(mmap.MADV_DONTNEED, gone, step)
+                gone += step
+            time.sleep(self.PAUSE)
+
+
+def ranks(name, source, nodes, count):
     mpiexec = shutil.which("mpiexec", path=str(Path(sys.executable).parent)) or "mpiexec"
-    command = [mpiexec, "-n", str(count), sys.executable, __file__, "rank", name, str(source), str(nodes), str(left)]
+    command = [mpiexec, "-n", str(count), sys.executable, __file__, "rank", name, str(source), str(nodes)]
     out = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
     return json.loads(out.splitlines()[-1])  # before it, progress
 
 
-def copies(source, nodes, count, left):
+def copies(source, nodes, count):
     """As many concurrent `cp -r`, which is also what it costs if every node reads for itself."""
-    remove(left)
     began, cpu = time.perf_counter(), cpu_of_children()
     jobs = [subprocess.Popen(["cp", "-r", source, nodes / f"node{number}"]) for number in range(count)]
     if any(job.wait() for job in jobs):
         raise SystemExit("cp failed")
     return {"seconds": time.perf_counter() - began, "cpu_s": cpu_of_children() - cpu}
-
-
-def remove(left):
-    """With `rm`, which is faster than Python."""
-    subprocess.run(["rm", "-r", left], check=True)
 
 
 def cpu_of_children():
@@ -178,30 +214,20 @@ def make_tar(folder, size):
     subprocess.run(["zstd", "-q", "-T0", str(folder / "big.tar")], check=True)
 
 
-def alternate(folder, candidates, rounds, count):
-    """Medians of each candidate: a name of a function above, or `copies`, with its source.
-
-    What the one before has written is removed just before the clock starts: on a virtual machine, memory that was free
-    for a second is the host's, and to get it again costs 2 s/GB, several times the copying.
-    """
-    found = {title: [] for title in candidates}
-    nodes, left, nothing = folder / "nodes", folder / "left", folder / "nothing"
-    left.mkdir()
-    nothing.mkdir()
-    copies(next(iter(candidates.values()))[1], left, count, nothing)
+def alternate(folder, candidates, rounds, count, size):
+    """Medians of each candidate: a name of a function above, or `copies`, with its source of about `size` bytes."""
+    found, nodes = {title: [] for title in candidates}, folder / "nodes"
     for number in range(rounds):
         for title, (name, source) in candidates.items():
             nodes.mkdir()
             os.sync()
             run = copies if name == "copies" else partial(ranks, name)
-            found[title].append(run(source, nodes, count, left))
+            with Ballast(folder, count * size):
+                found[title].append(run(source, nodes, count))
             print(f"{title}: {found[title][-1]}", file=sys.stderr, flush=True)
             for node in nodes.iterdir() if number == 0 else ():
                 check(name, source, node)
-            if left.exists():  # this one wrote nothing
-                shutil.rmtree(nodes)
-            else:
-                nodes.rename(left)
+            subprocess.run(["rm", "-r", nodes], check=True)  # faster than Python
     return {
         title: {key: round(statistics.median(each[key] for each in results), 2) for key in results[0]}
         for title, results in found.items()
@@ -216,7 +242,7 @@ def measure(what, folder, rounds, scale):
         candidates = {title: (name, source) for title, name in names.items()} | {
             "writes": ("writes_only", source.parent)
         }
-        found = alternate(folder, candidates, rounds, 4)
+        found = alternate(folder, candidates, rounds, 4, int(2e9 * scale))
         seconds = {title: result["seconds"] for title, result in found.items()}
         seconds["transport_and_writes"] = seconds["transport"] + seconds["writes"]
         ratios = {
@@ -227,7 +253,8 @@ def measure(what, folder, rounds, scale):
     if what == "tree":
         make_tree(folder / "tree", int(20_000 * scale), int(1e9 * scale))
         names = {"ours": "ours_tree", "cp": "copies", "writes": "writes_only"}
-        found = alternate(folder, {title: (name, folder / "tree") for title, name in names.items()}, rounds, 4)
+        candidates = {title: (name, folder / "tree") for title, name in names.items()}
+        found = alternate(folder, candidates, rounds, 4, int(1e9 * scale))
         return found, {
             f"ours_to_{other}": found["ours"]["seconds"] / found[other]["seconds"] for other in ("cp", "writes")
         }
@@ -235,7 +262,7 @@ def measure(what, folder, rounds, scale):
     tar, zst = folder / "big.tar", folder / "big.tar.zst"
     candidates = {"ours": ("ours_tar", tar), "broadcast": ("ours_file", tar), "unpack": ("unpack_only", tar)}
     candidates |= {"zstd": ("ours_tar", zst), "broadcast_zstd": ("ours_file", zst), "unpack_zstd": ("unpack_only", zst)}
-    found = alternate(folder, candidates, rounds, 2)
+    found = alternate(folder, candidates, rounds, 2, int(2e9 * scale))
     slower = {end: max(found[part + end]["seconds"] for part in ("broadcast", "unpack")) for end in ("", "_zstd")}
     return found, {
         "ours_to_slower_part": found["ours"]["seconds"] / slower[""],

@@ -40,7 +40,7 @@ def check(param_sets: Sequence[Mapping[str, Any]], data_dir: str | None) -> list
         data = None
         try:
             # DATA_SOURCE first: what lies in `input_dir` now is an earlier job's copy, to be staged over.
-            data = _read(tables.source_directory(data_dir, input_dir))
+            data = _read(tables.source_directory(input_dir, data_dir, local_first=False))
         except (ValueError, OSError, pa.ArrowException) as error:
             problems.append((numbers[0], str(error).replace("\n", " ")))
         for number in numbers:

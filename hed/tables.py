@@ -81,12 +81,13 @@ def _first_appearance(codes: np.ndarray, count: int) -> np.ndarray:
     return order[: np.count_nonzero(first < len(codes))]
 
 
-def source_directory(input_dir: str | None, data_source: str | None) -> Path:
+def source_directory(input_dir: str | None, data_source: str | None, local_first: bool = True) -> Path:
     """Where the tables are: `input_dir`, the copy on the local disk, if it is there, else DATA_SOURCE.
 
-    FileNotFoundError if neither is a directory.
+    Without `local_first` it is the other way round, as for a check before anything was copied. FileNotFoundError if
+    neither is a directory.
     """
-    for given in (input_dir, data_source):
+    for given in (input_dir, data_source) if local_first else (data_source, input_dir):
         if given and (path := Path(os.path.expandvars(given)).expanduser()).is_dir():
             return path.absolute()
     raise FileNotFoundError(

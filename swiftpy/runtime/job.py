@@ -120,12 +120,13 @@ class Lead:
         self.stop = stop  # an application, too, may ask for an early end
         self._spawner = spawner
 
-    def call_in_child(self, function: str, *args: Any) -> Any:
+    def call_in_child(self, function: str, *args: Any, env: Mapping[str, str] | None = None) -> Any:
         """Call a function by name in a child process of its own, so that what it imports or breaks is not ours.
 
-        Returns its result; a failure is raised as UserError, because the function is user's code or reads user's data.
+        `env` is added to the child's environment. Returns its result; a failure is raised as UserError, because the
+        function is user's code or reads user's data.
         """
-        executor = IsolatedExecutor(self._spawner, self.layout.hosts[0], SERVER, {}, 2)
+        executor = IsolatedExecutor(self._spawner, self.layout.hosts[0], SERVER, env or {}, 2)
         try:
             return _call(executor, self.console.line, function, *args)
         finally:
@@ -194,7 +195,7 @@ def run(application: Application, ranks_per_node: int = 0) -> int:
     reasons = hooks.run(spec.env)
     works = world.rank in layout.workers and world.rank not in spec.groups
     executors = _executors(world, spec, hooks.env, spawner, output) if works else None
-    reasons = reasons or _look(world, lead, spec, executors[1] if executors is not None else None)
+    reasons = reasons or _look(world, lead, spec, hooks.env, executors[1] if executors is not None else None)
     if reasons:
         hooks.finish()
         return application.failed(reasons) if world.rank == SERVER else 0
@@ -232,19 +233,25 @@ def _prepare(application: Application, lead: Lead) -> JobSpec | int:
         return end.code if isinstance(end.code, int) else 0
 
 
-def _look(world: World, lead: Lead, spec: JobSpec, executor: IsolatedExecutor | None) -> list[str]:
+def _look(
+    world: World, lead: Lead, spec: JobSpec, hooked: Mapping[str, str], executor: IsolatedExecutor | None
+) -> list[str]:
     """Let every rank look at its environment; every rank learns what is wrong anywhere.
 
-    Workers look in the very child that will run their tasks, so that what it imports is imported once.
+    Workers look in the very child that will run their tasks, so that what it imports is imported once. Others look
+    with what the hooks made of the environment, too: software that was staged need not be in the one that starts ranks.
     """
     if not spec.preflight:
         return []
     try:
         look = spec.preflight
-        problems, facts = _call(executor, print, *look) if executor is not None else lead.call_in_child(*look)
+        if executor is not None:
+            problems, facts = _call(executor, print, *look)
+        else:
+            problems, facts = lead.call_in_child(*look, env={**spec.env, **hooked})
     except UserError as error:
         problems, facts = error.lines, {}
-    return complaints(world.gather(Found(world.host, world.rank, problems, facts)))
+    return complaints(world.gather(Found(world.node, world.rank, problems, facts)))
 
 
 def _executors(

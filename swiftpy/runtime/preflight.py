@@ -15,7 +15,7 @@ from dataclasses import dataclass
 class Found:
     """What one rank found."""
 
-    host: str
+    node: str
     rank: int
     problems: Sequence[str]
     facts: Mapping[str, str]
@@ -29,15 +29,15 @@ def complaints(found: Sequence[Found]) -> list[str]:
     ranks: dict[tuple[str, str], list[int]] = defaultdict(list)
     for one in found:
         for problem in one.problems:
-            ranks[one.host, problem].append(one.rank)
+            ranks[one.node, problem].append(one.rank)
     for name in sorted({name for one in found for name in one.facts}):
         values = Counter(one.facts.get(name, "nothing") for one in found)
         usual = values.most_common(1)[0][0]
         for one in found:
             value = one.facts.get(name, "nothing")
             if value != usual:
-                ranks[one.host, f"{name} is {value}, but {usual} on most ranks"].append(one.rank)
-    return [f"{host} (rank {_numbers(which)}): {problem}" for (host, problem), which in ranks.items()]
+                ranks[one.node, f"{name} is {value}, but {usual} on most ranks"].append(one.rank)
+    return [f"{node} (rank {_numbers(which)}): {problem}" for (node, problem), which in ranks.items()]
 
 
 def _numbers(ranks: Sequence[int]) -> str:

@@ -65,6 +65,7 @@ def understand(options: argparse.Namespace, lead: Lead) -> Intent:
     data = settings["DATA_SOURCE"]
     if data.value and not Path(data.value).is_dir():
         raise UserError(f"DATA_SOURCE={data.value} ({data.source}): there is no such directory")
+    _check_hooks(options.hook)
     specs = read_job(options.upf, options.dflts)
     sets = [parameters(spec, options, settings) for spec in specs]
     answers = lead.call_in_child("swiftpy.upf.task:check", options.task, sets, settings["DATA_SOURCE"].value or None)
@@ -80,6 +81,17 @@ def understand(options: argparse.Namespace, lead: Lead) -> Intent:
     compare = getattr(importlib.import_module(options.task.partition(":")[0]), "compare", _same_or_refuse)
     decisions = restart.plan(specs, old, compare, read_job, options.fresh)
     return Intent(options, site, settings, specs, decisions, old)
+
+
+def _check_hooks(names: Sequence[str]) -> None:
+    """What can be known of them without importing: on a login node, a hook's `import mpi4py` may abort the process.
+
+    A batch job would fail for it after hours in the queue.
+    """
+    files = [("--hook ", name.partition(":")[0]) for name in names if name.partition(":")[0].endswith(".py")]
+    for what, path in [*files, ("SOFTWARE_SOURCE=", os.environ.get("SOFTWARE_SOURCE", ""))]:
+        if path and not Path(os.path.expandvars(path)).expanduser().exists():
+            raise UserError(f"{what}{path}: there is no file of this name")
 
 
 def parameters(spec: RunSpec, options: argparse.Namespace, settings: Mapping[str, Setting]) -> dict[str, Any]:

@@ -34,7 +34,10 @@ from swiftpy.upf.options import command_line, parse
 from swiftpy.upf.prepare import absolute, explain, submission_record, understand
 
 #: What a batch job needs of the environment besides the settings.
-_CARRIED = ("PYTHONPATH", "TMP_ORIGINAL", "SWIFTPY_SITES", "SWIFTPY_SCRIPT", "SWIFTPY_COMMAND")
+_CARRIED = (
+    *("PYTHONPATH", "TMP_ORIGINAL", "SOFTWARE_SOURCE", "SOFTWARE_TARGET", "STAGE_KEEP"),
+    *("SWIFTPY_SITES", "SWIFTPY_SCRIPT", "SWIFTPY_COMMAND"),
+)
 
 
 @dataclass(frozen=True)

@@ -178,9 +178,9 @@ def test_check_says_once_what_is_wrong_with_tables(original, tmp_path):
     assert "ge_merged_data.parquet: no such table" in hed_setup.check(sets, str(original))[0][1]
     rewrite(original, tables.RSP, lambda frame: frame.drop(columns="improve_sample_id"))
     assert "no column improve_sample_id" in hed_setup.check(sets, str(original))[0][1]
-    assert hed_setup.check([{}, {"input_dir": str(tmp_path)}], None)[0] == (
+    assert hed_setup.check([{"input_dir": "/nowhere"}, {"input_dir": str(tmp_path)}], None)[0] == (
         0,
-        "no data: neither input_dir (not set) nor DATA_SOURCE (not set) is a directory",
+        "no data: neither input_dir (/nowhere) nor DATA_SOURCE (not set) is a directory",
     )
 
 

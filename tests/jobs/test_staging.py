@@ -127,7 +127,22 @@ def test_a_hook_in_a_file_of_the_users_own(place):
 @pytest.mark.parametrize(("hook", "reason"), [("none.py", "there is no file"), ("hooks.none:x", "No module named")])
 def test_a_hook_that_is_not_there(place, hook, reason):
     result = place.run("--hook", hook, procs=2)
-    assert result.returncode == 2 and reason in result.stdout and "Traceback" not in result.stderr
+    assert result.returncode == 2 and reason in result.stdout + result.stderr and "Traceback" not in result.stderr
+
+
+def test_every_rank_looks_at_what_the_hooks_made_of_its_nodes_environment(place):
+    """The module is found on node 0, also by rank 0, which runs no tasks; and not on node 1."""
+    (place.root / "staged").mkdir()
+    (place.root / "staged" / "special.py").touch()
+    (place.root / "site.toml").write_text('launch = ["mpiexec"]\nmodules = ["special"]\n')
+    (place.root / "first.py").write_text(
+        "def hook(leaders, env): return {} if leaders.rank else {'PYTHONPATH': 'staged:' + env.get('PYTHONPATH', '')}\n"
+    )
+    place.write([{"id": "A"}], {"input_dir": "one"})
+    options = ("--hook", "first.py", "--site", str(place.root / "site.toml"), "--ranks-per-node", "1")
+    result = place.run(*options, procs=2, PROCS="2", PPN="1")
+    assert result.returncode == 2 and result.stdout.count("cannot be imported") == 1
+    assert " node 1 (rank 1): special cannot be imported" in result.stdout
 
 
 def test_a_hook_that_fails_on_one_node_while_the_others_wait_for_it(place):

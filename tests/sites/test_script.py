@@ -19,6 +19,8 @@ GOLDEN = Path(__file__).parent / "golden"
 SIZE = {"PROCS": "780", "PROJECT": "mine", "WALLTIME": "06:00:00"}
 SITES = {"aurora": "pbs", "polaris": "pbs", "pbs": "pbs", "frontier": "slurm", "perlmutter": "slurm", "slurm": "slurm"}
 SITES["flux"] = "flux"
+#: PBS starts a job without the environment that it was submitted in.
+STAGING = {"TMP_ORIGINAL": "/local/original", "SOFTWARE_SOURCE": "env.tar.zst", "STAGE_KEEP": "1"}
 
 
 @pytest.fixture
@@ -39,7 +41,8 @@ def dry_run(here, site, *options, **env):
 
 @pytest.mark.parametrize("site", SITES)
 def test_golden(here, site):
-    result = dry_run(here, site, "--chain", "3", "--timeout=-1")
+    (here.root / "env.tar.zst").touch()
+    result = dry_run(here, site, "--chain", "3", "--timeout=-1", **(STAGING if site == "pbs" else {}))
     assert result.returncode == 0, result.stderr
     assert here.exps() == []
     found = directives(SITES[site], result.stdout)
@@ -58,6 +61,7 @@ def test_golden(here, site):
 def test_what_is_wrong_is_said_before_anything_is_made(here):
     assert "PROJECT is not set, and aurora needs it" in dry_run(here, "aurora", PROJECT="").stderr
     assert "PROCS=1 (environment)" in dry_run(here, "slurm", PROCS="1").stderr
+    assert "SOFTWARE_SOURCE=env.tar: there is no file" in dry_run(here, "pbs", SOFTWARE_SOURCE="env.tar").stderr
     assert "PPN=0 (environment)" in dry_run(here, "slurm", PPN="0").stderr
     assert "WALLTIME=soon (environment)" in dry_run(here, "slurm", WALLTIME="soon").stderr
     assert "colon" in dry_run(here, "pbs", CANDLE_DATA_DIR="out:put").stderr

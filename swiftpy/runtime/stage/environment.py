@@ -162,6 +162,7 @@ def _add_tree(
                 info.linkname = text
             info.uid = info.gid = 0
             info.uname = info.gname = ""
+            info.mtime = int(info.mtime)  # a fraction would take a header of its own, a third of the time of unpacking
             _add(tar, info, path)
             count += 1
             if count % 10_000 == 0:

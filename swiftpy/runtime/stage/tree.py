@@ -7,21 +7,20 @@ import os
 import stat
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import xxhash
 
 _PIECE = 4 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One name in a tree: `path` is relative to its root; `kind` is "file", "dir" or "link"; times in ns.
 
-    `ctime` serves to see that a file was changed, even if its size and `mtime` are as before.
+    `ctime` serves to see that a file was changed, even if its size and `mtime` are as before. A tuple, because every
+    leader unpickles all of them: 20,000 take 35 ms, as frozen dataclasses 140.
     """
 
     path: str

@@ -12,7 +12,6 @@ import os
 import tarfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +39,7 @@ class Unpacker:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._names: dict[str, Entry] = {}
+        self._parents = {""}
         self.contents: dict[str, list[int] | str] = {}
         self.checksum = 0
         self.folders: list[Entry] = []
@@ -82,7 +82,7 @@ class Unpacker:
             if first not in self._names or self._names[first].kind != "file":
                 raise UnsafeError(f"{member.name} is a hard link to {member.linkname}, which is no file before it")
             (self._root / path).hardlink_to(self._root / first)
-            self._names[path], self.contents[path] = replace(self._names[first], path=path), self.contents[first]
+            self._names[path], self.contents[path] = self._names[first]._replace(path=path), self.contents[first]
         elif member.isreg() and not member.issparse():
             self.contents[path] = [member.size, self._write(path, mode, mtime, member.size, stream)]
             self._names[path] = Entry(path, "file", mode, mtime, member.size)
@@ -102,7 +102,10 @@ class Unpacker:
         old = self._names.pop(path, None)
         if old and old.kind == "file":
             (self._root / path).unlink()
-        (self._root / path).parent.mkdir(parents=True, exist_ok=True)
+        parent = path.rpartition("/")[0]
+        if parent not in self._parents:
+            (self._root / parent).mkdir(parents=True, exist_ok=True)
+            self._parents.add(parent)
 
     def _write(self, path: str, mode: int, mtime: int, size: int, stream: _Forward) -> int:
         checksum = xxhash.xxh3_64()

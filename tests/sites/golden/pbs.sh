@@ -19,6 +19,9 @@ export PROCS=780
 export PPN=4
 export PROJECT=mine
 export WALLTIME=06:00:00
+export TMP_ORIGINAL=/local/original
+export SOFTWARE_SOURCE=env.tar.zst
+export STAGE_KEEP=1
 
 exec /home/me/.venv/bin/python -m swiftpy.upf.batch '/home/me/my jobs/out/toy/Output/EXP000' -- \
     mpiexec -n 780 \
