@@ -51,6 +51,23 @@ def per_second(candidates, rounds, limit=150.0):
     )
 
 
+def compare(one, other, rounds, limit=100.0):
+    """How many times as fast `one` is as `other`: quartiles of the `rounds` least disturbed pairs of rounds.
+
+    The two take turns, also in who is first: a virtual machine's speed changes by 10 % within seconds, so that medians
+    of a few rounds of each say little about a difference of 5 %.
+    """
+    pairs = []
+    begin = time.perf_counter()
+    while _lacking(pairs, rounds) and (len(pairs) < 2 or time.perf_counter() - begin < limit):
+        turns = (one, other) if len(pairs) % 2 else (other, one)
+        done = {work: _round(work) for work in turns}
+        pairs.append((max(cores for cores, _ in done.values()), done[one][1] / done[other][1]))
+    cores, ratios = zip(*sorted(pairs)[:rounds], strict=True)
+    quartiles = [round(ratio, 3) for ratio in statistics.quantiles(ratios, n=4)]
+    return {"quartiles": quartiles, "pairs": len(ratios), "others_used_cores": round(statistics.median(cores), 2)}
+
+
 def _lacking(seen, rounds):
     return sum(cores <= QUIET for cores, _ in seen) < rounds
 

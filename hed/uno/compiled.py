@@ -83,13 +83,16 @@ def _training_graph(model: keras.Model, loss: Loss, shape: list[int | None], xla
     @tf.function(jit_compile=xla, input_signature=[*tables, rows, rows, values, tf.TensorSpec([], tf.int32)])
     def learn(cells: Any, drugs: Any, cell: Any, drug: Any, y: Any, count: Any) -> Any:
         results = tf.TensorArray(tf.float32, size=shape[0], element_shape=[2])
-        for i in tf.range(count):
+        # Not in tf.range(count), whose end XLA takes for a constant: it would compile for seconds for each new count.
+        i = tf.constant(0)
+        while i < count:
             true = y[i][:, None]
             with tf.GradientTape() as tape:
                 predicted = model([tf.gather(cells, cell[i]), tf.gather(drugs, drug[i])], training=True)
                 value = tf.reduce_mean(loss(true, predicted))
             model.optimizer.apply_gradients(zip(tape.gradient(value, variables), variables, strict=True))
             results = results.write(i, tf.stack([value, tf.reduce_sum(tf.square(true - predicted))]))
+            i += 1
         return results.stack()
 
     return learn

@@ -63,7 +63,8 @@ class EarlyStopping:
     """Stops after `early_stopping_patience` epochs without a better val_loss, and keeps the best epoch's
     weights.
 
-    `get_weights` answers the network's weights as they are, each time as new arrays.
+    `get_weights` answers the network's weights as they are, each time as new arrays. They are copied when the next
+    epoch begins: where the last epoch is the best, never.
     """
 
     def __init__(self, hyper: Hyper, get_weights: Callable[[], list[np.ndarray]]) -> None:
@@ -72,39 +73,39 @@ class EarlyStopping:
         self._best = math.inf
         self._wait = 0
         self.stopped = False
-        #: Whether the last epoch was the best so far.
+        #: Whether the last epoch was the best so far: its weights are then the network's own.
         self.improved = False
         self.best_weights: list[np.ndarray] | None = None
 
     def begin_epoch(self) -> None:
-        """From now on the network's weights are not those of an epoch's end."""
+        """Set the best weights aside, if they are the network's: it is about to learn."""
+        if self.improved:
+            self.best_weights = self._get_weights()
         self.improved = False
 
     def end_epoch(self, epoch: int, val_loss: float) -> None:
         """Take note of the result of `epoch` (0-based)."""
         self.improved = val_loss < self._best
         if self.improved:
-            self._best, self._wait = val_loss, 0
-            self.best_weights = self._get_weights()
+            self._best, self._wait, self.best_weights = val_loss, 0, None
             return
         self._wait += 1
         self.stopped = epoch > 0 and self._wait >= self._patience
 
     def state_dict(self) -> dict[str, Any]:
-        """All that the next epochs depend on; best weights only where they are not the network's own now."""
+        """All that the next epochs depend on."""
         return {
             "best": self._best,
             "wait": self._wait,
             "stopped": self.stopped,
             "improved": self.improved,
-            "best_weights": None if self.improved else self.best_weights,
+            "best_weights": self.best_weights,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up the state of an earlier `state_dict()`, after the network's weights have been restored."""
+        """Take up the state of an earlier `state_dict()`."""
         self._best, self._wait, self.stopped = state["best"], state["wait"], state["stopped"]
-        self.improved = state["improved"]
-        self.best_weights = self._get_weights() if self.improved else state["best_weights"]
+        self.improved, self.best_weights = state["improved"], state["best_weights"]
 
 
 @dataclass

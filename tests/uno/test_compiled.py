@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 keras = pytest.importorskip("keras")
+tf = pytest.importorskip("tensorflow")
 
 from hed.uno import compiled, data, network  # noqa: E402
 from hed.uno.feed import order  # noqa: E402
@@ -79,6 +80,19 @@ def test_begin_gives_what_a_fresh_build_has(optimizer):
     for a, b in zip(again.model.optimizer.variables, fresh.optimizer.variables, strict=True):
         if b is not rate:
             np.testing.assert_array_equal(a, b)
+
+
+def test_xla_compiles_one_program_for_any_number_of_batches():
+    """Calls have as many batches as take 0.3 s: a program for each number would take seconds, again and again."""
+    given = {**GIVEN, "jit_compile": True}
+    net = compiled.compiled_for(given, read_hyper(given), 6, 4)
+    rows = tf.zeros((net.capacity, 10), tf.int32)
+    batches = tf.zeros((1, 6)), tf.zeros((1, 4)), rows, rows, tf.zeros(rows.shape)
+
+    def program(count):
+        return net._whole.experimental_get_compiler_ir(*batches, tf.constant(count))(stage="hlo")
+
+    assert program(2) == program(3)
 
 
 def test_a_users_loss_is_compiled_anew_unless_it_says_what_it_reads(tmp_path, monkeypatch):
