@@ -126,7 +126,7 @@ class Lead:
         `env` is added to the child's environment. Returns its result; a failure is raised as UserError, because the
         function is user's code or reads user's data.
         """
-        executor = IsolatedExecutor(self._spawner, self.layout.hosts[0], SERVER, env or {}, 2)
+        executor = IsolatedExecutor(self._spawner, self.layout.hosts[0], SERVER, dict(env or {}), 2)
         try:
             return _call(executor, self.console.line, function, *args)
         finally:

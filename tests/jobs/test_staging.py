@@ -223,7 +223,7 @@ def test_workers_run_from_staged_software(place):
         assert python.startswith(str(place.root / "node")) and "/software-" in python
     assert [path for path in place.root.glob("node*/*") if path.name.startswith("software")] == []
     result = place.run("--hook", "hooks.prelaunch:stage_software", procs=2, SOFTWARE_SOURCE="nowhere.tar")
-    assert result.returncode == 2 and "nowhere.tar: No such file" in result.stdout
+    assert result.returncode == 2 and "SOFTWARE_SOURCE=nowhere.tar: there is no file" in result.stderr
     result = place.run("--hook", "hooks.prelaunch:stage_software", procs=2)
     assert result.returncode == 2 and "SOFTWARE_SOURCE is not set" in result.stdout
 
