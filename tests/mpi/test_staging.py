@@ -113,7 +113,7 @@ def test_any_number_of_readers_gives_the_same_bytes(world, readers):
 
 
 def test_a_failure_ends_a_long_stream_at_once(world, shared):
-    """40 GB would take half a minute to arrive."""
+    """20 GB would take a quarter of a minute to arrive."""
     from swiftpy.runtime.group import Group
 
     def consume(pieces):
@@ -122,7 +122,7 @@ def test_a_failure_ends_a_long_stream_at_once(world, shared):
                 raise OSError(5, "Input/output error", "/local/disk")
 
     def action():
-        stream.broadcast(Group(MPI.COMM_WORLD), 40 * 10**9, lambda offset, view: None, consume)
+        stream.broadcast(Group(MPI.COMM_WORLD), 20 * 10**9, lambda offset, view: None, consume)
 
     agreed(world, shared, action, r"node 1: cannot stage: Input/output error \(/local/disk\)", seconds=8.0)
 

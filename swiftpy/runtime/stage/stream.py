@@ -59,7 +59,7 @@ class Schedule:
     `roots` are the readers, of which this rank is one if it has a `source`.
 
     Every chunk is always delivered on every rank, so no rank can wait for one that never comes: after a failure the
-    chunks are void, a header without payload, and the stream runs out in milliseconds.
+    chunks are void, a header without payload, and the stream runs out at thousands of chunks a second.
     """
 
     def __init__(self, group: Group, length: int, roots: Sequence[int], source: _Source | None, sink: _Sink) -> None:
@@ -84,7 +84,8 @@ class Schedule:
                 next_line += _EVERY
                 print(f"staging: {self._finished * CHUNK / 1e9:.1f} of {self._length / 1e9:.1f} GB", flush=True)
             if not self.advance():
-                time.sleep(PAUSE)
+                # Nothing is copied any more, and of void chunks, too, there are only so many under way at a time.
+                time.sleep(PAUSE / 5 if self._sink.abandoned else PAUSE)
         self._sink.close()
         if self._source:
             self._source.close()
