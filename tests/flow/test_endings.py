@@ -1,0 +1,102 @@
+"""How programs end, and with what exit code: well, badly, never, or before they have begun."""
+
+import subprocess
+import sys
+
+import pytest
+
+import swiftpy
+from job import MPIEXEC
+from test_programs import run
+
+pytestmark = pytest.mark.mpi_job
+
+ENDINGS = {
+    "an exception": ("raise RuntimeError('mine')", 1, "RuntimeError: mine"),
+    "exit": ("sys.exit(7)", 7, ""),
+    "a failure that nobody saw": ("boom(); ", 3, "ValueError: boom"),
+    "a failure that was seen": ("boom().exception()", 0, ""),
+    "a future that nobody sets": ("inc(swiftpy.Future()).result()", 1, "can never run"),
+    "the same without asking": ("inc(swiftpy.Future())", 1, "can never run"),
+    "a task that waits for ever": ("forever().result()", 1, "can never run"),
+    "more ranks than there are": ("wide().result()", 1, "it wants 9 workers"),
+    "stop at the first failure": (
+        "swiftpy.run(lambda: [boom(), swiftpy.gather([late(i) for i in range(99)])])",
+        1,
+        "boom",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ENDINGS)
+def test_how_programs_end(tmp_path, name):
+    statement, code, message = ENDINGS[name]
+    result = run(
+        tmp_path,
+        f"""
+        @swiftpy.task
+        def boom(): raise ValueError("boom")
+        @swiftpy.task
+        def inc(x): return x + 1
+        @swiftpy.task
+        def late(i): time.sleep(0.2)
+        @swiftpy.task
+        def forever(): return swiftpy.Future().result()
+        @swiftpy.task(ranks=9)
+        def wide(comm): pass
+        {statement}
+        """,
+        procs=2,
+    )
+    assert result.returncode == code, result.stderr
+    assert message in result.stderr
+    assert "did not end" not in result.stderr
+
+
+def test_a_bug_in_a_thread_of_the_engine_ends_the_job(tmp_path):
+    """While a task waits, another thread has the loop; without it the rank would be silent, and the job hang."""
+    result = run(
+        tmp_path,
+        """
+        @swiftpy.task
+        def inc(x): return x + 1
+        @swiftpy.task
+        def breaks():
+            from swiftpy.runtime.worker import Worker
+            Worker._handle = lambda self, message: 1 / 0
+            return inc(1).result()
+
+        breaks().result()
+        """,
+        procs=2,
+    )
+    assert result.returncode != 0
+    assert "rank 1: a bug in the engine" in result.stderr and "ZeroDivisionError" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"prority": 1}, "unexpected keyword argument 'prority'"),
+        ({"rank": 1, "node": "a"}, "not both"),
+        ({"timeout": 5, "isolated": False}, "it is isolated"),
+        ({"ranks": 2, "timeout": 5}, "can neither"),
+    ],
+    ids=lambda value: "",
+)
+def test_wrong_options_are_refused_where_they_are_written(options, error):
+    with pytest.raises((TypeError, ValueError), match=error):
+        swiftpy.task(**options)(len)
+
+
+def test_bad_command_lines(tmp_path):
+    result = subprocess.run(
+        [MPIEXEC, "-n", "2", sys.executable, "-m", "swiftpy", "nothing.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert result.returncode == 2 and result.stderr.strip() == "nothing.py: there is no such script"
+    result = run(tmp_path, "", procs=1)
+    assert result.returncode == 2 and "mpiexec -n 2" in result.stderr
