@@ -163,7 +163,7 @@ class IsolatedExecutor:
         return (self._spawner.fileno(), *([] if self._channel is None else [self._channel.fileno()]))
 
     def _new_child(self) -> Connection:
-        from multiprocessing.connection import Connection  # a tenth of what a rank imports; most have no child
+        from multiprocessing.connection import Connection  # it is much to import, and most ranks have no child
 
         ours, theirs = socket.socketpair()
         args = ["-m", "swiftpy.runtime.child"]

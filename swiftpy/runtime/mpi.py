@@ -107,7 +107,7 @@ class MpiTransport:
                 woken = self._sleep(left if self._alone else min(left, backoff.pause()), also)
             message = self._look()
             if message is None and woken:
-                message = self._look()  # see `_sleep`; to come back for it costs the server 100 us
+                message = self._look()  # see `_sleep`; else the caller would make a whole turn to come back for it
             if message is not None or woken:
                 return message
         return None

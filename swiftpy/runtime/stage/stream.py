@@ -28,9 +28,9 @@ READERS = 4
 #: Before the payload, so that a message can say that there is none; 64 bytes keep the payload aligned.
 _HEADER = 64
 _DATA, _VOID = 1, 2
-#: Seconds between two looks. Where leaders share cores, looking takes them from the copying: with 0.1 ms, four leaders
-#: on two cores took 1.3 times as long. With 1 ms, 500 nodes that write 6 GB/s would take 1.6 times as long, as the
-#: buffers last for less than the way down the tree; 0.5 ms cost nothing (python benchmarks/staging_model.py).
+#: Seconds between two looks. Where leaders share cores, looking takes them from the copying. With 1 ms the buffers of
+#: 500 nodes that write 6 GB/s would last for less than the way down the tree; 0.5 ms cost nothing, as
+#: `python benchmarks/staging_model.py --nodes 500 --disk 6e9` says.
 PAUSE = 0.5e-3
 _EVERY = 10.0  # seconds between two lines on the progress
 _STOP_TAG = 32767  # the largest that every MPI allows
