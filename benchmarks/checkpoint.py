@@ -3,6 +3,7 @@
 The same batches are learned in blocks: without a checkpoint, with one that overlaps them, and with one as plain Keras
 saves it (`model.save` to .h5 with the optimizer, before training goes on). The three alternate; what a checkpoint costs
 is the difference of the medians. `stopped` is the part of it in which training stands still: the copy of the state.
+`prepare` is what getting the buffers takes, once per network and process, before training.
 
     python benchmarks/checkpoint.py
 
@@ -58,7 +59,9 @@ def measure(work: Path, rounds: int, steps: int) -> dict[str, object]:
     model.optimizer.build(model.trainable_variables)
     train = make_training(model)
     checkpoint = KerasCheckpoint({"output_dir": str(work), "ckpt_save_best": False, "ckpt_keep_limit": 1})
+    begin = time.perf_counter()
     checkpoint.set_model(model)
+    prepared = time.perf_counter() - begin
     stopped: list[float] = []
     epoch = 0
 
@@ -88,6 +91,7 @@ def measure(work: Path, rounds: int, steps: int) -> dict[str, object]:
         "parameters": model.count_params(),
         "median_ms_of_a_block": {name: round(value, 1) for name, value in medians.items()},
         "lost_ms_per_checkpoint": {name: round(medians[name] - medians["none"], 1) for name in ("ours", "keras")},
+        "prepare_ms": round(prepared * 1e3, 1),
         "stopped_ms": round(statistics.median(stopped[1:]), 1),
         "first_stopped_ms": round(stopped[0], 1),
     }

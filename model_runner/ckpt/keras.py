@@ -25,14 +25,12 @@ import numpy as np
 from model_runner import interrupt
 from model_runner.ckpt import background
 from model_runner.ckpt.saver import Saver, Write
-from model_runner.ckpt.snapshot import Snapshot, state_variables
+from model_runner.ckpt.snapshot import snapshot_of, state_variables
 from model_runner.ckpt.store import MODEL, log
 
 
 class KerasCheckpoint(Saver, keras.callbacks.Callback):
     """Saves a model at the end of epochs as the ckpt_* keys of `params` say, and restores it."""
-
-    _snapshot: Snapshot | None = None
 
     def restart(self, model: keras.Model) -> int:
         """Restore `model` (built, and compiled if it has an optimizer) from its last usable checkpoint.
@@ -41,8 +39,16 @@ class KerasCheckpoint(Saver, keras.callbacks.Callback):
         allowed.
         """
         self.set_model(model)
-        self._snapshot = None
         return self._restore()
+
+    def set_model(self, model: keras.Model) -> None:
+        """Save `model` from now on; `fit` and `restart` call it before training."""
+        super().set_model(model)
+        if model.built:
+            # The first copy waits for fresh memory, ten times as long as for the copying: better now than in training.
+            # An optimizer that is not built yet stays so: layers may be frozen or thawed before training begins.
+            built = getattr(getattr(model, "optimizer", None), "built", False)
+            snapshot_of(model).take(model, with_variables=built and not self._store.config.save_weights_only)
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Save `epoch` (0-based) if it is due; Interrupted where the RUN is to end and this epoch is not the last."""
@@ -63,10 +69,8 @@ class KerasCheckpoint(Saver, keras.callbacks.Callback):
             returned.history.update(self.history)
 
     def _copy(self, weights_only: bool) -> tuple[Write, dict[str, Any]]:
-        if self._snapshot is None:
-            self._snapshot = Snapshot(self.model)
-        snapshot = self._snapshot
-        snapshot.take(with_variables=not weights_only)
+        snapshot = snapshot_of(self.model)
+        snapshot.take(self.model, with_variables=not weights_only)
 
         def write(directory: Path) -> None:
             (directory / MODEL).write_bytes(snapshot.image)

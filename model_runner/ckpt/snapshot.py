@@ -9,6 +9,7 @@ import contextlib
 import io
 import logging
 import warnings
+import weakref
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -18,45 +19,52 @@ import numpy as np
 
 
 class Snapshot:
-    """Host buffers for `model`, filled anew by each `take()`.
+    """Host buffers for a model, filled anew by each `take()`.
 
     `image`: the bytes of model.h5, network and weights without optimizer. `variables`: values of what training changes
     and model.h5 lacks, in the order of `state_variables(model)`.
     """
 
-    def __init__(self, model: keras.Model) -> None:
+    def __init__(self) -> None:
         self.image: memoryview | bytearray = bytearray()
         self.variables: list[np.ndarray] = []
-        self._model = model
         self._layout: list[int] = []
         self._places: list[np.ndarray] | None = None
 
-    def take(self, with_variables: bool = True) -> None:
-        """Copy the model as it is now; `variables` only `with_variables`."""
-        weights = _saved_weights(self._model)
+    def take(self, model: keras.Model, with_variables: bool = True) -> None:
+        """Copy `model` as it is now; `variables` only `with_variables`."""
+        weights = _saved_weights(model)
         layout = [id(weight) for weight in weights]
         if self._places is None or layout != self._layout:  # at first, and after layers were frozen or thawed
             self._layout = layout
-            self._make_image(weights)
+            self._make_image(model, weights)
         else:
             for place, weight in zip(self._places, weights, strict=True):
                 np.copyto(place, host_value(weight))
         if with_variables:
-            values = [host_value(variable) for variable in state_variables(self._model)]
+            values = [host_value(variable) for variable in state_variables(model)]
             if [x.shape for x in self.variables] != [x.shape for x in values]:
                 self.variables = [np.empty_like(value) for value in values]
             for buffer, value in zip(self.variables, values, strict=True):
                 np.copyto(buffer, value)
 
-    def _make_image(self, weights: Sequence[Any]) -> None:
+    def _make_image(self, model: keras.Model, weights: Sequence[Any]) -> None:
         image = io.BytesIO()
         with _without_legacy_warning(), _MemoryFile(image, "w") as file:
-            self._model.save(file, include_optimizer=False)
+            model.save(file, include_optimizer=False)
             file.flush()
             offsets = [dataset.id.get_offset() for dataset in _datasets(file["model_weights"])]
         self.image = image.getbuffer()
-        complete = len(weights) == len(self._model.weights)
+        complete = len(weights) == len(model.weights)
         self._places = _places(self.image, offsets, [host_value(w) for w in weights]) if complete else None
+
+
+_snapshots: weakref.WeakKeyDictionary[keras.Model, Snapshot] = weakref.WeakKeyDictionary()
+
+
+def snapshot_of(model: keras.Model) -> Snapshot:
+    """The Snapshot of `model`; it serves all RUNs that train this model in the process."""
+    return _snapshots.setdefault(model, Snapshot())
 
 
 def _places(image: memoryview, offsets: Sequence[int | None], values: Sequence[np.ndarray]) -> list[np.ndarray] | None:

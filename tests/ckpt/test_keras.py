@@ -1,9 +1,11 @@
 """Checkpoints of a Keras model trained with `fit`, as a third party would."""
 
+import gc
 import logging
 import resource
 import shutil
 import time
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ keras = pytest.importorskip("keras")
 
 from model_runner import interrupt  # noqa: E402
 from model_runner.ckpt.keras import KerasCheckpoint  # noqa: E402
+from model_runner.ckpt.snapshot import snapshot_of  # noqa: E402
 from model_runner.ckpt.store import CkptError  # noqa: E402
 
 KERAS_3 = keras.__version__.startswith("3")
@@ -125,6 +128,25 @@ def test_what_is_saved_is_the_moment_of_saving(tmp_path, monkeypatch):
         saved.load_weights(str(tmp_path / f"ckpts/epochs/{epoch:03d}/model.h5"))
         for a, b in zip(weights, saved.get_weights(), strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+def test_the_buffers_exist_before_training_and_serve_the_next_run_of_the_model(tmp_path):
+    """Fresh memory takes ten times as long as the copy, while training waits."""
+    model = build()
+    model.optimizer.build(model.trainable_variables)
+    KerasCheckpoint({"output_dir": str(tmp_path / "not trained")}).restart(model)
+    snapshot = snapshot_of(model)
+    buffers = [snapshot.image, *snapshot.variables]
+    assert len(snapshot.variables) >= 2 * len(model.trainable_variables), "Adam's slots"
+    for name in ("a", "b"):
+        train(tmp_path / name, 1, model=model)
+    assert [id(x) for x in buffers] == [id(x) for x in (snapshot_of(model).image, *snapshot_of(model).variables)]
+
+    gone = weakref.ref(snapshot)
+    del model, snapshot, buffers
+    keras.backend.clear_session()
+    gc.collect()
+    assert gone() is None, "a process that trains many networks keeps the buffers of all"
 
 
 def test_a_full_disk_costs_checkpoints_not_the_training(tmp_path):
