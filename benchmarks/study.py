@@ -6,11 +6,14 @@
 import argparse
 import json
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from environment import environment
 from hed import arrays, synthetic
 from hed.uno import data
+from hed.uno.hyper import Hyper, read_hyper
 
 SPEC = synthetic.Spec(drugs=770, cells=1000, genes=958, descriptors=1613, responses=600_000)
 SMALL = {"hyperparam_space": "block", "canc_arch": [128] * 3, "drug_arch": [128] * 3, "interaction_arch": [128] * 5}
@@ -26,6 +29,29 @@ def load(source, work):
 def split(source, work):
     """The rows of the RUN's train, val and test sets."""
     return arrays.split(arrays.open_arrays(source, arrays.columns({}), work / "node"), source, PARTITION)
+
+
+@dataclass
+class Subject:
+    """A network, what it learns from, and ours of it: compiled, with the features on the device."""
+
+    hyper: Hyper
+    table: Any
+    ours: Any
+    features: tuple[Any, Any]
+    threads: Any
+
+
+def subject(options, source, work, **given):
+    from hed.devices import cfg_threads
+    from hed.uno import compiled
+
+    threads = cfg_threads()
+    given = {**NETWORKS[options.network], **given}
+    hyper, table = read_hyper(given), load(source, work)
+    ours = compiled.compiled_for(given, hyper, SPEC.genes, SPEC.descriptors)
+    features = compiled.on_device(table.cells), compiled.on_device(table.drugs)
+    return Subject(hyper, table, ours, features, threads)
 
 
 def main(doc, parts, add_arguments):

@@ -17,10 +17,9 @@ import time
 
 import numpy as np
 from rounds import clocks, compare, per_second
-from study import NETWORKS, SPEC, load, main, split
+from study import SPEC, main, split, subject
 
 from hed import tables
-from hed.uno.hyper import read_hyper
 
 TRAINED = SPEC.responses * 0.8
 
@@ -47,96 +46,28 @@ def ratio(name, alternatives, rates):
 
 
 def rates(options, source, work):
-    import keras
-    import tensorflow as tf
-
-    from hed.devices import cfg_threads
-    from hed.uno import compiled, network
-    from hed.uno.feed import batches, order
-    from hed.uno.optimizer import make
-
-    threads = cfg_threads()
-    table = load(source, work)
-    given = NETWORKS[options.network]
-    hyper = read_hyper(given)
-    size, genes, descriptors = hyper.batch_size, SPEC.genes, SPEC.descriptors
+    on = subject(options, source, work)
+    size = on.hyper.batch_size
     steps = options.steps or {"big": 20, "small": 400}[options.network]
-    order_ = order(len(table.train), 0, 0)
-    tensors = compiled.on_device(table.cells), compiled.on_device(table.drugs)
-
-    def floor(xla):
-        model = network.build(hyper, genes, descriptors)
-        model.compile(optimizer=make(hyper))
-        model.optimizer.build(model.trainable_variables)
-        first = batches(table.train, order_[:size], size)
-        inputs = [tf.gather(tensors[0], first.cell[0]), tf.gather(tensors[1], first.drug[0])]
-        y = tf.constant(first.y[0][:, None])
-
-        @tf.function(input_signature=[tf.TensorSpec([], tf.int32)], jit_compile=xla)
-        def learn(count):
-            last = tf.constant(0.0)
-            for _ in tf.range(count):
-                with tf.GradientTape() as tape:
-                    last = tf.reduce_mean(tf.square(y - model(inputs, training=True)))
-                variables = model.trainable_variables
-                model.optimizer.apply_gradients(zip(tape.gradient(last, variables), variables, strict=True))
-            return last
-
-        return lambda: (learn(steps).numpy(), steps * size)[1]
-
-    ours = compiled.compiled_for(given, hyper, genes, descriptors)
-
-    def learn_ours():
-        for start in range(0, steps * size, ours.capacity * size):
-            part = order_[start : min(start + ours.capacity * size, steps * size)]
-            ours.learn(*tensors, table.train, part)
-        return steps * size
-
     merged = original_batches(source, split(source, work).train, size)
-    both = keras.Input((genes + descriptors,))
-    inner = network.build(hyper, genes, descriptors)
-    plain = keras.Model(both, inner([both[:, :genes], both[:, genes:]]))
-    plain.compile(optimizer=keras.optimizers.Adam(hyper.max_rate), loss="mse")
-
-    def original():
-        # Without the time that each fit() takes to begin, which is nothing in an epoch.
-        ends = []
-        note = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: ends.append(time.perf_counter()))
-        plain.fit(merged, steps_per_epoch=3 + max(5, steps // 8), epochs=1, verbose=0, callbacks=[note])
-        return (len(ends) - 3) * size, ends[-1] - ends[2], 0.0
-
-    floors = {"floor": floor(False), "floor_xla": floor(True)}
-    learn, learn_others = per_second({"ours": learn_ours, **floors, "original": original}, options.rounds)
-    best = max(floors, key=learn.__getitem__)
-    over_floor = compare(learn_ours, floors[best], 4 * options.rounds)
-
-    def feed_ours():
-        rows = order(len(table.train), 0, 1)
-        count = len(rows) // size // ours.capacity
-        for number in range(count):
-            part = rows[number * ours.capacity * size :][: ours.capacity * size]
-            given = batches(table.train, part, size, ours.capacity)
-            gather(*tensors, given.cell, given.drug).numpy()
-        return count * ours.capacity * size
-
-    @tf.function
-    def gather(cells, drugs, cell, drug):
-        total = tf.constant(0.0)
-        for i in tf.range(tf.shape(cell)[0]):
-            total += tf.gather(cells, cell[i])[0, 0] + tf.gather(drugs, drug[i])[0, 0]
-        return total
+    ours = learn_ours(on, steps)
+    floors = {"floor": learn_one_batch(on, steps, xla=False), "floor_xla": learn_one_batch(on, steps, xla=True)}
+    candidates = {"ours": ours, **floors, "original": learn_original(on, merged, steps)}
+    learn, learn_others = per_second(candidates, options.rounds)
+    over_floor = compare(ours, floors[max(floors, key=learn.__getitem__)], 4 * options.rounds)
 
     def feed_original():
         for _ in range(50):
             next(merged)
         return 50 * size
 
-    feed, feed_others = per_second({"ours": feed_ours, "original": feed_original}, options.rounds, limit=30)
+    feeds = {"ours": feed_ours(on), "original": feed_original}
+    feed, feed_others = per_second(feeds, options.rounds, limit=30)
     return {
         "network": options.network,
-        "parameters": inner.count_params(),
-        "threads": threads,
-        "xla": ours.xla,
+        "parameters": on.ours.model.count_params(),
+        "threads": on.threads,
+        "xla": on.ours.xla,
         "learning_samples_per_s": learn,
         "epoch_s_extrapolated": {name: round(TRAINED / value) for name, value in learn.items()},
         "others_used_cores": learn_others,
@@ -148,25 +79,105 @@ def rates(options, source, work):
     }
 
 
-def learner(options, source, work):
-    """One process of `pair`: samples/s of so many seconds, which begin when a file appears."""
-    from hed.devices import cfg_threads
-    from hed.uno import compiled
+def learn_ours(on, steps):
     from hed.uno.feed import order
 
-    cfg_threads()
-    table = load(source, work)
-    given = {**NETWORKS[options.network], "jit_compile": options.xla}
-    net = compiled.compiled_for(given, read_hyper(given), SPEC.genes, SPEC.descriptors)
-    tensors = compiled.on_device(table.cells), compiled.on_device(table.drugs)
-    rows = order(len(table.train), 0, 0)[: 100 * 32 if options.network == "small" else 5 * 32]
-    net.learn(*tensors, table.train, rows)
+    rows = order(len(on.table.train), 0, 0)[: steps * on.hyper.batch_size]
+    most = on.ours.capacity * on.hyper.batch_size
+
+    def learn():
+        for start in range(0, len(rows), most):
+            on.ours.learn(*on.features, on.table.train, rows[start : start + most])
+        return len(rows)
+
+    return learn
+
+
+def learn_one_batch(on, steps, xla):
+    """The floor: no feed at all, the batch and the loop are in the graph."""
+    import tensorflow as tf
+
+    from hed.uno import network
+    from hed.uno.feed import batches, order
+    from hed.uno.optimizer import make
+
+    model = network.build(on.hyper, SPEC.genes, SPEC.descriptors)
+    model.compile(optimizer=make(on.hyper))
+    model.optimizer.build(model.trainable_variables)
+    size, variables = on.hyper.batch_size, model.trainable_variables
+    first = batches(on.table.train, order(len(on.table.train), 0, 0)[:size], size)
+    inputs = [tf.gather(on.features[0], first.cell[0]), tf.gather(on.features[1], first.drug[0])]
+    y = tf.constant(first.y[0][:, None])
+
+    @tf.function(input_signature=[tf.TensorSpec([], tf.int32)], jit_compile=xla)
+    def learn(count):
+        last = tf.constant(0.0)
+        for _ in tf.range(count):
+            with tf.GradientTape() as tape:
+                last = tf.reduce_mean(tf.square(y - model(inputs, training=True)))
+            model.optimizer.apply_gradients(zip(tape.gradient(last, variables), variables, strict=True))
+        return last
+
+    return lambda: (learn(steps).numpy(), steps * size)[1]
+
+
+def learn_original(on, merged, steps):
+    import keras
+
+    from hed.uno import network
+
+    both = keras.Input((SPEC.genes + SPEC.descriptors,))
+    inner = network.build(on.hyper, SPEC.genes, SPEC.descriptors)
+    plain = keras.Model(both, inner([both[:, : SPEC.genes], both[:, SPEC.genes :]]))
+    plain.compile(optimizer=keras.optimizers.Adam(on.hyper.max_rate), loss="mse")
+
+    def learn():
+        # Without the time that each fit() takes to begin, which is nothing in an epoch.
+        ends = []
+        note = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: ends.append(time.perf_counter()))
+        plain.fit(merged, steps_per_epoch=3 + max(5, steps // 8), epochs=1, verbose=0, callbacks=[note])
+        return (len(ends) - 3) * on.hyper.batch_size, ends[-1] - ends[2], 0.0
+
+    return learn
+
+
+def feed_ours(on):
+    """An epoch's batches, gathered in a graph that looks at one number of each."""
+    import tensorflow as tf
+
+    from hed.uno.feed import batches, order
+
+    @tf.function
+    def gather(cells, drugs, cell, drug):
+        total = tf.constant(0.0)
+        for i in tf.range(tf.shape(cell)[0]):
+            total += tf.gather(cells, cell[i])[0, 0] + tf.gather(drugs, drug[i])[0, 0]
+        return total
+
+    size, capacity = on.hyper.batch_size, on.ours.capacity
+
+    def feed():
+        rows = order(len(on.table.train), 0, 1)
+        count = len(rows) // size // capacity
+        for number in range(count):
+            part = rows[number * capacity * size :][: capacity * size]
+            given = batches(on.table.train, part, size, capacity)
+            gather(*on.features, given.cell, given.drug).numpy()
+        return count * capacity * size
+
+    return feed
+
+
+def learner(options, source, work):
+    """One process of `pair`: samples/s of so many seconds, each time that a line with them arrives."""
+    on = subject(options, source, work, jit_compile=options.xla)
+    learn = learn_ours(on, 100 if options.network == "small" else 5)
+    learn()
     print("ready", flush=True)
     for line in sys.stdin:
         start, count = clocks(), 0
         while time.perf_counter() - start[0] < float(line):
-            net.learn(*tensors, table.train, rows)
-            count += len(rows)
+            count += learn()
         passed, computed, _ = clocks() - start
         print(count / passed, computed, flush=True)
 
@@ -202,32 +213,37 @@ def pair(options, source, work):
 
 
 def scores(options, source, work):
-    import pyarrow as pa
-    import tensorflow as tf
-
-    from hed.devices import cfg_threads
-    from hed.uno import compiled
-    from hed.uno import scores as files
-
-    threads = cfg_threads()
-
-    table = load(source, work)
-    given = NETWORKS[options.network]
-    net = compiled.compiled_for(given, read_hyper(given), SPEC.genes, SPEC.descriptors)
-    tensors = compiled.on_device(table.cells), compiled.on_device(table.drugs)
+    on = subject(options, source, work)
+    table = on.table
     some = slice(0, 6400)
     inputs = [table.cells.matrix[table.val.cell[some]], table.drugs.matrix[table.val.drug[some]]]
 
     def ours():
-        net.predict(*tensors, table.val)
+        on.ours.predict(*on.features, table.val)
         return len(table.val)
 
     def keras_predict():
-        net.model.predict(inputs, batch_size=32, verbose=0)
+        on.ours.model.predict(inputs, batch_size=32, verbose=0)
         return 6400
 
-    # What no way to compute them can leave out: for each pair, the joint layers after the first.
-    hyper = read_hyper(given)
+    candidates = {"ours": ours, "keras_predict_32": keras_predict, "floor": joint_products(on.hyper)}
+    rows, others_used = per_second(candidates, options.rounds)
+    return {
+        "network": options.network,
+        "threads": on.threads,
+        "rows_per_s": rows,
+        "others_used_cores": others_used,
+        "ours_over_keras_predict_32": compare(ours, keras_predict, options.rounds),
+        "floor_over_keras_predict_32": ratio("floor", ["keras_predict_32"], rows),
+        "ours_over_floor": ratio("ours", ["floor"], rows),
+        "a_million_rows_scored_and_written_s": round(write_a_million(work), 2),
+    }
+
+
+def joint_products(hyper):
+    """The floor: what no way to compute them can leave out for each pair, the joint layers after the first."""
+    import tensorflow as tf
+
     size, widths = hyper.generator_batch_size, [layer.size for layer in hyper.interaction]
     batch = tf.random.normal((size, widths[0]))
     kernels = [tf.random.normal(shape) for shape in itertools.pairwise([*widths, 1])]
@@ -238,29 +254,27 @@ def scores(options, source, work):
             x = tf.matmul(x, kernel)
         return x
 
-    def floor():
+    def multiply():
         for _ in range(20):
             products(batch).numpy()
         return 20 * size
 
-    rows, others_used = per_second({"ours": ours, "keras_predict_32": keras_predict, "floor": floor}, options.rounds)
-    over_keras = compare(ours, keras_predict, options.rounds)
+    return multiply
+
+
+def write_a_million(work):
+    """Seconds for scores and predictions of 10^6 rows."""
+    import pyarrow as pa
+
+    from hed.uno import scores
+
     y = np.random.default_rng(0).random(1_000_000, np.float32)
     labels = pa.DictionaryArray.from_arrays(
         np.arange(1_000_000, dtype=np.int32) % 1000, [f"ACH-{i:06}" for i in range(1000)]
     )
     start = time.perf_counter()
-    files.write(work, "val", "auc", y, y[::-1], labels)
-    return {
-        "network": options.network,
-        "threads": threads,
-        "rows_per_s": rows,
-        "others_used_cores": others_used,
-        "ours_over_keras_predict_32": over_keras,
-        "floor_over_keras_predict_32": ratio("floor", ["keras_predict_32"], rows),
-        "ours_over_floor": ratio("ours", ["floor"], rows),
-        "a_million_rows_scored_and_written_s": round(time.perf_counter() - start, 2),
-    }
+    scores.write(work, "val", "auc", y, y[::-1], labels)
+    return time.perf_counter() - start
 
 
 def add_arguments(parser):
