@@ -26,7 +26,6 @@ example:
 exit codes: that of the script; 1 also if it raised; 2 bad usage; 3 tasks failed, and it did not ask
 """
 
-
 UNSEEN_FAILURES = 3
 
 
@@ -46,6 +45,35 @@ def _kinds(text: str) -> dict[str, int]:
     return counts
 
 
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m swiftpy",
+        description="Run a Python script on rank 0; its tasks run on the other ranks.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--trace", type=Path, metavar="FILE", help="write what ran when, for ui.perfetto.dev")
+    parser.add_argument("--summary", action="store_true", help="at the end, say how busy the workers were")
+    parser.add_argument("--hostmap", action="store_true", help="say which rank is on which host, and what it is")
+    parser.add_argument(
+        "--kinds",
+        type=_kinds,
+        default={},
+        metavar="KIND:N,...",
+        help="of each node's workers, N are of this KIND (for @task(kind=...)), in order of rank",
+    )
+    parser.add_argument(
+        "--servers",
+        type=_servers,
+        default=0,
+        metavar="K",
+        help="K more ranks serve a part of the workers each: for thousands of ranks, see docs/simulator.md",
+    )
+    parser.add_argument("script", type=Path, metavar="SCRIPT")
+    parser.add_argument("args", nargs=argparse.REMAINDER, metavar="...", help="what the script gets as arguments")
+    return parser
+
+
 class ScriptApplication(Engine):
     """See `swiftpy.runtime.job.Application`."""
 
@@ -60,32 +88,7 @@ class ScriptApplication(Engine):
 
     def prepare(self, lead: Lead) -> JobSpec:
         """See Application."""
-        parser = argparse.ArgumentParser(
-            prog="python -m swiftpy",
-            description="Run a Python script on rank 0; its tasks run on the other ranks.",
-            epilog=_EPILOG,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        parser.add_argument("--trace", type=Path, metavar="FILE", help="write what ran when, for ui.perfetto.dev")
-        parser.add_argument("--summary", action="store_true", help="at the end, say how busy the workers were")
-        parser.add_argument("--hostmap", action="store_true", help="say which rank is on which host, and what it is")
-        parser.add_argument(
-            "--kinds",
-            type=_kinds,
-            default={},
-            metavar="KIND:N,...",
-            help="of each node's workers, N are of this KIND (for @task(kind=...)), in order of rank",
-        )
-        parser.add_argument(
-            "--servers",
-            type=_servers,
-            default=0,
-            metavar="K",
-            help="K more ranks serve a part of the workers each: for thousands of ranks, see docs/simulator.md",
-        )
-        parser.add_argument("script", type=Path, metavar="SCRIPT")
-        parser.add_argument("args", nargs=argparse.REMAINDER, metavar="...", help="what the script gets as arguments")
-        self._options = parser.parse_args(self._arguments)
+        self._options = _parser().parse_args(self._arguments)
         if not self._options.script.is_file():
             raise UserError(f"{self._options.script}: there is no such script")
         if not lead.layout.workers:

@@ -22,6 +22,7 @@ from swiftpy.runtime.call import pack
 from swiftpy.runtime.executors import InlineExecutor, IsolatedExecutor
 from swiftpy.runtime.groupserver import GroupServer
 from swiftpy.runtime.hooks import Hooks
+from swiftpy.runtime.layout import Layout
 from swiftpy.runtime.order import Order
 from swiftpy.runtime.output import Console, redirect
 from swiftpy.runtime.preflight import Found, complaints
@@ -61,56 +62,6 @@ class JobSpec:
         return next((server for server, workers in self.groups.items() if worker in workers), SERVER)
 
 
-@dataclass(frozen=True)
-class Layout:
-    """Where the ranks are: the host of each rank, and where and what each worker is.
-
-    `servers` are the ranks that are servers beside rank 0, each with the ranks of its workers.
-    """
-
-    hosts: list[str]
-    workers: dict[int, Site]
-    servers: dict[int, list[int]] = field(default_factory=dict)
-
-    @property
-    def groups(self) -> dict[int, dict[int, Site]]:
-        """The workers of each server."""
-        return {server: {rank: self.workers[rank] for rank in ranks} for server, ranks in self.servers.items()}
-
-    @property
-    def size(self) -> int:
-        """Number of ranks, server included."""
-        return len(self.hosts)
-
-    def assign(self, kinds: Mapping[str, int]) -> None:
-        """Make so many workers of each node of each kind, in order of rank; those that are left have none."""
-        left: dict[str, list[str]] = {}
-        for rank, site in self.workers.items():
-            names = left.setdefault(site.node, [name for name, count in kinds.items() for _ in range(count)])
-            self.workers[rank] = Site(site.node, names.pop(0) if names else None)
-
-    def divide(self, servers: int) -> None:
-        """Make servers of so many workers, each for those that follow it. Raises UserError if there are too few."""
-        ranks = sorted(self.workers)
-        if len(ranks) < 2 * servers:
-            least = 2 * servers + 1
-            raise UserError(f"--servers {servers}: each needs a rank and a worker: start {least} processes or more")
-        for number in range(servers):
-            first, *others = ranks[number * len(ranks) // servers : (number + 1) * len(ranks) // servers]
-            del self.workers[first]
-            self.servers[first] = others
-
-    def describe(self) -> list[str]:
-        """A line for each rank: its host, its node, and its kind."""
-        lines = [f"rank {SERVER}: host {self.hosts[SERVER]}, server"]
-        for rank, workers in self.servers.items():
-            lines.append(f"rank {rank}: host {self.hosts[rank]}, server of ranks {workers[0]} to {workers[-1]}")
-        for rank, site in self.workers.items():
-            kind = f", {site.kind}" if site.kind else ""
-            lines.append(f"rank {rank}: host {self.hosts[rank]}, node {site.node}{kind}")
-        return lines
-
-
 class Lead:
     """What the runtime offers an application on rank 0."""
 
@@ -118,7 +69,7 @@ class Lead:
         self.layout = layout
         self.console = console
         self.stop = stop  # an application, too, may ask for an early end
-        self._spawner = spawner
+        self.spawner = spawner
 
     def call_in_child(self, function: str, *args: Any, env: Mapping[str, str] | None = None) -> Any:
         """Call a function by name in a child process of its own, so that what it imports or breaks is not ours.
@@ -126,7 +77,7 @@ class Lead:
         `env` is added to the child's environment. Returns its result; a failure is raised as UserError, because the
         function is user's code or reads user's data.
         """
-        executor = IsolatedExecutor(self._spawner, self.layout.hosts[0], SERVER, dict(env or {}), 2)
+        executor = IsolatedExecutor(self.spawner, self.layout.hosts[0], SERVER, dict(env or {}), 2)
         try:
             return _call(executor, self.console.line, function, *args)
         finally:
@@ -180,45 +131,52 @@ def run(application: Application, ranks_per_node: int = 0) -> int:
         return UserError.exit_code
     mpi.end_job_on_uncaught()
     world = mpi.World(ranks_per_node)
-    # With a server slot, the first rank of each node has no device: it is the server, or nothing but a leader.
-    works = world.rank != SERVER and not (world.local_rank == 0 and "SWIFTPY_SERVER_SLOT" in os.environ)
-    hosts = world.gather((world.host, world.node, works))
-    sites = {r: Site(node) for r, (_, node, works) in enumerate(hosts) if works}
-    layout = Layout([host for host, _, _ in hosts], sites)
-    lead = Lead(layout, console, spawner, stop)
+    lead = Lead(_layout(world), console, spawner, stop)
     prepared = world.broadcast(_prepare(application, lead) if world.rank == SERVER else None)
     if isinstance(prepared, int):
         return prepared if world.rank == SERVER else 0
-    spec: JobSpec = prepared
+    return _take_part(application, world, lead, prepared)
+
+
+def _layout(world: World) -> Layout:
+    # With a server slot, the first rank of each node has no device: it is the server, or nothing but a leader.
+    works = world.rank != SERVER and not (world.local_rank == 0 and "SWIFTPY_SERVER_SLOT" in os.environ)
+    ranks = world.gather((world.host, world.node, works))
+    workers = {rank: Site(node) for rank, (_, node, works) in enumerate(ranks) if works}
+    return Layout([host for host, _, _ in ranks], workers)
+
+
+def _take_part(application: Application, world: World, lead: Lead, spec: JobSpec) -> int:
+    """All that follows when every rank knows that the job is to be: this rank's part of it, and its exit code."""
     output = redirect(Path(spec.outputs[world.rank])) if spec.outputs else 1
     hooks = Hooks(world, spec.hooks)
     reasons = hooks.run(spec.env)
-    works = world.rank in layout.workers and world.rank not in spec.groups
-    executors = _executors(world, spec, hooks.env, spawner, output) if works else None
+    works = world.rank in lead.layout.workers and world.rank not in spec.groups
+    executors = _executors(world, spec, hooks.env, lead.spawner, output) if works else None
     reasons = reasons or _look(world, lead, spec, hooks.env, executors[1] if executors is not None else None)
-    if reasons:
-        hooks.finish()
-        return application.failed(reasons) if world.rank == SERVER else 0
-    if world.rank != SERVER:
-        if executors is not None:
-            worker = Worker(world.transport, *executors, lambda: stop.reason, spec.server_of(world.rank))
-            application.join(worker)
-            worker.run()
-        elif world.rank in spec.groups:
-            group = spec.groups[world.rank]
-            GroupServer(world.transport, group, lambda: stop.reason, time.monotonic, not spec.traced).run()
-        hooks.finish()
-        world.broadcast(None)  # asleep until rank 0 has finished, which inside MPI_Finalize would cost a core
-        return 0
-    scheduler = Scheduler(layout.workers, layout.groups)
-    server = Server(world.transport, scheduler, application, stop, spec.grace, time.monotonic, spec.walltime)
-    application.serve(server, scheduler)
-    code = application.finish()
+    code, clean = 0, True
+    if world.rank == SERVER:
+        code, clean = (application.failed(reasons), True) if reasons else _serve(application, world, lead, spec)
+    elif not reasons and world.rank in spec.groups:
+        group = spec.groups[world.rank]
+        GroupServer(world.transport, group, lambda: lead.stop.reason, time.monotonic, not spec.traced).run()
+    elif not reasons and executors is not None:
+        worker = Worker(world.transport, *executors, lambda: lead.stop.reason, spec.server_of(world.rank))
+        application.join(worker)
+        worker.run()
     hooks.finish()
-    if not server.clean:
+    if not clean:
         world.transport.abort(code)
-    world.broadcast(None)
+    world.broadcast(None)  # asleep until rank 0 has finished, which inside MPI_Finalize would cost a core
     return code
+
+
+def _serve(application: Application, world: World, lead: Lead, spec: JobSpec) -> tuple[int, bool]:
+    """Rank 0's part: the exit code, and whether all workers have stopped."""
+    scheduler = Scheduler(lead.layout.workers, lead.layout.groups)
+    server = Server(world.transport, scheduler, application, lead.stop, spec.grace, time.monotonic, spec.walltime)
+    application.serve(server, scheduler)
+    return application.finish(), server.clean
 
 
 def _prepare(application: Application, lead: Lead) -> JobSpec | int:

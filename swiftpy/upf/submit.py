@@ -23,7 +23,8 @@ from swiftpy.experiment import provenance
 from swiftpy.experiment.exp import Exp
 from swiftpy.experiment.files import replace_text
 from swiftpy.experiment.journal import Journal
-from swiftpy.runtime.job import Layout, Lead
+from swiftpy.runtime.job import Lead
+from swiftpy.runtime.layout import Layout
 from swiftpy.runtime.output import Console
 from swiftpy.runtime.signals import StopRequest
 from swiftpy.runtime.spawner import Spawner

@@ -26,7 +26,7 @@ from swiftpy.core.task import Kind, Site, Target, Task, TaskState
 from swiftpy.errors import UserError
 from swiftpy.flow.records import Records
 from swiftpy.runtime.groupserver import GroupServer
-from swiftpy.runtime.job import Layout
+from swiftpy.runtime.layout import Layout
 from swiftpy.runtime.order import Assignment, Calls, Report, Taken
 from swiftpy.runtime.transport import QueueTransport
 from swiftpy.sim.conditions import Faults
