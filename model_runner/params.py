@@ -150,6 +150,8 @@ def read_config(path: Path) -> dict[str, Any]:
         parser.read_string("[top]\n" + path.read_text(encoding="utf-8-sig"), source=str(path))
     except configparser.Error as error:
         raise RunError(f"not an INI file of model defaults: {error}".replace("\n", " ")) from None
+    except UnicodeDecodeError as error:
+        raise RunError(f"not an INI file of model defaults: {path} is not UTF-8: {error}") from None
     return {key: _value(text) for section in parser.sections() for key, text in parser.items(section)}
 
 
