@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from hed import arrays, tables
 from hed.partition_uno_pq import DEFAULT_SEED, check_index, id_column
+from model_runner.params import is_tmp_original
 
 log = logging.getLogger("RUNNER.hed_setup")
 
@@ -39,8 +40,8 @@ def check(param_sets: Sequence[Mapping[str, Any]], data_dir: str | None) -> list
     for input_dir, numbers in by_input.items():
         data = None
         try:
-            # DATA_SOURCE first: what lies in `input_dir` now is an earlier job's copy, to be staged over.
-            data = _read(tables.source_directory(input_dir, data_dir, local_first=False))
+            # What lies at TMP-ORIGINAL now is an earlier job's copy: DATA_SOURCE will be staged over it.
+            data = _read(tables.source_directory(input_dir, data_dir, local_first=not is_tmp_original(input_dir)))
         except (ValueError, OSError, pa.ArrowException) as error:
             problems.append((numbers[0], str(error).replace("\n", " ")))
         for number in numbers:

@@ -82,12 +82,13 @@ def _first_appearance(codes: np.ndarray, count: int) -> np.ndarray:
 
 
 def source_directory(input_dir: str | None, data_source: str | None, local_first: bool = True) -> Path:
-    """Where the tables are: `input_dir`, the copy on the local disk, if it is there, else DATA_SOURCE.
+    """Where the tables are: `input_dir` if it is there, else this job's copy on the local disk, else DATA_SOURCE.
 
-    Without `local_first` it is the other way round, as for a check before anything was copied. FileNotFoundError if
-    neither is a directory.
+    Without `local_first` DATA_SOURCE comes before all, as for a check before anything was copied. FileNotFoundError if
+    none is a directory.
     """
-    for given in (input_dir, data_source) if local_first else (data_source, input_dir):
+    staged = os.environ.get("TMP_ORIGINAL") if os.environ.get("TMP_ORIGINAL_LINK") else None
+    for given in (input_dir, staged, data_source) if local_first else (data_source, input_dir):
         if given and (path := Path(os.path.expandvars(given)).expanduser()).is_dir():
             return path.absolute()
     raise FileNotFoundError(

@@ -8,12 +8,13 @@ from typing import Any
 from model_runner import monitors, resolve
 from model_runner.errors import RunError
 from model_runner.isolation import isolated
-from model_runner.params import find_config, is_path, with_paths
+from model_runner.params import find_config, is_path, model_defaults, with_paths
 
 Problem = tuple[int, str]
 
 # What a module has to have to be used for the parameter that names it.
 _FUNCTIONS = {"pre_module": "pre_run", "post_module": "post_run"}
+_PLAIN = (bool, int, float, str, list, type(None))
 
 
 def check(param_sets: Sequence[Mapping[str, Any]], data_dir: str | None) -> list[Problem]:
@@ -64,6 +65,29 @@ def find(param_sets: Sequence[Mapping[str, Any]]) -> list[Problem]:
             except RunError as error:
                 problems.append((i, str(error)))
     return problems
+
+
+def with_defaults(param_sets: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The sets over the defaults of their models, the user's INI file among them, for a restart to compare.
+
+    Only models that offer `check` are asked, which are quick to import; what is wrong with them is said by `check`.
+    """
+    work_dir = Path.cwd()
+    whole = [dict(params) for params in param_sets]
+    with isolated(resolve.own_directories(work_dir), work_dir):
+        for (name, framework, _), indices in _users(dict(enumerate(whole)), "model_name", "framework", "config_file"):
+            try:
+                found = resolve.find_model(name, framework or "keras", work_dir)
+                if not _offers_check(found):
+                    continue
+                defaults = model_defaults(resolve.load(found), whole[indices[0]], work_dir)
+            except Exception:
+                continue
+            for i in indices:
+                # Others, such as CANDLE's data_type, a class, are written as something else than they are.
+                plain = {key: value for key, value in defaults.items() if isinstance(value, _PLAIN)}
+                whole[i] = {**plain, **whole[i]}
+    return whole
 
 
 def _wrong_values(params: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -153,14 +177,18 @@ def _check_model(
             find_config(params, work_dir, Path(found.file).parent)
         except RunError as error:
             problems.append((i, str(error)))
-    source = Path(found.file)
-    if source.suffix == ".py" and re.search(r"^def check\(", source.read_text(encoding="utf-8"), re.MULTILINE):
+    if _offers_check(found):
         try:
             module = resolve.load(found)
         except Exception as error:
             return problems + [(i, f"model {name!r} cannot be imported: {error!r}") for i in users]
         problems += _ask(module.check, name, users, data_dir)
     return problems
+
+
+def _offers_check(found: resolve.Found) -> bool:
+    source = Path(found.file)
+    return source.suffix == ".py" and bool(re.search(r"^def check\(", source.read_text(encoding="utf-8"), re.MULTILINE))
 
 
 def _ask(

@@ -73,12 +73,19 @@ def with_paths(params: Mapping[str, Any], work_dir: Path) -> dict[str, Any]:
     ruled = apply_rules(params)
     if ruled.get("input_dir"):
         path = str(work_dir / Path(os.path.expandvars(ruled["input_dir"])).expanduser())
-        # Users write TMP-ORIGINAL, which names the copy that was staged last: by another job, perhaps. They write it as
-        # it is by default even where this job's TMP-ORIGINAL is elsewhere.
-        link = os.environ.get("TMP_ORIGINAL_LINK")
-        staged = link and os.path.normpath(path) in (link, os.path.expandvars(_TMP_ORIGINAL))
+        # Users write TMP-ORIGINAL, which names the copy that was staged last: by another job, perhaps.
+        staged = os.environ.get("TMP_ORIGINAL_LINK") and is_tmp_original(path)
         ruled["input_dir"] = os.environ["TMP_ORIGINAL"] if staged else path
     return ruled
+
+
+def is_tmp_original(path: str) -> bool:
+    """Whether users name TMP-ORIGINAL by this path: as it is by default even where the job's is elsewhere.
+
+    Within a job that has staged data its place is TMP_ORIGINAL_LINK, for TMP_ORIGINAL is the job's own copy.
+    """
+    place = os.environ.get("TMP_ORIGINAL_LINK") or os.environ.get("TMP_ORIGINAL") or _TMP_ORIGINAL
+    return os.path.normpath(path) in map(os.path.expandvars, (place, _TMP_ORIGINAL))
 
 
 def complete(params: Mapping[str, Any], work_dir: Path) -> dict[str, Any]:
@@ -143,6 +150,8 @@ def read_config(path: Path) -> dict[str, Any]:
         parser.read_string("[top]\n" + path.read_text(encoding="utf-8-sig"), source=str(path))
     except configparser.Error as error:
         raise RunError(f"not an INI file of model defaults: {error}".replace("\n", " ")) from None
+    except UnicodeDecodeError as error:
+        raise RunError(f"not an INI file of model defaults: {path} is not UTF-8: {error}") from None
     return {key: _value(text) for section in parser.sections() for key, text in parser.items(section)}
 
 

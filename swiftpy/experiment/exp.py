@@ -168,7 +168,8 @@ def find(parent: Path, name_or_path: str) -> Exp:
 
     UserError: there is none (the message lists those that exist), or the directory is no EXP.
     """
-    for root in ([parent / name_or_path] if "/" not in name_or_path else []) + [Path(name_or_path)]:
+    name = name_or_path.rstrip("/")
+    for root in ([parent / name] if name and "/" not in name else []) + [Path(name_or_path)]:
         if root.is_dir():
             exp = Exp(root.resolve())
             if not exp.run.is_dir():

@@ -32,6 +32,8 @@ class Owner:
     jobid: str
 
     def __str__(self) -> str:
+        if not self.pid:
+            return "a job whose lock cannot be read"
         job = f"job {self.jobid}" if self.jobid else "a job"
         return f"{job} on {self.host} (pid {self.pid})"
 
@@ -84,6 +86,8 @@ def holder(exp: Exp, clock_dir: Path) -> LockState:
         owner = Owner(**json.loads(exp.lock.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return LockState(None, False, 0.0)
+    except (ValueError, TypeError):  # its node went down before the content was on disk
+        owner = Owner("", 0, "", "", "")
     age = max(0.0, _file_system_time(clock_dir) - beat)
     if owner.machine and owner.machine == _machine():
         return LockState(owner, owner.start == _start_of(owner.pid), age)

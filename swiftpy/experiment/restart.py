@@ -76,13 +76,15 @@ def plan(
     compare: Compare,
     read_job: ReadJob,
     fresh: bool = False,
+    whole: Sequence[Params] = (),
 ) -> list[Decision]:
     """One decision for each RUN, in order. `old` is what `source` returned, None without a restart.
 
     `compare(old params, new params, value of the finished RUN or None)` answers "skip", "resume" or
     "refuse" and a reason. `read_job(UPF, DFLTS)` reads the copies in the old EXP, for the old parameters of
-    unfinished RUNs. RUNs of the original system's EXPs, which do not say which file was the UPF, are compared with
-    their parameters.txt, in what the new parameters say: the rest in that file are the model's defaults.
+    unfinished RUNs. `whole` are the RUNs' parameters over their models' defaults, where those are known. What is in
+    them and was not given then is compared with the old RUN's parameters.txt, as far as that has it. Of RUNs of the
+    original system's EXPs, which do not say which file was the UPF, all is; but other defaults are none of theirs.
 
     UserError: RUNs whose science changed, all of them, unless `fresh`, which starts those from nothing.
     """
@@ -92,9 +94,11 @@ def plan(
     old_params = _params_by_id(old, read_job)
     decisions = []
     refused = []
-    for spec in specs:
-        past = _past(old, spec, records.get(spec.id), old_params.get(spec.id) or _written(old, spec))
-        verdict, reason = _judge(spec, past, compare)
+    if not whole or not old.journal.exists():
+        whole = [spec.params for spec in specs]
+    for spec, params in zip(specs, whole, strict=True):
+        past = _past(old, spec, params, records.get(spec.id), old_params.get(spec.id))
+        verdict, reason = _judge(spec, params, past, compare)
         if verdict == "fresh":
             refused.append(f"{spec.where}: RUN {spec.id} cannot go on from {old.id}: {reason}")
         if past is not None and verdict == "skip":
@@ -106,10 +110,12 @@ def plan(
     return decisions
 
 
-def _written(old: Exp, spec: RunSpec) -> Params | None:
-    """What the RUN itself has written of the parameters that are given now."""
-    written = parameters.read(old.run_dir(spec.id) / "parameters.txt")
-    return written and {key: written[key] for key in spec.params if key in written}
+def _with_written(run_dir: Path, now: Params, known: Params | None) -> Params | None:
+    """The RUN's old parameters, and, where they lack one of `now`, what it has written of that itself."""
+    written = parameters.read(run_dir / "parameters.txt")
+    if not written:
+        return known
+    return {**{key: written[key] for key in now if key in written}, **(known or {})}
 
 
 def epoch_seconds(old: Exp | None) -> float:
@@ -133,14 +139,15 @@ class _Past:
     markers: tuple[str, ...]
 
 
-def _past(old: Exp, spec: RunSpec, record: markers.Marker | None, params: Params | None) -> _Past | None:
+def _past(old: Exp, spec: RunSpec, now: Params, record: markers.Marker | None, params: Params | None) -> _Past | None:
     """None: there is nothing to go on from, also where the user deleted the directory of a finished RUN."""
     run_dir = old.run_dir(spec.id)
     if not run_dir.is_dir():
         return None
+    params = _with_written(run_dir, now, record.params if record is not None else params)
     if record is not None:
         files = [markers.path(old, spec.id), markers.old_path(old, record.params)]
-        return _Past(record.params, record.value, _existing(files))
+        return _Past(params, record.value, _existing(files))
     if markers.old_form_done(old, spec.id, spec.params):
         value = {
             "status": "ok",
@@ -157,24 +164,27 @@ def _existing(files: Iterable[Path | None]) -> tuple[str, ...]:
     return tuple(file.name for file in files if file is not None and file.exists())
 
 
-def _judge(spec: RunSpec, past: _Past | None, compare: Compare) -> tuple[Verdict, str]:
+def _judge(spec: RunSpec, now: Params, past: _Past | None, compare: Compare) -> tuple[Verdict, str]:
     """ "fresh" where `compare` refuses: nothing but a start from nothing is possible."""
     if past is None:
         return "new", "has no checkpoint to go on from"
     if past.params is None:
         return "resume" if past.value is None else "skip", "its old parameters are not recorded: not compared"
-    answer, reason = compare(past.params, spec.params, past.value)
+    # A default that nobody gave, and that the old RUN does not name, may have been the same.
+    now = {key: value for key, value in now.items() if key in spec.params or key in past.params}
+    answer, reason = compare(past.params, now, past.value)
     if answer == "refuse":
         return "fresh", reason
     return "skip" if answer == "skip" else "resume", reason
 
 
 def _params_by_id(old: Exp, read_job: ReadJob) -> dict[str, Params]:
-    """From the copies of UPF and DFLTS in the old EXP, which its `job_started` names; {} without one."""
+    """From the copies of UPF and DFLTS in the old EXP, which its `job_started` names; {} where one is missing."""
     for event in journal.read(old.journal):
         if event["event"] == "job_started":
-            dflts = old.root / event["dflts"] if event["dflts"] else None
-            return {spec.id: spec.params for spec in read_job(old.root / event["upf"], dflts)}
+            upf, dflts = (old.root / event[name] if event[name] else None for name in ("upf", "dflts"))
+            if upf is not None and all(path is None or path.exists() for path in (upf, dflts)):
+                return {spec.id: spec.params for spec in read_job(upf, dflts)}
     return {}
 
 

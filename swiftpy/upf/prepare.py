@@ -71,15 +71,16 @@ def understand(options: argparse.Namespace, lead: Lead) -> Intent:
     answers = lead.call_in_child("swiftpy.upf.task:check", options.task, sets, settings["DATA_SOURCE"].value or None)
     if answers:
         raise UserError(*check_lines(specs, answers))
-    old = None
+    old, whole = None, []
     parent = exp_parent(settings)
     if options.restart:
         old = exps.find(parent, options.restart)
         old, remarks = restart.source(old, parent, options.after)
         for remark in remarks:
             lead.console.line(remark)
+        whole = lead.call_in_child("swiftpy.upf.task:with_defaults", options.task, sets)
     compare = getattr(importlib.import_module(options.task.partition(":")[0]), "compare", _same_or_refuse)
-    decisions = restart.plan(specs, old, compare, read_job, options.fresh)
+    decisions = restart.plan(specs, old, compare, read_job, options.fresh, whole)
     return Intent(options, site, settings, specs, decisions, old)
 
 

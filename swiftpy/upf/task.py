@@ -24,6 +24,12 @@ def check(function: str, param_sets: list[dict[str, Any]], data_dir: str | None)
     return [] if offer is None else list(offer(param_sets, data_dir))
 
 
+def with_defaults(function: str, param_sets: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The parameter sets over their models' defaults, as far as a `with_defaults` beside the runner knows them."""
+    offer = getattr(importlib.import_module(function.partition(":")[0]), "with_defaults", None)
+    return param_sets if offer is None else list(offer(param_sets))
+
+
 def seconds_left() -> float | None:
     """How long the scheduler will let this job live, see `swiftpy.sites.schedulers`."""
     return schedulers.seconds_left(os.environ)

@@ -71,6 +71,7 @@ def test_found_by_name_under_the_parent_or_by_path(tmp_path, monkeypatch):
     exp = create(tmp_path / "Output")
     monkeypatch.chdir(tmp_path)
     assert find(tmp_path / "Output", "EXP000") == exp
+    assert find(tmp_path / "Output", "EXP000/") == exp  # as the shell completes it
     assert find(tmp_path / "nowhere", str(exp.root)) == exp
     assert find(tmp_path / "nowhere", "Output/EXP000") == exp
     with pytest.raises(UserError, match=r"no EXP EXP007: .*Output has EXP000"):

@@ -69,6 +69,16 @@ def test_elsewhere_the_heartbeat_decides(exp, tmp_path, machine, monkeypatch):
     assert "job 78 on node2" in refuse_if_alive(exp, tmp_path)
 
 
+@pytest.mark.parametrize("content", ["", '{"host": "node2"}', "[]"])
+def test_a_damaged_lock_is_judged_by_its_heartbeat(exp, tmp_path, content):
+    """A node that goes down leaves the name of a file, and none of its content."""
+    exp.lock.write_text(content)
+    with pytest.raises(UserError, match="in use by a job whose lock cannot be read"):
+        refuse_if_alive(exp, tmp_path)
+    os.utime(exp.lock, (5, 5))
+    assert "was left by a job whose lock cannot be read" in refuse_if_alive(exp, tmp_path)
+
+
 def test_beats_once_in_ten_seconds(exp):
     held = Lock(exp)
     now = time.monotonic()

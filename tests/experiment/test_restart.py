@@ -124,6 +124,42 @@ def test_changed_science_is_refused_for_all_such_runs_at_once_or_fresh(tmp_path,
     assert not any(d.markers for d in decisions)
 
 
+def test_what_was_a_default_and_is_given_now_is_compared_with_what_the_run_wrote(tmp_path, old):
+    for name in ("DONE", "MID"):
+        (old.run_dir(name) / "parameters.txt").write_text("[Global Params]\nepochs=200\nseed=0\nalpha=6\n")
+    decisions = plan(specs(tmp_path / "in", "DONE MID", '{"epochs": 5, "seed": 0}'), old, compare, read_job)
+    assert [d.reason for d in decisions] == ["epochs 3 -> 5"] * 2  # what the user gave then counts more
+    with pytest.raises(UserError, match="seed changed"):
+        plan(specs(tmp_path / "in", "DONE MID", '{"epochs": 3, "seed": 1}'), old, compare, read_job)
+
+
+def test_changed_defaults_are_changed_science_where_the_run_has_written_what_they_were(tmp_path, old):
+    now = specs(tmp_path / "in", "DONE MID")
+    for n, name in enumerate(("DONE", "MID")):
+        text = f"[Global Params]\nid={name!r}\nindex={n}\nepochs=3\nseed=0\nalpha=6\n"
+        (old.run_dir(name) / "parameters.txt").write_text(text)
+
+    def verdicts_with(**defaults):
+        return verdicts(plan(now, old, compare, read_job, whole=[{**defaults, **spec.params} for spec in now]))
+
+    assert verdicts_with(seed=0, alpha=6, unheard=1) == {"DONE": "skip", "MID": "resume"}
+    with pytest.raises(UserError) as caught:
+        verdicts_with(seed=0, alpha=5)
+    assert len(caught.value.lines) == 3 and "RUN DONE cannot go on from EXP000: alpha changed" in caught.value.lines[0]
+    old.journal.unlink()  # the original system has other defaults, and names that mean other things
+    assert verdicts_with(seed=1) == {"DONE": "skip", "MID": "resume"}
+
+
+def test_without_the_copies_of_upf_and_dflts_a_run_is_compared_with_what_it_wrote(tmp_path, old):
+    for name in ("upf.json", "dflts.json"):
+        (old.root / name).unlink()
+    (old.run_dir("MID") / "parameters.txt").write_text("[Global Params]\nid='MID'\nindex=1\nepochs=3\n")
+    now = specs(tmp_path / "in", "DONE MID")
+    assert verdicts(plan(now, old, compare, read_job)) == {"DONE": "skip", "MID": "resume"}
+    with pytest.raises(UserError, match="RUN MID cannot go on from EXP000: epochs changed"):
+        plan(specs(tmp_path / "in", "DONE MID", '{"epochs": 2}', DONE={"epochs": 3}), old, compare, read_job)
+
+
 def test_a_deleted_run_directory_or_a_damaged_marker_is_no_finished_run(tmp_path, old):
     now = specs(tmp_path / "in", "DONE")
     (old.markers / "DONE.json").write_text('{"id": "DONE"}')

@@ -125,6 +125,17 @@ def test_data_read_in_place_is_not_written_beside(new_run, original, tmp_path, m
     assert list((tmp_path / "local").rglob("index-*")) == []
 
 
+@pytest.mark.parametrize("input_dir", [None, "/tmp/wozniak/original"])
+def test_what_is_staged_is_read_wherever_input_dir_leads(new_run, original, tmp_path, monkeypatch, input_dir):
+    """Without one, or with another user's, RUNs of a thousand nodes would read DATA_SOURCE beside their own copies."""
+    synthetic.generate(tmp_path / "shared", SPEC)
+    monkeypatch.setenv("DATA_SOURCE", str(tmp_path / "shared"))
+    monkeypatch.setenv("TMP_ORIGINAL_LINK", "/tmp/me/original")
+    params = new_run("RUN000", index=0, input_dir=input_dir)
+    hed_setup.pre_run(params)
+    assert (Path(params["input_dir"]) / tables.GE).readlink() == original / tables.GE
+
+
 def test_checkpoints_are_not_resumed_on_other_data(new_run, original):
     params = new_run("RUN000", index=0)
     hed_setup.pre_run(params)
@@ -182,6 +193,17 @@ def test_check_says_once_what_is_wrong_with_tables(original, tmp_path):
         0,
         "no data: neither input_dir (/nowhere) nor DATA_SOURCE (not set) is a directory",
     )
+
+
+def test_check_reads_the_tables_that_the_runs_will_read(original, tmp_path, monkeypatch):
+    """DATA_SOURCE is staged to TMP-ORIGINAL and nowhere else: any other input_dir that is there is read itself."""
+    larger = tmp_path / "larger"
+    synthetic.generate(larger, synthetic.Spec(drugs=9, cells=8, genes=3, descriptors=3, responses=72))
+    assert hed_setup.check([{"index": 7, "input_dir": str(original)}], str(larger)) == []
+    monkeypatch.delenv("TMP_ORIGINAL")
+    [(_, message)] = hed_setup.check([{"index": 7, "input_dir": str(original)}], str(larger))
+    assert "there are 5 drugs" in message
+    assert hed_setup.check([{"index": 7, "input_dir": "/tmp/wozniak/original"}], str(larger)) == []
 
 
 def test_check_of_missing_features(original, caplog):

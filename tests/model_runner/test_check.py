@@ -1,6 +1,6 @@
 import sys
 
-from model_runner import check, compare
+from model_runner import check, compare, with_defaults
 
 
 def test_all_problems_with_their_index(models):
@@ -51,6 +51,24 @@ def test_model_with_a_check_of_its_own_and_module_that_cannot_be_imported(monkey
 
 
 OLD = {"id": "R1", "epochs": 10, "alpha": 6, "dense": "100 50", "input_dir": "/a", "pre_module": "hed_setup"}
+
+
+def test_defaults_are_those_of_models_that_offer_a_check_and_of_the_users_file(models, monkeypatch, tmp_path):
+    (tmp_path / "quick_train_improve.py").write_text(
+        "def check(sets, data): return []\n"
+        "def initialize_parameters(): return {'epochs': 20, 'loss': 'mse', 'data_type': float}\n"
+    )  # fmt: skip
+    (tmp_path / "mine.txt").write_text("[Train]\nepochs = 4\nseed = 7\n")
+    (tmp_path / "other.txt").write_text("seed = 8\n")
+    (tmp_path / "latin.txt").write_bytes(b"# caf\xe9\nseed = 8\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CANDLE_DEFAULT_MODEL_FILE", "mine.txt")
+    sets = [{"epochs": 9}, *({"config_file": f"{name}.txt"} for name in ("other", "nowhere", "latin"))]
+    sets = [{"model_name": "quick", **params} for params in sets] + [{"model_name": "linreg"}]
+    whole = with_defaults(sets)
+    assert whole[0] == {"loss": "mse", "seed": 7, **sets[0]}
+    assert whole[1] == {"epochs": 20, "loss": "mse", "seed": 8, **sets[1]}
+    assert whole[2:] == sets[2:]
 
 
 def test_compare_skips_resumes_or_refuses():

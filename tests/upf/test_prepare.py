@@ -1,0 +1,37 @@
+"""What is found out before anything is created, in one process."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from swiftpy.errors import UserError
+from swiftpy.experiment.exp import create
+from swiftpy.experiment.journal import Journal
+from swiftpy.runtime.call import resolve
+from swiftpy.upf.options import parse
+from swiftpy.upf.prepare import understand
+
+# What was seed 0 by default, or by the user's file of defaults, is 7 now.
+RUNNER = """
+def run(params): ...
+def with_defaults(sets): return [{"seed": 7, **params} for params in sets]
+def compare(old, new, done): return ("refuse", f"seed {old['seed']} -> {new['seed']}")
+"""
+
+
+def test_a_restart_compares_defaults_too(tmp_path, monkeypatch):
+    (tmp_path / "runner_with_defaults.py").write_text(RUNNER)
+    (tmp_path / "upf.json").write_text('{"id": "A"}\n')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("CANDLE_DATA_DIR", "out")
+    monkeypatch.setenv("MODEL_NAME", "m")
+    old = create(tmp_path / "out" / "m" / "Output")
+    with Journal(old.journal) as journal:
+        journal.write("job_started", upf=old.copy_inputs(tmp_path / "upf.json", None)[0], dflts=None)
+    (old.run_dir("A") / "ckpts").mkdir(parents=True)
+    (old.run_dir("A") / "ckpts" / "model.h5").write_text("m")
+    (old.run_dir("A") / "parameters.txt").write_text("seed=0\n")
+    lead = SimpleNamespace(call_in_child=lambda name, *arguments: resolve(name)(*arguments))
+    with pytest.raises(UserError, match="RUN A cannot go on from EXP000: seed 0 -> 7"):
+        understand(parse(["upf.json", "--restart", "EXP000", "--task", "runner_with_defaults:run"]), lead)
