@@ -59,8 +59,8 @@ class Schedule:
     `roots` are the readers, of which this rank is one if it has a `source`.
 
     Every chunk is delivered on every rank, so no rank can wait for one that never comes. After a failure the chunks are
-    void, a header without payload, and the stream is over as many chunks after the first void one as a rank has buffers:
-    no rank can have begun with a later one, as it needs the buffer of this one for that.
+    void, a header without payload, and the stream is over as many chunks after the first void one as a rank has
+    buffers: no rank can have begun with a later one, as it needs the buffer of this one for that.
     """
 
     def __init__(self, group: Group, length: int, roots: Sequence[int], source: _Source | None, sink: _Sink) -> None:
