@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import inspect
 import os
 import sys
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from importlib.abc import InspectLoader
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,18 +84,76 @@ def load(name: str) -> Hook:
 
     The NAME of a file's function is `hook` where none is given. ImportError or AttributeError says what is missing.
     """
-    file, _, function = name.partition(":")
-    if file.endswith(".py"):
-        path = Path(os.path.expandvars(file)).expanduser()
-        spec = importlib.util.spec_from_file_location(f"swiftpy_hook_{path.stem}", path)
-        if spec is None or spec.loader is None or not path.is_file():
-            raise ImportError(f"there is no file {path.absolute()}")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        hook: Hook = getattr(module, function or "hook")
-        return hook
+    place, function = _target(name)
+    if not place.endswith(".py"):
+        return resolve(f"{place}:{function}")
+    spec = _spec(place)
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    hook: Hook = getattr(module, function)
+    return hook
+
+
+def problems(names: Sequence[str]) -> list[str]:
+    """What is wrong with hooks of these names, as far as their text tells: nothing of them is run.
+
+    On a login node, a hook's `import mpi4py` may abort the process; a batch job would fail after hours in the queue.
+    """
+    return [f"--hook {name}: {text}" for name in names if (text := _problem(*_target(name)))]
+
+
+def _target(name: str) -> tuple[str, str]:
+    """The file or module that a hook's name stands for, and the function in it."""
     from importlib.metadata import entry_points  # a tenth of what we import, and most jobs have no hooks
 
     for entry in entry_points(group=ENTRY_POINTS, name=name):
-        return entry.load()  # type: ignore[no-any-return]  # whatever is callable will do
-    return resolve(name)
+        name = entry.value
+    place, _, function = name.partition(":")
+    return place, function or ("hook" if place.endswith(".py") else "")
+
+
+def _spec(place: str) -> ModuleSpec:
+    if place.endswith(".py"):
+        path = Path(os.path.expandvars(place)).expanduser()
+        if not path.is_file():
+            raise ImportError(f"there is no file {path.absolute()}")
+        spec = importlib.util.spec_from_file_location(f"swiftpy_hook_{path.stem}", path)
+    else:
+        spec = importlib.util.find_spec(place)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"there is no module {place}")
+    return spec
+
+
+def _problem(place: str, function: str) -> str:
+    try:
+        spec = _spec(place)
+        source = spec.loader.get_source(spec.name) if isinstance(spec.loader, InspectLoader) else None
+        if source is None:  # an extension module
+            return ""
+        code, tree = compile(source, place, "exec"), ast.parse(source)
+    except ModuleNotFoundError as error:
+        return f"there is no module {error.name}"
+    except SyntaxError as error:
+        return f"{spec.origin}:{error.lineno}: {error.msg}"
+    except Exception as error:  # also of the packages that the module is in, which are run
+        return str(error)
+    if not function:
+        return f"write it as MODULE:NAME, such as {place}:hook, or FILE.py"
+    for line, needed in _imported(tree) if "sys.path" not in source else ():
+        if needed not in sys.modules and importlib.util.find_spec(needed) is None:
+            return f"{spec.origin}:{line}: there is no module {needed}"
+    star = any(isinstance(node, ast.ImportFrom) and node.names[0].name == "*" for node in tree.body)
+    if not star and {"__getattr__", function.partition(".")[0]}.isdisjoint(code.co_names):
+        return f"{spec.origin} has no {function}"
+    return ""
+
+
+def _imported(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Line and top-level package of what a module imports in any case: not in a function, nor in a `try`."""
+    for node in tree.body:
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name.partition(".")[0]) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.lineno, node.module.partition(".")[0]

@@ -26,6 +26,9 @@ class Setting:
     value: str
     source: str
 
+    def __str__(self) -> str:
+        return f"{self.name}={self.value} ({self.source})" if self.value else f"{self.name} is not set"
+
 
 def resolve(site: Site, environ: Mapping[str, str]) -> dict[str, Setting]:
     """Every setting by name, in the order of NAMES."""
@@ -73,26 +76,28 @@ def size(site: Site, settings: Mapping[str, Setting]) -> Size:
 
 def procs(settings: Mapping[str, Setting]) -> int:
     """PROCS as a number. UserError if it is none, or leaves no worker."""
-    value, source = settings["PROCS"].value, settings["PROCS"].source
+    value = settings["PROCS"].value
     if not value.isdecimal() or int(value) < 2:
-        raise UserError(f"PROCS={value} ({source}): give the number of ranks, one server and at least one worker")
+        raise UserError(f"{settings['PROCS']}: give the number of ranks, one server and at least one worker")
     return int(value)
 
 
 def _positive(setting: Setting) -> int:
     if not setting.value.isdecimal() or int(setting.value) < 1:
-        raise UserError(f"{setting.name}={setting.value} ({setting.source}): give a number of 1 or more")
+        raise UserError(f"{setting}: give a number of 1 or more")
     return int(setting.value)
 
 
 def local_env(site: Site, settings: Mapping[str, Setting]) -> tuple[dict[str, str], ...]:
-    """The variable that gives a worker its device, for the n-th rank of a node; more ranks than devices share them."""
-    job = size(site, settings)
+    """The variable that gives a worker its device, for the n-th rank of a node; more ranks than devices share them.
+
+    UserError if PPN is no number. How many ranks there are in all does not matter: mpiexec may know better than PROCS.
+    """
     if site.devices is None:
         return ({},)
-    masks, spare = site.devices.masks, job.ranks_per_node - job.ppn
-    workers = ({site.devices.variable: masks[place % len(masks)]} for place in range(job.ppn))
-    return (*({} for _ in range(spare)), *workers)
+    masks, ppn = site.devices.masks, _positive(settings["PPN"])
+    workers = ({site.devices.variable: masks[place % len(masks)]} for place in range(ppn))
+    return (*(({},) if site.server_slot else ()), *workers)
 
 
 def placement(site: Site, settings: Mapping[str, Setting]) -> str:
@@ -115,7 +120,7 @@ def time_limit(settings: Mapping[str, Setting]) -> float:
     try:
         return float(setting.value or -1)
     except ValueError:
-        raise UserError(f"BENCHMARK_TIMEOUT={setting.value} ({setting.source}): give a number of seconds") from None
+        raise UserError(f"{setting}: give a number of seconds") from None
 
 
 _DAYS = re.compile(r"(?P<days>\d+)-(?P<hours>\d+)(:(?P<minutes>\d+)(:(?P<seconds>\d+))?)?")
@@ -137,7 +142,7 @@ def walltime(settings: Mapping[str, Setting], scheduler: str = "") -> float:
     if limit is None and text.isdecimal() and scheduler:
         limit = float(text) * (1 if scheduler == "pbs" else 60)
     if not limit:
-        raise UserError(f"WALLTIME={text} ({setting.source}): write it as HOURS:MINUTES:SECONDS")
+        raise UserError(f"{setting}: write it as HOURS:MINUTES:SECONDS")
     return limit
 
 

@@ -70,6 +70,8 @@ class UpfApplication:
             raise UserError(
                 "there is one process only: the server needs a worker beside it; start with mpiexec -n 2 or more"
             )
+        site, settings = self._intent.site, self._intent.settings
+        devices, limit = local_env(site, settings), walltime(settings, site.scheduler)  # or refused before EXP is made
         self._experiment = establish(self._intent, lead)
         self._runs = to_run(self._intent)
         self._epoch_seconds = epoch_seconds(self._intent.old)
@@ -85,14 +87,14 @@ class UpfApplication:
             env=self._experiment.env,
             hooks=tuple(options.hook),
             grace=options.grace,
-            walltime=self._time_left(),
-            local_env=local_env(self._intent.site, self._intent.settings),
+            walltime=self._time_left(limit),
+            local_env=devices,
             preflight=preflight.request(self._intent),
         )
 
-    def _time_left(self) -> float:
-        """Until WALLTIME is over, or the scheduler says that the job's time is, whichever is first."""
-        own = walltime(self._intent.settings, self._intent.site.scheduler) - (time.monotonic() - self._began)
+    def _time_left(self, limit: float) -> float:
+        """Until WALLTIME (`limit`) is over, or the scheduler says that the job's time is, whichever is first."""
+        own = limit - (time.monotonic() - self._began)
         if not job_id(os.environ):
             return own
         # In a child process: a rank must not fork on top of a fabric.

@@ -61,11 +61,11 @@ def understand(options: argparse.Namespace, lead: Lead) -> Intent:
     settings = resolve(site, os.environ)
     model = settings["MODEL_NAME"]
     if problem := name_problem(model.value):
-        raise UserError(f"MODEL_NAME={model.value} ({model.source}) {problem}: it names a directory")
+        raise UserError(f"{model} {problem}: it names a directory")
     data = settings["DATA_SOURCE"]
     if data.value and not Path(data.value).is_dir():
-        raise UserError(f"DATA_SOURCE={data.value} ({data.source}): there is no such directory")
-    _check_hooks(options.hook)
+        raise UserError(f"{data}: there is no such directory")
+    _check_hooks(options.hook, lead)
     specs = read_job(options.upf, options.dflts)
     sets = [parameters(spec, options, settings) for spec in specs]
     answers = lead.call_in_child("swiftpy.upf.task:check", options.task, sets, settings["DATA_SOURCE"].value or None)
@@ -84,15 +84,12 @@ def understand(options: argparse.Namespace, lead: Lead) -> Intent:
     return Intent(options, site, settings, specs, decisions, old)
 
 
-def _check_hooks(names: Sequence[str]) -> None:
-    """What can be known of them without importing: on a login node, a hook's `import mpi4py` may abort the process.
-
-    A batch job would fail for it after hours in the queue.
-    """
-    files = [("--hook ", name.partition(":")[0]) for name in names if name.partition(":")[0].endswith(".py")]
-    for what, path in [*files, ("SOFTWARE_SOURCE=", os.environ.get("SOFTWARE_SOURCE", ""))]:
-        if path and not Path(os.path.expandvars(path)).expanduser().exists():
-            raise UserError(f"{what}{path}: there is no file of this name")
+def _check_hooks(names: Sequence[str], lead: Lead) -> None:
+    software = os.environ.get("SOFTWARE_SOURCE", "")
+    if software and not Path(os.path.expandvars(software)).expanduser().exists():
+        raise UserError(f"SOFTWARE_SOURCE={software}: there is no file of this name")
+    if names and (problems := lead.call_in_child("swiftpy.runtime.hooks:problems", names)):
+        raise UserError(*problems)
 
 
 def parameters(spec: RunSpec, options: argparse.Namespace, settings: Mapping[str, Setting]) -> dict[str, Any]:

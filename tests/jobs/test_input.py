@@ -90,7 +90,17 @@ def test_names_that_are_no_names(workplace):
     assert "EXPID 'a/b' contains '/'" in refused(workplace.run(EXPID="a/b"), workplace)[-1]
     assert "MODEL_NAME=../x" in refused(workplace.run(MODEL_NAME="../x"), workplace)[-1]
     assert "DATA_SOURCE=/nowhere" in refused(workplace.run(DATA_SOURCE="/nowhere"), workplace)[-1]
+    assert "WALLTIME=soon" in refused(workplace.run(WALLTIME="soon"), workplace)[-1]
     assert "cannot create an EXP" in refused(workplace.run(CANDLE_DATA_DIR="/proc/x"), workplace)[-1]
+
+
+def test_a_sites_file_that_lacks_what_its_devices_need(workplace):
+    workplace.write(['{"id": "A", "epochs": 1}'])
+    site = workplace.root / "my.toml"
+    site.write_text("launch = ['mpiexec']\n[devices]\nvariable = 'TOY_DEVICE'\nmasks = ['x', 'y']\n")
+    assert refused(workplace.run("--site", site), workplace)[-1].startswith("PPN is not set: give a number")
+    result = workplace.run("--site", site, PPN="2", procs=2)  # mpiexec says how many ranks there are
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 def test_restart_that_would_change_the_science_is_refused(workplace):

@@ -112,11 +112,11 @@ def test_any_number_of_readers_gives_the_same_bytes(world, readers):
     assert got == [(n, n, CHUNK if n < 23 else 5) for n in range(24)]
 
 
-def test_a_failure_ends_a_long_stream_at_once(world, shared):
-    """Chunks that are under way still arrive, void; the readers read no more."""
+def test_a_failure_ends_a_long_stream_at_once(world, shared, monkeypatch):
+    """No more chunks travel than were under way, on any rank; what the readers had not read they never do."""
     from swiftpy.runtime.group import Group
 
-    read = []
+    read, arrived, put = [], [], stream._Sink.put
 
     def consume(pieces):
         for number, _ in enumerate(pieces):
@@ -126,8 +126,45 @@ def test_a_failure_ends_a_long_stream_at_once(world, shared):
     def action():
         stream.broadcast(Group(MPI.COMM_WORLD), 10_000 * CHUNK, lambda offset, view: read.append(offset), consume)
 
-    agreed(world, shared, action, r"node 1: cannot stage: Input/output error \(/local/disk\)", seconds=20.0)
-    assert sum(world.gather(len(read))) < 5_000
+    monkeypatch.setattr(stream._Sink, "put", lambda sink, piece: put(sink, arrived.append(piece) or piece))
+    agreed(world, shared, action, r"node 1: cannot stage: Input/output error \(/local/disk\)")
+    assert sum(world.gather(len(read))) < 1_000
+    assert max(world.gather(len(arrived))) < 1_000
+
+
+def test_failures_anywhere_in_a_stream_end_it_on_all_ranks(world, monkeypatch):
+    """At its beginning or its end, on readers or others, on several at once; the next stream has nothing of it."""
+    from swiftpy.runtime.group import Group
+
+    monkeypatch.setattr(stream, "CHUNK", 100)
+    group, chance = Group(MPI.COMM_WORLD), random.Random(3)
+    for _ in range(60):
+        count, readers = chance.randrange(1, 120), chance.randrange(1, world.size + 1)
+        fails = {(chance.randrange(world.size), chance.choice(["read", "consume"])): chance.randrange(count)}
+        fails |= {(chance.randrange(world.size), "consume"): chance.randrange(count)} if chance.random() < 0.3 else {}
+        got = bytearray()
+
+        def fail(what, number, fails=fails):
+            if fails.get((world.rank, what), 10**6) <= number:
+                raise ValueError("on purpose")
+
+        def read(offset, view, fail=fail):
+            fail("read", offset // 100)
+            view[:] = bytes([offset // 100]) * len(view)
+
+        def consume(pieces, got=got, fail=fail):
+            for number, piece in enumerate(pieces):
+                fail("consume", number)
+                got.extend(piece[:1])
+
+        try:
+            stream.broadcast(group, 100 * count, read, consume, readers)
+        except StagingError as error:
+            assert "on purpose" in str(error)
+            assert got == bytes(range(len(got)))
+        else:  # the rank that was to fail in reading did not read so far
+            assert got == bytes(range(count))
+            assert all(what == "read" for _, what in fails)
 
 
 def test_a_target_that_cannot_be_made_ends_it_on_all_nodes(world, shared, source):

@@ -58,8 +58,9 @@ class Schedule:
 
     `roots` are the readers, of which this rank is one if it has a `source`.
 
-    Every chunk is always delivered on every rank, so no rank can wait for one that never comes: after a failure the
-    chunks are void, a header without payload, and the stream runs out at thousands of chunks a second.
+    Every chunk is delivered on every rank, so no rank can wait for one that never comes. After a failure the chunks are
+    void, a header without payload, and the stream is over as many chunks after the first void one as a rank has
+    buffers: no rank can have begun with a later one, as it needs the buffer of this one for that.
     """
 
     def __init__(self, group: Group, length: int, roots: Sequence[int], source: _Source | None, sink: _Sink) -> None:
@@ -84,8 +85,7 @@ class Schedule:
                 next_line += _EVERY
                 print(f"staging: {self._finished * CHUNK / 1e9:.1f} of {self._length / 1e9:.1f} GB", flush=True)
             if not self.advance():
-                # Nothing is copied any more, and of void chunks, too, there are only so many under way at a time.
-                time.sleep(PAUSE / 5 if self._sink.abandoned else PAUSE)
+                time.sleep(PAUSE)
         self._sink.close()
         if self._source:
             self._source.close()
@@ -128,7 +128,10 @@ class Schedule:
             self._receiving.pop(chunk, None)
             self._full.add(chunk)
             view, root = self._view(chunk), self._root(chunk)
-            message = view if view[0] == _DATA else view[:_HEADER]
+            message = view
+            if view[0] == _VOID:
+                message = view[:_HEADER]
+                self._count = min(self._count, chunk + len(self._buffers))
             first = 2 * self._virtual(root) + 1
             children = [self._real(v, root) for v in (first, first + 1) if v < self._group.size]
             self._sending[chunk] = [self._comm.Isend(message, child, chunk % _CHUNK_TAGS) for child in children]
