@@ -176,6 +176,12 @@ def test_map_keeps_the_order_and_fails_where_it_fails(tmp_path):
         assert list(swiftpy.map(square, range(200_000))) == [i * i for i in range(200_000)]
         assert list(swiftpy.map(pow, [2, 3], [5, 2])) == [32, 9]
         assert list(swiftpy.map(square, [])) == []
+        def late(x): time.sleep(0.1); return x
+        late = swiftpy.task(late)
+        assert list(swiftpy.map(square, [late(2), 3])) == [4, 9]
+        assert list(swiftpy.map(max, [[late(2), 3]], [[2, late(2)]])) == [[2, 3]]
+        size = swiftpy.task(lambda comm, x: (comm.size, x), ranks=2)
+        assert list(swiftpy.map(size, range(3))) == [(2, 0), (2, 1), (2, 2)]
         results = swiftpy.map(picky, range(100_000))
         assert [next(results) for _ in range(70_000)] == list(range(70_000))
         try:
