@@ -104,10 +104,7 @@ class Future(concurrent.futures.Future[Any]):
         """Give the value of a future that was made by hand, `Future()`. Raises InvalidStateError if it has one."""
         if self._state in _FINAL or (self.engine is not None and not self.by_hand):
             raise concurrent.futures.InvalidStateError(f"{self!r} cannot be set")
-        told = self.settle(value, None)
-        if self.engine is not None:
-            self.engine.given(self)
-        if told:
+        if self.settle(value, None):
             self.tell()
 
     @property
