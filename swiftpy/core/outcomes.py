@@ -248,5 +248,4 @@ def interrupted(task: Task, worker: int | None = None, seconds: float = 0.0) -> 
 
 def _because_of(task: Task, error: TaskError) -> TaskError:
     """Why what needs the result of a task that failed fails, too."""
-    name = task.label or task.kind.function
-    return TaskError("cancelled", f"it needs the result of {name}, which failed: {error.summary()}")
+    return TaskError("cancelled", f"it needs the result of {task.kind.name}, which failed: {error.summary()}")

@@ -281,9 +281,10 @@ class Engine:
         stuck = self._scheduler.stuck
         if not only_program or self._gathering or self._sending.data.waiting or not (stuck or self._scheduler.quiet):
             return
-        unset = [future for future in self._gathering.futures.values() if future.by_hand]
-        lines = [f"{task} waits for {', '.join(map(str, task.after)) or 'what it submitted'}" for task in stuck[:10]]
-        raise Deadlock(f"{len(stuck)} tasks can never run, {len(unset)} futures were never set", *lines)
+        unset = {future.id for future in self._gathering.futures.values() if future.by_hand}
+        lines = [f"{task.kind.name} waits for {_waited_for(task, stuck, unset)}" for task in stuck[:10]]
+        count = sum(task.count for task in stuck)
+        raise Deadlock(f"{count} tasks can never run, {len(unset)} futures were never set", *lines)
 
     # -- what the server tells its client ----------------------------------------------------------------------
 
@@ -332,3 +333,11 @@ class Engine:
 
     def tick(self) -> None:
         """See Client."""
+
+
+def _waited_for(task: Task, stuck: list[Task], unset: set[int]) -> str:
+    """What a task waits for that can never run, for people."""
+    names = [other.kind.name for other in stuck if any(other.id <= id < other.id + other.count for id in task.after)]
+    if not unset.isdisjoint(task.after):
+        names.append("a future that was never set")
+    return ", ".join(names[:3]) or "what it submitted"
