@@ -19,9 +19,10 @@ class TaskSubmitted(NamedTuple):
 
 
 class ValueGiven(NamedTuple):
-    """The client itself gave the result with this id, which tasks may need: no task makes it."""
+    """The client itself gave the result with this id, which tasks may need, or says why there will be none."""
 
     id: int
+    error: TaskError | None = None
 
 
 class SubmissionClosed(NamedTuple):

@@ -16,7 +16,7 @@ from swiftpy.core.events import (
     WorkerLost,
 )
 from swiftpy.core.placement import Placement
-from swiftpy.core.task import Task, TaskState
+from swiftpy.core.task import Kind, Task, TaskState
 from swiftpy.errors import TaskError
 
 
@@ -53,6 +53,8 @@ class Outcomes:
 
     def value_given(self, event: ValueGiven) -> list[Command]:
         """See the class."""
+        if event.error is not None:
+            return self._cancel_dependents(Task(event.id, Kind("a future set by hand"), None), event.error)
         return self._place_all(self._dependencies.resolved(event.id, 1))
 
     def worker_lost(self, event: WorkerLost) -> list[Command]:
@@ -246,5 +248,4 @@ def interrupted(task: Task, worker: int | None = None, seconds: float = 0.0) -> 
 
 def _because_of(task: Task, error: TaskError) -> TaskError:
     """Why what needs the result of a task that failed fails, too."""
-    name = task.label or task.kind.function
-    return TaskError("cancelled", f"it needs the result of {name}, which failed: {error.summary()}")
+    return TaskError("cancelled", f"it needs the result of {task.kind.name}, which failed: {error.summary()}")

@@ -83,6 +83,11 @@ class Kind:
     chained: bool = False
 
     @property
+    def name(self) -> str:
+        """What people call it: its label, or its function, without the digest that one sent by value has."""
+        return self.label or self.function.partition("#")[0]
+
+    @property
     def anywhere(self) -> bool:
         """Whether any worker can make its calls, alone."""
         return self.ranks == 1 and (self.target.soft or self.target.place == EVERYWHERE)
@@ -119,8 +124,7 @@ class Task:
         self.failures = 0
 
     def __repr__(self) -> str:
-        name = self.kind.label or self.kind.function
-        return f"Task({self.id}{f'+{self.count}' if self.count > 1 else ''} {name})"
+        return f"Task({self.id}{f'+{self.count}' if self.count > 1 else ''} {self.kind.name})"
 
     @property
     def payload(self) -> Any:

@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import itertools
 import pickle
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -21,7 +22,7 @@ _ATOMS = frozenset((int, float, str, bytes, bool, type(None), complex))
 _PLAIN = _ATOMS | {type(PREVIOUS)}
 #: What the script itself defines is of a module that workers know by another content: it must go by value.
 _MAIN = b"__main__"
-_SEQUENCES = frozenset((list, tuple, set, frozenset))
+_SEQUENCES = (list, tuple, set, frozenset, deque)
 
 
 class Deferred:
@@ -34,7 +35,8 @@ class Deferred:
 
 
 def needs(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Future] | None:
-    """The futures in the arguments, also in lists, tuples, sets, dicts and dataclasses; None if there are none."""
+    """The futures in the arguments, also in lists, tuples, deques, sets, dicts, what is derived from them, and
+    dataclasses; None if there are none."""
     found: list[Future] = []
     for value in (*args, *kwargs.values()) if kwargs else args:
         if type(value) not in _ATOMS:
@@ -46,12 +48,12 @@ def _collect(value: Any, found: list[Future]) -> None:
     kind = type(value)
     if kind is Future:
         found.append(value)
-    elif kind in _SEQUENCES:
+    elif issubclass(kind, _SEQUENCES):
         for element in value:
             if type(element) not in _ATOMS:
                 _collect(element, found)
-    elif kind is dict:
-        for element in value.values():
+    elif issubclass(kind, dict):
+        for element in itertools.chain(value, value.values()):
             if type(element) not in _ATOMS:
                 _collect(element, found)
     elif dataclasses.is_dataclass(kind):
@@ -114,7 +116,7 @@ def _packed(call: Any, index: int, hold: Hold) -> bytes:
 
 def pack_one(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes | Packed:
     """One call's arguments, as they are to be sent or held."""
-    with as_arguments():
+    with as_arguments(lambda: needs(args, kwargs)):
         with contextlib.suppress(Exception):
             packed = pack((args, kwargs))
             if _MAIN not in (packed.data if isinstance(packed, Packed) else packed):

@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any
 
 from swiftpy.core.events import Event, ReportOutcome, StartTask, SubmissionClosed, TaskSubmitted, ValueGiven
@@ -26,6 +27,7 @@ from swiftpy.flow.nested import CallSubmitted, NestedEngine, Relay
 from swiftpy.flow.sending import Sending
 from swiftpy.flow.settling import Settling
 from swiftpy.flow.trace import Trace
+from swiftpy.runtime.call import describe
 from swiftpy.runtime.server import TICK, Server
 from swiftpy.runtime.signals import StopRequest
 from swiftpy.runtime.store import Reference
@@ -107,7 +109,7 @@ class Engine:
         return self._scheduler.workers
 
     def given(self, future: Future) -> None:
-        """A future that was made by hand got its value."""
+        """A future that was made by hand is done."""
         self._gathering.give(future)
         self._server.wake()
 
@@ -223,8 +225,9 @@ class Engine:
             task = Task(run.first, run.variant, run.calls, len(run.calls), after, owner=run.owner)
             events.append(TaskSubmitted(task))
         for id in given:
-            del self._gathering.futures[id]
-            events.append(ValueGiven(id))
+            future = self._gathering.futures.pop(id)
+            error = None if future.good() else describe(future.error() or CancelledError())
+            events.append(ValueGiven(id, error))
         return events
 
     def _advance(self, timeout: float, hand_over: bool = True) -> bool:
@@ -278,9 +281,10 @@ class Engine:
         stuck = self._scheduler.stuck
         if not only_program or self._gathering or self._sending.data.waiting or not (stuck or self._scheduler.quiet):
             return
-        unset = [future for future in self._gathering.futures.values() if future.by_hand]
-        lines = [f"{task} waits for {', '.join(map(str, task.after)) or 'what it submitted'}" for task in stuck[:10]]
-        raise Deadlock(f"{len(stuck)} tasks can never run, {len(unset)} futures were never set", *lines)
+        unset = {future.id for future in self._gathering.futures.values() if future.by_hand}
+        lines = [f"{task.kind.name} waits for {_waited_for(task, stuck, unset)}" for task in stuck[:10]]
+        count = sum(task.count for task in stuck)
+        raise Deadlock(f"{count} tasks can never run, {len(unset)} futures were never set", *lines)
 
     # -- what the server tells its client ----------------------------------------------------------------------
 
@@ -329,3 +333,11 @@ class Engine:
 
     def tick(self) -> None:
         """See Client."""
+
+
+def _waited_for(task: Task, stuck: list[Task], unset: set[int]) -> str:
+    """What a task waits for that can never run, for people."""
+    names = [other.kind.name for other in stuck if any(other.id <= id < other.id + other.count for id in task.after)]
+    if not unset.isdisjoint(task.after):
+        names.append("a future that was never set")
+    return ", ".join(names[:3]) or "what it submitted"

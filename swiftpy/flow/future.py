@@ -104,10 +104,7 @@ class Future(concurrent.futures.Future[Any]):
         """Give the value of a future that was made by hand, `Future()`. Raises InvalidStateError if it has one."""
         if self._state in _FINAL or (self.engine is not None and not self.by_hand):
             raise concurrent.futures.InvalidStateError(f"{self!r} cannot be set")
-        told = self.settle(value, None)
-        if self.engine is not None:
-            self.engine.given(self)
-        if told:
+        if self.settle(value, None):
             self.tell()
 
     @property
@@ -162,21 +159,30 @@ class Future(concurrent.futures.Future[Any]):
         As an argument, one without a value is the result of the call before (`chained`), and a value that lies with
         another rank is fetched from there when the argument is unpickled.
         """
-        if not getattr(_thread, "packs_arguments", False):
+        find = getattr(_thread, "find", None)
+        if find is None:
             return _value, (self.result(),)
+        if _thread.found is None:
+            _thread.found = frozenset(find() or ())
+        if self not in _thread.found:  # so nothing waited for it
+            raise TypeError(
+                "a future is found only in lists, tuples, sets, dicts and dataclasses, not in other objects:"
+                " give its result(), or the future as an argument of its own"
+            )
         if self.good():
             return _value, (self.value,)
         return previous, ()
 
 
 @contextlib.contextmanager
-def as_arguments() -> Iterator[None]:
-    """What this thread pickles are arguments of a call: see Future.__reduce__."""
-    _thread.packs_arguments = True
+def as_arguments(find: Callable[[], list[Future] | None]) -> Iterator[None]:
+    """What this thread pickles are arguments of a call, which waited for the futures that `find` finds in them: see
+    Future.__reduce__."""
+    _thread.find, _thread.found = find, None
     try:
         yield
     finally:
-        _thread.packs_arguments = False
+        _thread.find = _thread.found = None
 
 
 def _value(value: Any) -> Any:

@@ -53,7 +53,7 @@ class Gathering:
         self.futures: dict[int, Future] = {}
         self.count = 0
         self._engine = engine
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # again for `give`, if a future is done in the moment in which it is adopted
         self._next_id = 0
         self._open: GatheredRun | None = None
         self._last: dict[Future, GatheredRun] = {}  # by the call that a chain may go on with
@@ -105,7 +105,7 @@ class Gathering:
         return bulk
 
     def give(self, future: Future) -> None:
-        """A future that was made by hand got its value."""
+        """A future that was made by hand is done."""
         with self._lock:
             self._given.append(future.id)
 
@@ -164,3 +164,4 @@ class Gathering:
                 future.engine, future.id = self._engine, self._next_id
                 self.futures[future.id] = future
                 self._next_id += 1
+                future.add_done_callback(self._engine.given)  # type: ignore[arg-type]  # it is called with this future

@@ -112,9 +112,6 @@ class NestedEngine:
         if (stored := future.elsewhere) is not None:
             future.bring(self._worker.fetch(stored.reference).value())
 
-    def given(self, future: Future) -> None:
-        """A future that was made by hand got its value: its callbacks do the rest."""
-
     def heard(self, message: Any) -> None:
         """Rank 0 says what became of a call."""
         assert isinstance(message, CallSettled), f"a worker cannot be sent {message!r}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from swiftpy.core.task import ANYWHERE, Kind, Target
 from swiftpy.flow import program
+from swiftpy.flow.calls import needs
 from swiftpy.flow.functions import Function
 from swiftpy.flow.future import Future
 
@@ -43,7 +44,10 @@ class TaskFunction:
     def submit_all(self, calls: list[Any], column: bool = False) -> Iterable[Any]:
         """See `map`, and `Engine.submit_all` for a `column`."""
         engine = program.engine()
-        return engine.submit_all(*self.described(engine), calls, column)
+        kind, function = self.described(engine)
+        if column and kind.ranks > 1:  # each call gets a communicator, too
+            calls, column = [(argument,) for argument in calls], False
+        return engine.submit_all(kind, function, calls, column)
 
     def options(self, **options: Any) -> TaskFunction:
         """The same function with other options, see `task`."""
@@ -90,9 +94,11 @@ def map(function: Callable[..., Any], *iterables: Iterable[Any]) -> Iterator[Any
     raises its TaskError when its turn comes. `function` may be a plain function or a task with options.
     """
     call = function if isinstance(function, TaskFunction) else TaskFunction(function, {})
-    if len(iterables) == 1:
-        return iter(call.submit_all(list(iterables[0]), column=True))
-    return iter(call.submit_all(list(zip(*iterables, strict=False))))
+    column = len(iterables) == 1
+    calls = list(iterables[0] if column else zip(*iterables, strict=False))
+    if needs((calls,), {}):
+        return (future.result() for future in [call(args) if column else call(*args) for args in calls])
+    return iter(call.submit_all(calls, column))
 
 
 def task_kind(

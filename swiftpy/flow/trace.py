@@ -46,7 +46,7 @@ class Trace:
         if self._file is not None:
             end = self._clock() - self._began
             event = {
-                "name": report.task.label or report.task.kind.function,
+                "name": report.task.kind.name,
                 "ph": "X",
                 "pid": 0,
                 "tid": report.worker,

@@ -1,11 +1,14 @@
 """Which calls travel together, and that they do not share what they are given."""
 
 import pickle
+from collections import OrderedDict, defaultdict, deque
+from types import SimpleNamespace
+from typing import NamedTuple
 
 import pytest
 
 from swiftpy.core.task import Kind
-from swiftpy.flow.calls import Deferred, pack_calls
+from swiftpy.flow.calls import Deferred, needs, pack_calls
 from swiftpy.flow.functions import Functions
 from swiftpy.flow.future import Future
 from swiftpy.flow.gathering import Gathering
@@ -21,9 +24,18 @@ def add(a, b=0):
     return a + b
 
 
+def shown(value):
+    return repr(value)
+
+
 def made(function, calls):
     answer = Run(f"{__name__}:{function.__name__}", pack_calls(None, calls, None, hold=None)).make()
     return pickle.loads(answer.value), [index for index, _ in answer.failures]
+
+
+class Pair(NamedTuple):
+    left: object
+    right: object
 
 
 def good(value):
@@ -51,6 +63,31 @@ def test_arguments_of_all_forms_in_one_message():
 
 def test_an_argument_that_cannot_be_unpickled_is_that_of_one_call():
     assert made(add, [(1,), (Unloadable(),), (2,)]) == ([1, None, 2], [1])
+
+
+@pytest.mark.parametrize(
+    "hold",
+    [
+        lambda future: {future: 1},
+        lambda future: {Pair(1, future): 1},
+        lambda future: Pair(1, [future]),
+        lambda future: deque([future]),
+        lambda future: OrderedDict(a=future),
+        lambda future: defaultdict(list, a=frozenset([future])),
+    ],
+    ids=["key", "in key", "named tuple", "deque", "ordered", "default"],
+)
+def test_futures_are_found_in_whatever_is_like_a_list_or_a_dict(hold):
+    future = Future()
+    assert needs((hold(future),), {}) == [future]
+
+
+@pytest.mark.parametrize("future", [Future(), good(3)], ids=["pending", "done"])
+def test_a_future_that_is_not_found_is_refused(future):
+    """It would be taken for the result of the call before, and the task work with that."""
+    hidden = SimpleNamespace(a=future)
+    calls = [Deferred((good(1),), {}), (hidden,), Deferred(([good(2), hidden],), {})]
+    assert made(shown, calls) == (["1", None, None], [1, 2])
 
 
 def test_what_goes_on_with_the_call_before():

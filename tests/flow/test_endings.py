@@ -16,8 +16,8 @@ ENDINGS = {
     "exit": ("sys.exit(7)", 7, ""),
     "a failure that nobody saw": ("boom(); ", 3, "ValueError: boom"),
     "a failure that was seen": ("boom().exception()", 0, ""),
-    "a future that nobody sets": ("inc(swiftpy.Future()).result()", 1, "can never run"),
-    "the same without asking": ("inc(swiftpy.Future())", 1, "can never run"),
+    "a future that nobody sets": ("inc(swiftpy.Future()).result()", 1, "inc waits for a future that was never set"),
+    "the same without asking": ("late(inc(swiftpy.Future()))", 1, "2 tasks can never run, 1 futures were never set"),
     "a task that waits for ever": ("forever().result()", 1, "can never run"),
     "more ranks than there are": ("wide().result()", 1, "it wants 9 workers"),
     "stop at the first failure": (

@@ -176,6 +176,12 @@ def test_map_keeps_the_order_and_fails_where_it_fails(tmp_path):
         assert list(swiftpy.map(square, range(200_000))) == [i * i for i in range(200_000)]
         assert list(swiftpy.map(pow, [2, 3], [5, 2])) == [32, 9]
         assert list(swiftpy.map(square, [])) == []
+        def late(x): time.sleep(0.1); return x
+        late = swiftpy.task(late)
+        assert list(swiftpy.map(square, [late(2), 3])) == [4, 9]
+        assert list(swiftpy.map(max, [[late(2), 3]], [[2, late(2)]])) == [[2, 3]]
+        size = swiftpy.task(lambda comm, x: (comm.size, x), ranks=2)
+        assert list(swiftpy.map(size, range(3))) == [(2, 0), (2, 1), (2, 2)]
         results = swiftpy.map(picky, range(100_000))
         assert [next(results) for _ in range(70_000)] == list(range(70_000))
         try:
@@ -310,3 +316,30 @@ def test_a_trace_and_a_summary(tmp_path):
     events = json.loads((tmp_path / "trace.json").read_text())
     assert sum(event["args"]["calls"] for event in events if event["ph"] == "X") == 5000
     assert "5000 calls in" in result.stderr
+
+
+def test_futures_made_by_hand_end_in_any_way(tmp_path):
+    """The scheduler waits for them, and knows only what it is told."""
+    passes(
+        tmp_path,
+        """
+        import threading
+        @swiftpy.task
+        def same(x): return x
+
+        for late in (False, True):
+            for end in (lambda x: x.set(1), lambda x: x.set_result(1),
+                        lambda x: threading.Timer(0.2, x.set, [1]).start()):
+                x = swiftpy.Future()
+                y = same(x)
+                assert not (late and swiftpy.wait([y], 0.1))
+                end(x)
+                assert y.result() == 1
+            for end, why in ((lambda x: x.set_exception(ValueError("mine")), "mine"), (swiftpy.Future.cancel, "ancelled")):
+                x = swiftpy.Future()
+                y = same([same(x)])
+                assert not (late and swiftpy.wait([y], 0.1))
+                end(x)
+                assert y.exception().kind == "cancelled" and why in y.exception().message, y.exception()
+        """,
+    )
