@@ -89,7 +89,8 @@ def run(name: str, arguments: Sequence[str]) -> int:
             return 2
         raise
     except (AnalysisError, OSError) as error:
-        print(f"{name}: {error}", file=sys.stderr)
+        named = isinstance(error, OSError) and error.filename
+        print(f"{name}: {error.filename}: {error.strerror}" if named else f"{name}: {error}", file=sys.stderr)
         return 2
 
 
