@@ -157,7 +157,7 @@ def _establish(intent: Intent, lead: Lead) -> Experiment:
     env |= {
         "EXPID": exp.id,
         "TURBINE_OUTPUT": str(exp.root),
-        "USER": os.environ.get("USER") or getpass.getuser(),
+        "USER": user(),
     }
     provenance.write_environment(exp, {**os.environ, **env})
     provenance.write_jobid(exp, jobid or f"{socket.gethostname()}:{os.getpid()}")
@@ -189,6 +189,14 @@ def _complete_markers(exp: exps.Exp, intent: Intent) -> None:
     for spec, decision in zip(intent.specs, intent.decisions, strict=True):
         if decision.verdict == "skip" and not markers.path(exp, spec.id).exists():
             markers.write(exp, spec.id, spec.params, decision.value or {}, time.time())
+
+
+def user() -> str:
+    """The user's name, as hooks and RUNs fill it in for $USER."""
+    try:
+        return os.environ.get("USER") or getpass.getuser()
+    except (KeyError, OSError):  # a container started with a number that is not in its passwd
+        return f"uid{os.getuid()}"
 
 
 def absolute(value: str) -> str:

@@ -1,5 +1,6 @@
 """What is found out before anything is created, in one process."""
 
+import os
 from types import SimpleNamespace
 
 import pytest
@@ -9,7 +10,7 @@ from swiftpy.experiment.exp import create
 from swiftpy.experiment.journal import Journal
 from swiftpy.runtime.call import resolve
 from swiftpy.upf.options import parse
-from swiftpy.upf.prepare import understand
+from swiftpy.upf.prepare import understand, user
 
 # What was seed 0 by default, or by the user's file of defaults, is 7 now.
 RUNNER = """
@@ -17,6 +18,14 @@ def run(params): ...
 def with_defaults(sets): return [{"seed": 7, **params} for params in sets]
 def compare(old, new, done): return ("refuse", f"seed {old['seed']} -> {new['seed']}")
 """
+
+
+def test_a_user_without_a_name_is_called_by_number(monkeypatch):
+    """A container that was started with a number which is not in its passwd."""
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", lambda number: {}[number])
+    assert user() == f"uid{os.getuid()}"
 
 
 def test_a_restart_compares_defaults_too(tmp_path, monkeypatch):
