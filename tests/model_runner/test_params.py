@@ -27,6 +27,7 @@ from model_runner.results import write_parameters
         ("id", "001 002", "001 002"),
         ("input_dir", "$WHERE/x", "/there/x"),
         ("ckpt_directory", "~/ckpts", str(Path.home() / "ckpts")),
+        ("ckpt_directory", "~nobody-of-this-name/ckpts", "~nobody-of-this-name/ckpts"),
         ("title", "$WHERE", "$WHERE"),
         ("train_file", "https://host/a", "https://host/a"),
     ],
