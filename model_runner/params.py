@@ -158,6 +158,8 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def _value(text: str) -> Any:
+    if text in ("true", "false"):  # as other INI files have it; the text "false" would count as true
+        return text == "true"
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
