@@ -88,9 +88,12 @@ def run(name: str, arguments: Sequence[str]) -> int:
             print(f"{name}: {error.name} is missing: pip install matplotlib scipy", file=sys.stderr)
             return 2
         raise
-    except (AnalysisError, OSError) as error:
-        named = isinstance(error, OSError) and error.filename
-        print(f"{name}: {error.filename}: {error.strerror}" if named else f"{name}: {error}", file=sys.stderr)
+    except AnalysisError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        text = f"{error.filename}: {error.strerror}" if error.filename else error
+        print(f"{name}: {text}", file=sys.stderr)
         return 2
 
 

@@ -35,7 +35,8 @@ def exp_path(text: str) -> Path:
 
 def output_directory() -> Path:
     """Where the EXPs of the user's settings are."""
-    return Path(os.environ.get("CANDLE_DATA_DIR") or "out") / (os.environ.get("MODEL_NAME") or "unorun") / "Output"
+    parent = os.path.expanduser(os.environ.get("CANDLE_DATA_DIR") or "out")  # noqa: PTH111 - as jobs understand it
+    return Path(parent) / (os.environ.get("MODEL_NAME") or "unorun") / "Output"
 
 
 def add_exp(parser: ArgumentParser, **more: Any) -> None:

@@ -317,6 +317,9 @@ def test_bad_input_is_one_line(made, tmp_path, capsys, monkeypatch):
         with pytest.raises(SystemExit) as end:
             main([str(argument) for argument in arguments])
         assert end.value.code == 2 and capsys.readouterr().err.count("\n") == 1
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("CANDLE_DATA_DIR", "~/o")
+    assert main(["runs", "EXP999"]) == 2 and f"here or in {tmp_path}/o/unorun/Output" in capsys.readouterr().err
     monkeypatch.setenv("CANDLE_DATA_DIR", "")  # as good as not set, as for the jobs
     assert main(["runs", "EXP999"]) == 2 and "here or in out/unorun/Output" in capsys.readouterr().err
 
