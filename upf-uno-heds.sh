@@ -12,7 +12,7 @@
 # SITE is local, aurora, polaris, frontier, perlmutter, slurm, pbs, flux, or your own file.toml (docs/sites.md).
 # OPTIONS are those of `python -m swiftpy.upf --help`.
 set -eu
-here=$(cd "$(dirname "$0")" && pwd)
+here=$(dirname "$(realpath "$0")")
 
 names="DATA_SOURCE CANDLE_DATA_DIR MODEL_NAME MODEL_PYTHON_DIR MODEL_PYTHON_SCRIPT CANDLE_DEFAULT_MODEL_FILE
        MODEL_RETURN BENCHMARK_TIMEOUT EXPID PROCS PPN QUEUE PROJECT WALLTIME"
@@ -28,17 +28,20 @@ done
 # EXP directories are made in $CANDLE_DATA_DIR/$MODEL_NAME/Output
 : "${CANDLE_DATA_DIR:=out}"
 : "${MODEL_NAME:=unorun}"
+# Software: the directory of a model, or of pre and post modules, of your own (README.md, Your own model)
+# : "${MODEL_PYTHON_DIR:=/path/to/UNO}"
 
 . "$here/cfg-sys-1.sh"
 
 # ------------------------------------------------------------------------------------------------------------------
 
 usage() {
-    sed -n '2,/^set -eu/ s/^# \{0,1\}//p' "$0" | sed '$d'
+    sed -n '2,/^set -eu/ s/^# \{0,1\}//p' "$0"
 }
 
 case ${1:-} in
-    "" | -h | --help) usage; [ $# -gt 0 ]; exit ;;
+    -h | --help) usage; exit ;;
+    "") usage >&2; exit 2 ;;
 esac
 site=$1
 export SWIFTPY_SCRIPT=$0 SWIFTPY_COMMAND="$0 $*"
@@ -51,6 +54,7 @@ done
 set -- "$@"
 if [ ${#positional[@]} -gt 3 ]; then
     usage >&2
+    echo "too many arguments: ${positional[*]}; there are UPF, DFLTS and EXP, then options" >&2
     exit 2
 fi
 for argument in "$@"; do

@@ -88,8 +88,12 @@ def run(name: str, arguments: Sequence[str]) -> int:
             print(f"{name}: {error.name} is missing: pip install matplotlib scipy", file=sys.stderr)
             return 2
         raise
-    except (AnalysisError, OSError) as error:
+    except AnalysisError as error:
         print(f"{name}: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        text = f"{error.filename}: {error.strerror}" if error.filename else error
+        print(f"{name}: {text}", file=sys.stderr)
         return 2
 
 

@@ -35,7 +35,8 @@ def exp_path(text: str) -> Path:
 
 def output_directory() -> Path:
     """Where the EXPs of the user's settings are."""
-    return Path(os.environ.get("CANDLE_DATA_DIR", "out")) / os.environ.get("MODEL_NAME", "unorun") / "Output"
+    parent = os.path.expanduser(os.environ.get("CANDLE_DATA_DIR") or "out")  # noqa: PTH111 - as jobs understand it
+    return Path(parent) / (os.environ.get("MODEL_NAME") or "unorun") / "Output"
 
 
 def add_exp(parser: ArgumentParser, **more: Any) -> None:
@@ -43,6 +44,17 @@ def add_exp(parser: ArgumentParser, **more: Any) -> None:
     parser.add_argument(
         "exp", metavar="D", help="EXP directory, or its name in $CANDLE_DATA_DIR/$MODEL_NAME/Output", **more
     )
+
+
+def positive(text: str) -> int:
+    """An argument that is a number of 1 or more."""
+    value = int(text)
+    if value < 1:
+        raise ValueError
+    return value
+
+
+positive.__name__ = "number of 1 or more"
 
 
 def add_formats(parser: ArgumentParser) -> None:
@@ -117,6 +129,10 @@ def replacing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
         with temporary.open(mode, encoding=None if "b" in mode else "utf-8") as file:
             yield file
         temporary.replace(path)
+    except OSError as error:
+        if error.filename != str(temporary):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error  # the user knows of no other
     finally:
         temporary.unlink(missing_ok=True)
 

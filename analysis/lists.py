@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis.command import AnalysisError, note
+from analysis.command import AnalysisError, note, positive
 from analysis.metrics import rank_correlation
 
 HEADINGS = 2  # of the spreadsheet that list_diff reads: rank,true,...,rank,pred,...
@@ -64,7 +64,7 @@ def list_match(parser: ArgumentParser, arguments: list[str]) -> None:
 
 def list_diff(parser: ArgumentParser, arguments: list[str]) -> None:
     """`list_diff.py N CSV`, or `list_diff.py N TRUE PRED`: how far the first N of TRUE have moved in PRED."""
-    parser.add_argument("count", metavar="N", type=int, help="compare the first N of the true list")
+    parser.add_argument("count", metavar="N", type=positive, help="compare the first N of the true list")
     parser.add_argument(
         "true",
         metavar="CSV|TRUE",

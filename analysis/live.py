@@ -16,7 +16,7 @@ from analysis.exp import FAILED_RESULT, run_directories
 
 LAST_ERRORS = 5
 _EPOCH = re.compile(r"Epoch (\d+)/(\d+)")
-_TRAINING = re.compile(r"run_tensorflow\(\): pkg\.run\(\) \.\.\.")
+_TRAINING = re.compile(r"run_(?:tensorflow|pytorch)\(\): pkg\.run\(\) \.\.\.")
 
 
 @dataclass

@@ -70,18 +70,18 @@ def shrink(lines: Iterable[bytes]) -> Iterator[bytes]:
     yield from held
 
 
-def count_lines(log: Path, start: bytes, *ends: bytes) -> list[int]:
+def count_lines(log: Path, start: re.Pattern[bytes], *ends: bytes) -> list[int]:
     """How many lines hold `start` and somewhere behind it the end, for each of `ends`."""
     counts = [0] * len(ends)
     with log.open("rb") as file:
         for block in blocks(file):
-            at = block.find(start)
-            while at >= 0:
-                stop = block.find(b"\n", at)
-                line = block[at : stop if stop >= 0 else len(block)]
+            match = start.search(block)
+            while match:
+                stop = block.find(b"\n", match.end())
+                stop = stop if stop >= 0 else len(block)
                 for number, end in enumerate(ends):
-                    counts[number] += end in line
-                at = block.find(start, at + len(line))
+                    counts[number] += block.find(end, match.end(), stop) >= 0
+                match = start.search(block, stop)
     return counts
 
 

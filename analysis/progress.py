@@ -1,5 +1,6 @@
 """`epochs.sh` and `progress.sh`: how far an EXP has come, as short texts in the EXP."""
 
+import re
 import statistics
 from argparse import ArgumentParser
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from analysis.command import AnalysisError, add_exp, add_formats, count_text, ex
 from analysis.exp import read_runs, run_directories
 from analysis.job import inputs, is_alive, job_id, read_dict, read_journal, settings, walltime_message
 from analysis.job import logs as log_files
+
+_RUN = re.compile(rb"run_(?:tensorflow|pytorch)")
 
 
 def epochs(parser: ArgumentParser, arguments: list[str]) -> None:
@@ -63,7 +66,7 @@ def summary(exp: Path) -> Iterator[str]:
     found = log_files(exp / "out")
     yield f"OUTs: {len(found)}"
     yield f"RUNs: {len(run_directories(exp))}"
-    counts = [logs.count_lines(log, b"run_tensorflow", b"...", b"done") for log in found]
+    counts = [logs.count_lines(log, _RUN, b"...", b"done") for log in found]
     yield f"NEWs: {sum(new for new, _ in counts)}"
     yield f"DONE: {sum(done for _, done in counts)}"
     yield f"MKRs: {sum(1 for _ in (exp / 'markers').glob('marker-*.txt'))}"

@@ -12,7 +12,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from analysis import lists
-from analysis.command import AnalysisError, add_exp, add_formats, columns, exp_path, note, notes, number_text, show
+from analysis.command import (
+    AnalysisError,
+    add_exp,
+    add_formats,
+    columns,
+    exp_path,
+    note,
+    notes,
+    number_text,
+    positive,
+    show,
+)
 from analysis.metrics import rank_correlation
 from analysis.predictions import Predicted, Reader
 
@@ -167,7 +178,7 @@ def score_all_cells(parser: ArgumentParser, arguments: list[str]) -> None:
 
 
 def _score_options(parser: ArgumentParser) -> None:
-    parser.add_argument("--top", type=int, default=TOP, metavar="K", help="length of the rankings (10)")
+    parser.add_argument("--top", type=positive, default=TOP, metavar="K", help="length of the rankings (10)")
     add_formats(parser)
 
 
@@ -178,9 +189,7 @@ def _score_cells(options: Any) -> None:
     for rows in reader:
         matrices.add(rows)
     notes(reader.problems)
-    found = [
-        score for score in all_cell_scores(reader, matrices, max(1, options.top)) if options.cell in (None, score.cell)
-    ]
+    found = [score for score in all_cell_scores(reader, matrices, options.top) if options.cell in (None, score.cell)]
     if not found:
         raise AnalysisError(
             f"no RUN has the cell {options.cell}" if reader.cells else f"{exp} has no test predictions (yet)"

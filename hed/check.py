@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from hed import arrays, tables
 from hed.partition_uno_pq import DEFAULT_SEED, check_index, id_column
@@ -19,9 +20,12 @@ log = logging.getLogger("RUNNER.hed_setup")
 
 @dataclass(frozen=True)
 class _Data:
-    """Columns of each table; by column of identifiers: names, and how many usable responses each has."""
+    """Columns of each table, and which of the responses' are numbers; by column of identifiers: names, and how many
+    usable responses each has.
+    """
 
     columns: dict[str, list[str]]
+    numbers: set[str]
     names: dict[str, list[str]]
     usable: dict[str, np.ndarray]
 
@@ -54,7 +58,10 @@ def check(param_sets: Sequence[Mapping[str, Any]], data_dir: str | None) -> list
 
 def _check_set(params: Mapping[str, Any], data: _Data | None) -> None:
     if data is not None:
-        _require_columns(arrays.columns(params), data.columns)
+        names = arrays.columns(params)
+        _require_columns(names, data.columns)
+        if names.y not in data.numbers:
+            raise ValueError(f"y_col_name {names.y}: this column of {tables.RSP} holds no numbers")
     files = params.get("partition_files")
     if not isinstance(files, (bool, type(None))):
         raise ValueError(f"partition_files must be true or false, not {files!r}")
@@ -103,12 +110,17 @@ def _read(source: Path) -> _Data:
         raise ValueError(f"{source}: no response has features in both {tables.GE} and {tables.MD}")
     return _Data(
         {table: tables.column_names(source / table) for table in (tables.RSP, tables.GE, tables.MD)},
+        {field.name for field in pq.read_schema(source / tables.RSP) if _is_number(field.type)},
         {tables.DRUG: drugs.names, tables.CELL: cells.names},
         {
             tables.DRUG: np.bincount(drugs.codes[usable], minlength=len(drugs.names)),
             tables.CELL: np.bincount(cells.codes[usable], minlength=len(cells.names)),
         },
     )
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind))
 
 
 def _featured(ids: tables.Ids, table: Path, column: str, what: str) -> np.ndarray:

@@ -12,6 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from model_runner.params import expand
+
 RSP = "rsp_merged.parquet"  # one row per measured response of a cell line to a drug
 GE = "ge_merged_data.parquet"  # one row per cell line: gene expression, columns ge.*
 MD = "md_merged_data.parquet"  # one row per drug: Mordred descriptors, columns mordred.*
@@ -89,7 +91,7 @@ def source_directory(input_dir: str | None, data_source: str | None, local_first
     """
     staged = os.environ.get("TMP_ORIGINAL") if os.environ.get("TMP_ORIGINAL_LINK") else None
     for given in (input_dir, staged, data_source) if local_first else (data_source, input_dir):
-        if given and (path := Path(os.path.expandvars(given)).expanduser()).is_dir():
+        if given and (path := Path(expand(given))).is_dir():
             return path.absolute()
     raise FileNotFoundError(
         f"no data: neither input_dir ({input_dir or 'not set'}) nor DATA_SOURCE ({data_source or 'not set'}) "

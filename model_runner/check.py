@@ -98,7 +98,7 @@ def _wrong_values(params: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for key, value in params.items():
         if is_path(key) and not isinstance(value, (str, type(None))):
             yield key, f"{key} must be a path, not {value!r}"
-    if not params.get("model_name"):
+    if "model_name" not in params:
         yield "model_name", "model_name is missing: set MODEL_NAME"
 
 
@@ -132,6 +132,7 @@ _EXPECTED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "seed": (_integer, "an integer"),
     "rng_seed": (_integer, "an integer"),
     "timeout": (_number, "a number of seconds (-1 for none)"),
+    "model_name": (_name, "the name of a model"),
     "framework": (lambda value: value in ("keras", "pytorch"), "keras or pytorch"),
     "pre_module": (_name, "the name of a module"),
     "post_module": (_name, "the name of a module"),

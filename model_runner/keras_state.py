@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from model_runner.params import expand
+
 
 @dataclass(frozen=True, slots=True)
 class KerasState:
@@ -37,7 +39,7 @@ def save() -> KerasState:
 
 def _initial() -> KerasState:
     """What Keras starts with: the settings of the user's keras.json over the built-in ones."""
-    file = Path(os.environ.get("KERAS_HOME") or Path("~/.keras").expanduser()) / "keras.json"
+    file = Path(os.environ.get("KERAS_HOME") or Path(expand("~/.keras"))) / "keras.json"
     try:
         settings = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):

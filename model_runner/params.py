@@ -40,10 +40,12 @@ def _rule(key: str, value: Any) -> Any:
         return value if isinstance(value, list) else [value]
     if not isinstance(value, str) or key in _NAMES:
         return value
-    if is_path(key):
-        expanded = os.path.expandvars(value)
-        return str(Path(expanded).expanduser()) if expanded.startswith("~") else expanded
-    return _number_list(value)
+    return expand(value) if is_path(key) else _number_list(value)
+
+
+def expand(path: str) -> str:
+    """A path with variables and `~` filled in, as far as they are known."""
+    return os.path.expanduser(os.path.expandvars(path))  # noqa: PTH111 - Path's raises RuntimeError for `~nobody`
 
 
 def is_path(key: str) -> bool:
@@ -72,7 +74,7 @@ def with_paths(params: Mapping[str, Any], work_dir: Path) -> dict[str, Any]:
     """
     ruled = apply_rules(params)
     if ruled.get("input_dir"):
-        path = str(work_dir / Path(os.path.expandvars(ruled["input_dir"])).expanduser())
+        path = str(work_dir / ruled["input_dir"])
         # Users write TMP-ORIGINAL, which names the copy that was staged last: by another job, perhaps.
         staged = os.environ.get("TMP_ORIGINAL_LINK") and is_tmp_original(path)
         ruled["input_dir"] = os.environ["TMP_ORIGINAL"] if staged else path
@@ -132,9 +134,9 @@ def find_config(params: Mapping[str, Any], work_dir: Path, model_dir: Path | Non
     named = params.get("config_file") or os.environ.get("CANDLE_DEFAULT_MODEL_FILE")
     if not named:
         return None
-    name = Path(os.path.expandvars(named)).expanduser()
+    name = Path(expand(named))
     python_dir = os.environ.get("MODEL_PYTHON_DIR")
-    places = [work_dir, *([work_dir / python_dir] if python_dir else []), *([model_dir] if model_dir else [])]
+    places = [work_dir, *([work_dir / expand(python_dir)] if python_dir else []), *([model_dir] if model_dir else [])]
     for place in places:
         if (place / name).is_file():
             return place / name
@@ -156,6 +158,8 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def _value(text: str) -> Any:
+    if text in ("true", "false"):  # as other INI files have it; the text "false" would count as true
+        return text == "true"
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):

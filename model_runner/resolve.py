@@ -18,6 +18,7 @@ from pathlib import Path
 from types import ModuleType
 
 from model_runner.errors import RunError
+from model_runner.params import expand
 
 _OURS = "swiftpy"  # our distribution, whose entry points come last
 MODELS = "model_runner.models"
@@ -44,7 +45,7 @@ def own_directories(work_dir: Path) -> list[Path]:
 
 def _python_dir(work_dir: Path) -> Path | None:
     named = os.environ.get("MODEL_PYTHON_DIR")
-    return work_dir / Path(named).expanduser() if named else None
+    return work_dir / expand(named) if named else None
 
 
 def _script_file(work_dir: Path) -> Path | None:
@@ -56,7 +57,7 @@ def _script_file(work_dir: Path) -> Path | None:
     if not named.endswith(".py"):
         return None
     places = [place for place in (_python_dir(work_dir), work_dir) if place]
-    files = [place / Path(named).expanduser() for place in places]
+    files = [place / expand(named) for place in places]
     return next((file for file in files if file.is_file()), files[-1])
 
 

@@ -72,6 +72,7 @@ class Hyper:
     mixed_precision: bool
     fused_optimizer: bool
     steps_per_execution: int
+    calc_infer_scores: bool
     canc: tuple[Layer, ...]
     drug: tuple[Layer, ...]
     interaction: tuple[Layer, ...]
@@ -128,6 +129,7 @@ def read_hyper(params: Mapping[str, Any]) -> Hyper:
         mixed_precision=bool(reader.boolean_or("mixed_precision")),
         fused_optimizer=bool(reader.boolean_or("fused_optimizer")),
         steps_per_execution=reader.integer("steps_per_execution", 0),
+        calc_infer_scores=bool(reader.boolean_or("calc_infer_scores")),
         **{part: tuple(reader.layers(part, space)) for part in PARTS},
     )
     reader.loss_module("custom_loss_module")

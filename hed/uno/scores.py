@@ -70,4 +70,13 @@ def _write_rows(file: Any, rows: pa.Table) -> None:
     # Without quotes, as the scripts read it, unless an id holds a comma, a quote or a line end.
     special = pc.any(pc.match_substring_regex(rows["labels"], '[,"\r\n]')).as_py()
     options = csv.WriteOptions(include_header=False, quoting_style="needed" if special else "none")
+    if not special:  # or the numbers would be in quotes, too
+        rows = pa.table({name: rows[name] if name == "labels" else _texts(rows[name]) for name in rows.column_names})
     csv.write_csv(rows, file, options)
+
+
+def _texts(values: pa.ChunkedArray) -> pa.Array:
+    """Numbers as Python and pandas write them, and so the original: Arrow's text of 1.0 is 1."""
+    known, codes = np.unique(values.to_numpy(), return_inverse=True)
+    texts = pa.array(map(repr, known.tolist()), pa.string())
+    return pa.DictionaryArray.from_arrays(codes.astype(np.int32), texts).cast(pa.string())

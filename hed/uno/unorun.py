@@ -83,7 +83,7 @@ def run(params: Mapping[str, Any]) -> History:
     cfg_threads()
     trainer = Trainer(params, settings, table)
     epochs = trainer.train()
-    stages = ("val", "test") if params.get("calc_infer_scores", True) else ("val",)
+    stages = ("val", "test") if settings.calc_infer_scores else ("val",)
     for stage in stages:
         responses = getattr(table, stage)
         predicted = trainer.predict_best(stage)

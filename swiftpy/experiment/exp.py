@@ -75,7 +75,7 @@ class Exp:
         directory come first.
         """
         reserved = {path.name for path in (self.out, self.markers, self.run, self.journal, self.lock, self.restart)}
-        reserved |= {"turbine.log", "turbine-env.txt", "jobid.txt", "output.txt"}
+        reserved |= {"turbine.log", "turbine-env.txt", "jobid.txt", "output.txt", "batch.json"}
         names: list[str] = []
         for source in (upf, dflts):
             if source is None:

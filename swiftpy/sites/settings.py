@@ -7,6 +7,7 @@ it in SWIFTPY_SCRIPT_SETTINGS; else from the site's file; else it is what every 
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from pathlib import Path
 from swiftpy.errors import UserError
 from swiftpy.sites.site import NAMES, Site
 
+#: Settings that name a file or a folder.
+_PATHS = ("DATA_SOURCE", "CANDLE_DATA_DIR", "MODEL_PYTHON_DIR", "MODEL_PYTHON_SCRIPT", "CANDLE_DEFAULT_MODEL_FILE")
 _DEFAULTS = {"MODEL_NAME": "unorun", "MODEL_RETURN": "val_loss", "CANDLE_DATA_DIR": "out", "BENCHMARK_TIMEOUT": "-1"}
 
 
@@ -36,13 +39,31 @@ def resolve(site: Site, environ: Mapping[str, str]) -> dict[str, Setting]:
     settings = {}
     for name in NAMES:
         if environ.get(name):
-            source = "cfg-sys-1.sh or main script" if name in from_script else "environment"
-            settings[name] = Setting(name, environ[name], source)
+            value, source = environ[name], "cfg-sys-1.sh or main script" if name in from_script else "environment"
         elif site.settings.get(name):
-            settings[name] = Setting(name, site.settings[name], f"site {site.name}")
+            value, source = site.settings[name], f"site {site.name}"
         else:
-            settings[name] = Setting(name, _DEFAULTS.get(name, ""), "default" if name in _DEFAULTS else "not set")
+            value, source = _DEFAULTS.get(name, ""), "default" if name in _DEFAULTS else "not set"
+        if name in _PATHS:  # in quotes, as in the main script, the shell leaves `~` as it is
+            value = os.path.expanduser(value)  # noqa: PTH111 - Path's raises RuntimeError for `~nobody`
+        settings[name] = Setting(name, value, source)
     return settings
+
+
+def environment(settings: Mapping[str, Setting]) -> dict[str, str]:
+    """The settings as the variables of a job. Paths are from where the user stands: RUNs have another directory."""
+    return {
+        setting.name: str(Path(setting.value).absolute()) if _is_there(setting) else setting.value
+        for setting in settings.values()
+        if setting.value
+    }
+
+
+def _is_there(setting: Setting) -> bool:
+    """Whether it names what lies in the user's directory: a MODEL_NAME is none, though a folder may be called so."""
+    path = Path(setting.value)
+    is_module = setting.name == "MODEL_PYTHON_SCRIPT" and path.suffix != ".py"
+    return setting.name in _PATHS and not is_module and path.exists()
 
 
 def table(settings: Mapping[str, Setting]) -> list[str]:

@@ -27,7 +27,7 @@ from swiftpy.experiment.restart import Decision
 from swiftpy.experiment.spec import RunSpec, name_problem
 from swiftpy.runtime.job import Lead
 from swiftpy.sites.schedulers import job_id
-from swiftpy.sites.settings import Setting, exp_parent, placement, procs, resolve, table, time_limit
+from swiftpy.sites.settings import Setting, environment, exp_parent, placement, procs, resolve, table, time_limit
 from swiftpy.sites.site import Site, load_site
 from swiftpy.upf.parse import check_lines, read_job
 from swiftpy.upf.plan import report
@@ -68,7 +68,8 @@ def understand(options: argparse.Namespace, lead: Lead) -> Intent:
     _check_hooks(options.hook, lead)
     specs = read_job(options.upf, options.dflts)
     sets = [parameters(spec, options, settings) for spec in specs]
-    answers = lead.call_in_child("swiftpy.upf.task:check", options.task, sets, settings["DATA_SOURCE"].value or None)
+    env = environment(settings)  # some of it may be the site's file's, and not in ours
+    answers = lead.call_in_child("swiftpy.upf.task:check", options.task, sets, data.value or None, env=env)
     if answers:
         raise UserError(*check_lines(specs, answers))
     old, whole = None, []
@@ -78,7 +79,7 @@ def understand(options: argparse.Namespace, lead: Lead) -> Intent:
         old, remarks = restart.source(old, parent, options.after)
         for remark in remarks:
             lead.console.line(remark)
-        whole = lead.call_in_child("swiftpy.upf.task:with_defaults", options.task, sets)
+        whole = lead.call_in_child("swiftpy.upf.task:with_defaults", options.task, sets, env=env)
     compare = getattr(importlib.import_module(options.task.partition(":")[0]), "compare", _same_or_refuse)
     decisions = restart.plan(specs, old, compare, read_job, options.fresh, whole)
     return Intent(options, site, settings, specs, decisions, old)
@@ -150,11 +151,10 @@ def _establish(intent: Intent, lead: Lead) -> Experiment:
         _complete_markers(exp, intent)
         if left := restart.left_behind(intent.specs, intent.old):
             lead.console.line(f"{left} RUNs of {intent.old.id} are not in {options.upf.name}: they stay there alone")
-    env = {name: absolute(setting.value) for name, setting in settings.items() if setting.value}
-    env |= {
+    env = environment(settings) | {
         "EXPID": exp.id,
         "TURBINE_OUTPUT": str(exp.root),
-        "USER": os.environ.get("USER") or getpass.getuser(),
+        "USER": user(),
     }
     provenance.write_environment(exp, {**os.environ, **env})
     provenance.write_jobid(exp, jobid or f"{socket.gethostname()}:{os.getpid()}")
@@ -188,9 +188,12 @@ def _complete_markers(exp: exps.Exp, intent: Intent) -> None:
             markers.write(exp, spec.id, spec.params, decision.value or {}, time.time())
 
 
-def absolute(value: str) -> str:
-    """A setting that names a file or folder, from where the user stands: RUNs have another working directory."""
-    return str(Path(value).absolute()) if Path(value).exists() else value
+def user() -> str:
+    """The user's name, as hooks and RUNs fill it in for $USER."""
+    try:
+        return os.environ.get("USER") or getpass.getuser()
+    except (KeyError, OSError):  # a container started with a number that is not in its passwd
+        return f"uid{os.getuid()}"
 
 
 def submission_record(

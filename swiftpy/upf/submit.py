@@ -29,10 +29,10 @@ from swiftpy.runtime.output import Console
 from swiftpy.runtime.signals import StopRequest
 from swiftpy.runtime.spawner import Spawner
 from swiftpy.sites import schedulers, script
-from swiftpy.sites.settings import Setting, clock, exp_parent, resolve, size, walltime
+from swiftpy.sites.settings import Setting, clock, environment, exp_parent, resolve, size, walltime
 from swiftpy.sites.site import Site, load_site
 from swiftpy.upf.options import command_line, parse
-from swiftpy.upf.prepare import absolute, explain, submission_record, understand
+from swiftpy.upf.prepare import explain, submission_record, understand
 
 #: What a batch job needs of the environment besides the settings.
 _CARRIED = (
@@ -134,18 +134,17 @@ def _script(site: Site, settings: Mapping[str, Setting], request: Request, exp: 
     options = parse(request.arguments)
     options.exp, options.after, options.restart = exp.root, request.after, old and str(old.root)
     options.chain, options.dry_run, options.progress = 1, False, "lines"
-    environment = {name: absolute(setting.value) for name, setting in settings.items() if setting.value}
-    environment |= {name: os.environ[name] for name in _CARRIED if os.environ.get(name)}
+    variables = environment(settings) | {name: os.environ[name] for name in _CARRIED if os.environ.get(name)}
     if settings["WALLTIME"].value:
-        environment["WALLTIME"] = clock(walltime(settings, site.scheduler))
-    environment.pop("EXPID", None)
+        variables["WALLTIME"] = clock(walltime(settings, site.scheduler))
+    variables.pop("EXPID", None)
     command = [
         [sys.executable, "-m", "swiftpy.upf.batch", str(exp.root), "--"],
         script.launch_command(site, script.values(site, settings)),
         [sys.executable, "-m", "swiftpy.upf", *command_line(options)],
     ]
     directory = Path(request.directory)
-    return script.render(site, settings, exp.root / "output.txt", environment, directory, command)
+    return script.render(site, settings, exp.root / "output.txt", variables, directory, command)
 
 
 if __name__ == "__main__":

@@ -302,15 +302,26 @@ def test_bad_input_is_one_line(made, tmp_path, capsys, monkeypatch):
         (["extract.py", exp, "mess"], "extract.py: there is no metric mess: there are mse, rmse"),
         (["top_drugs.sh", exp, "true", "ACH-00003"], "top_drugs.sh: no RUN has the cell ACH-00003: did you mean"),
         (["clean-ckpts.sh", exp, -1], "clean-ckpts.sh: N is -1: it must be 0 or more"),
-        (["list_match", tmp_path / "a", tmp_path / "b"], "list_match.py: [Errno 2] No such file or directory"),
+        (["list_match", tmp_path / "a", tmp_path / "b"], f"list_match.py: {tmp_path / 'a'}: No such file or directory"),
+        (["mk_pq", 3, "S", tmp_path / "x" / "y"], f"mk_pq.py: {tmp_path / 'x' / 'y'}: No such file or directory"),
         (["nonsense"], "analysis: there is no command 'nonsense'"),
     ):
         assert main([str(argument) for argument in arguments]) == 2
         error = capsys.readouterr().err
         assert error.startswith(message) and (error.count("\n") == 1 or arguments == ["nonsense"])
-    with pytest.raises(SystemExit) as end:
-        main(["top_drugs.sh", str(exp), "tru", "A"])
-    assert end.value.code == 2 and capsys.readouterr().err.count("\n") == 1
+    for arguments in (
+        ["top_drugs.sh", exp, "tru", "A"],
+        ["score_cell.sh", "--top", 0, exp, "ACH-000001"],
+        ["list_diff.py", -1, exp, exp],
+    ):
+        with pytest.raises(SystemExit) as end:
+            main([str(argument) for argument in arguments])
+        assert end.value.code == 2 and capsys.readouterr().err.count("\n") == 1
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("CANDLE_DATA_DIR", "~/o")
+    assert main(["runs", "EXP999"]) == 2 and f"here or in {tmp_path}/o/unorun/Output" in capsys.readouterr().err
+    monkeypatch.setenv("CANDLE_DATA_DIR", "")  # as good as not set, as for the jobs
+    assert main(["runs", "EXP999"]) == 2 and "here or in out/unorun/Output" in capsys.readouterr().err
 
 
 def test_every_command_is_a_script_and_has_help(capsys):

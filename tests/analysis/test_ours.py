@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from test_original import command
 
-from analysis import convergence, live, logs, metrics
+from analysis import convergence, live, logs, metrics, progress
 from analysis.cli import main
 from analysis.exp import read_runs
 from analysis.timeline import read_timeline
@@ -89,6 +89,13 @@ def test_live_view(job, capsys):
     assert "3/7 RUNs: 1 done, 1 skipped, 1 failed, 2 interrupted, 0 running, 2 waiting" in lines[1]
     assert "was killed; restart EXP 7 by its name" in lines[2] and not any("rank" in line for line in lines)
     assert command("progress.sh", job)[-1].startswith("STOP: no exit code")
+
+
+def test_runs_of_pytorch_models_count_too(job):
+    for log in (job / "out").iterdir():
+        log.write_text(log.read_text().replace("run_tensorflow", "run_pytorch"))
+    assert {"NEWs: 4", "DONE: 2"} <= set(progress.summary(job))
+    assert [(work.run, work.epoch) for work in live.look(job, T + 130).works] == [("D", 2), ("F", None)]
 
 
 def test_before_the_first_run_is_done_its_epochs_tell():

@@ -90,9 +90,9 @@ def test_paths_of_ranks():
 
 
 def test_inputs_keep_their_names_unless_that_would_overwrite_something(tmp_path):
-    trees.make(tmp_path, "a/hed.json = upf\nb/hed.json = dflts\nc/jobid.txt = upf\nc/d.json = dflts")
+    trees.make(tmp_path, "a/hed.json = upf\nb/hed.json = dflts\nc/jobid.txt = upf\nc/batch.json = dflts")
     exp = create(tmp_path / "Output")
-    assert exp.copy_inputs(tmp_path / "c/jobid.txt", tmp_path / "c/d.json") == ("c-jobid.txt", "d.json")
+    assert exp.copy_inputs(tmp_path / "c/jobid.txt", tmp_path / "c/batch.json") == ("c-jobid.txt", "c-batch.json")
     assert exp.copy_inputs(tmp_path / "a/hed.json", tmp_path / "b/hed.json") == ("hed.json", "b-hed.json")
     assert (exp.root / "hed.json").read_text() == "upf" and (exp.root / "b-hed.json").read_text() == "dflts"
     assert exp.copy_inputs(tmp_path / "a/hed.json", None) == ("hed.json", None)

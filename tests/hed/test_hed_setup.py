@@ -169,11 +169,13 @@ def test_check_names_each_bad_set(original):
         {"index": 0, "y_col_name": "auc1"},
         {"index": 0, "drug_col_name": "drug"},
         {"index": 0, "partition_files": "yes"},
+        {"index": 0, "y_col_name": "study"},
     ]
     problems = hed_setup.check(sets, str(original))
     wanted = ["there are 5 drugs", "there are 8 cells", "needs an index", "integer", "unknown partition"]
     wanted += ["partition_seed", "no column auc1", "no column drug; it has improve_sample_id", "partition_files"]
-    assert [number for number, _ in problems] == [1, 3, 4, 5, 6, 8, 9, 10, 11]
+    wanted += ["y_col_name study: this column of rsp_merged.parquet holds no numbers"]
+    assert [number for number, _ in problems] == [1, 3, 4, 5, 6, 8, 9, 10, 11, 12]
     for (_, message), part in zip(problems, wanted, strict=True):
         assert part in message and "\n" not in message
 

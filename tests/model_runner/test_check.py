@@ -11,9 +11,10 @@ def test_all_problems_with_their_index(models):
         {"model_name": "linreg", "pre_module": "visited", "post_module": "shared_helper", "index": 5},
         {"pre_module": 5, "timeout": "1h"},
         {"model_name": "linreg", "config_file": "nowhere.txt"},
+        {"model_name": 7},
     ]  # fmt: skip
     problems = check(sets, "/data")
-    assert [i for i, _ in problems] == [1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 4, 4, 4, 5]
+    assert [i for i, _ in problems] == [1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 4, 4, 4, 5, 6]
     texts = "\n".join(f"{i} {line}" for i, line in problems)
     assert len(texts.splitlines()) == len(problems)
     for line in (
@@ -30,6 +31,7 @@ def test_all_problems_with_their_index(models):
         "4 pre_module must be the name of a module, not 5",
         "4 model_name is missing",
         "5 no such file of model defaults: nowhere.txt",
+        "6 model_name must be the name of a model, not 7",
     ):
         assert line in texts
     assert "linreg_train_improve" not in sys.modules

@@ -27,6 +27,7 @@ from model_runner.results import write_parameters
         ("id", "001 002", "001 002"),
         ("input_dir", "$WHERE/x", "/there/x"),
         ("ckpt_directory", "~/ckpts", str(Path.home() / "ckpts")),
+        ("ckpt_directory", "~nobody-of-this-name/ckpts", "~nobody-of-this-name/ckpts"),
         ("title", "$WHERE", "$WHERE"),
         ("train_file", "https://host/a", "https://host/a"),
     ],
@@ -52,7 +53,7 @@ def test_complete_fills_in_and_makes_input_dir_absolute():
 def test_defaults_file_without_heading_with_bom_and_odd_values(tmp_path):
     file = tmp_path / "defaults.txt"
     file.write_text(
-        "\ufeffEpochs = 3\npath = 'a:b=c%(x)s'\nlist = [1,\n  2]\n# note\nbare = no quotes\n"
+        "\ufeffEpochs = 3\npath = 'a:b=c%(x)s'\nlist = [1,\n  2]\n# note\nbare = no quotes\noff = false\n"
         "code = __import__('os').getcwd()\n[A]\nx=1\n[DEFAULT]\nx=None\n"
     )
     assert read_config(file) == {
@@ -60,6 +61,7 @@ def test_defaults_file_without_heading_with_bom_and_odd_values(tmp_path):
         "path": "a:b=c%(x)s",
         "list": [1, 2],
         "bare": "no quotes",
+        "off": False,
         "code": "__import__('os').getcwd()",
         "x": None,
     }

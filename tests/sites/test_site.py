@@ -6,7 +6,7 @@ import pytest
 
 from swiftpy.errors import UserError
 from swiftpy.sites import schedulers
-from swiftpy.sites.settings import clock, local_env, resolve, seconds, size, walltime
+from swiftpy.sites.settings import clock, environment, local_env, resolve, seconds, size, walltime
 from swiftpy.sites.site import load_site
 
 
@@ -24,6 +24,22 @@ def test_a_users_own_site_by_path_and_by_name(tmp_path, monkeypatch):
     assert load_site("mine").settings == {"PPN": "6"}
     (tmp_path / "local.toml").write_text('launch = ["mine"]')
     assert load_site("local").launch == ("mine",), "a user's file wins"
+
+
+def test_paths_among_the_settings_are_the_users(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("unorun", "debug", "data", "mine.py", "script"):
+        (tmp_path / name).mkdir()
+    given = {"DATA_SOURCE": "~/data", "MODEL_NAME": "unorun", "QUEUE": "debug", "CANDLE_DEFAULT_MODEL_FILE": "nowhere"}
+    settings = resolve(load_site("local"), {**given, "MODEL_PYTHON_SCRIPT": "mine.py"})
+    assert settings["DATA_SOURCE"].value == f"{tmp_path}/data"
+    expected = {**given, "DATA_SOURCE": f"{tmp_path}/data", "MODEL_PYTHON_SCRIPT": f"{tmp_path}/mine.py"}
+    assert expected.items() <= environment(settings).items(), "folders that are called like a model or a queue"
+    module = environment(
+        resolve(load_site("local"), {"MODEL_PYTHON_SCRIPT": "script", "CANDLE_DATA_DIR": "~no-such-user/o"})
+    )
+    assert (module["MODEL_PYTHON_SCRIPT"], module["CANDLE_DATA_DIR"]) == ("script", "~no-such-user/o")
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,7 @@ def test_defaults_file_of_the_user(tmp_path):
         ({"ckpt_keep_limit": 0}, "ckpt_keep_limit must be"),
         ({"ckpt_save_best_metric": "val_pcc"}, "ckpt_save_best_metric must be one of loss, r2, val_loss"),
         ({"jit_compile": "yes"}, "jit_compile must be true or false or 'auto', not 'yes'"),
+        ({"calc_infer_scores": "no"}, "calc_infer_scores must be true or false, not 'no'"),
         ({"mixed_precision": "auto"}, "mixed_precision must be true or false, not 'auto'"),
     ],
 )

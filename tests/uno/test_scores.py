@@ -51,7 +51,7 @@ def test_files(tmp_path):
     true, predicted = np.array([0.91684, 0.5, 1.0], "float32"), np.array([0.31174, 0.25, 0.123456], "float32")
     scores.write(tmp_path, "test", "auc", true, predicted, pa.array(["P17_V", "ACH-000956", "ACH-000948"]))
     text = (tmp_path / "test_y_data_predicted.csv").read_text()
-    assert text == "auc_true,auc_pred,labels\n0.9168,0.3117,P17_V\n0.5,0.25,ACH-000956\n1,0.1235,ACH-000948\n"
+    assert text == "auc_true,auc_pred,labels\n0.9168,0.3117,P17_V\n0.5,0.25,ACH-000956\n1.0,0.1235,ACH-000948\n"
     written = json.loads((tmp_path / "test_scores.json").read_text())
     assert list(written) == ["mse", "rmse", "pcc", "scc", "r2"]
     rows = np.loadtxt(text.splitlines()[1:], delimiter=",", usecols=(0, 1))

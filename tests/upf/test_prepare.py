@@ -1,5 +1,6 @@
 """What is found out before anything is created, in one process."""
 
+import os
 from types import SimpleNamespace
 
 import pytest
@@ -9,7 +10,7 @@ from swiftpy.experiment.exp import create
 from swiftpy.experiment.journal import Journal
 from swiftpy.runtime.call import resolve
 from swiftpy.upf.options import parse
-from swiftpy.upf.prepare import understand
+from swiftpy.upf.prepare import understand, user
 
 # What was seed 0 by default, or by the user's file of defaults, is 7 now.
 RUNNER = """
@@ -17,6 +18,26 @@ def run(params): ...
 def with_defaults(sets): return [{"seed": 7, **params} for params in sets]
 def compare(old, new, done): return ("refuse", f"seed {old['seed']} -> {new['seed']}")
 """
+
+
+def test_a_user_without_a_name_is_called_by_number(monkeypatch):
+    """A container that was started with a number which is not in its passwd."""
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", lambda number: {}[number])
+    assert user() == f"uid{os.getuid()}"
+
+
+def test_checks_know_the_settings_of_the_sites_file(tmp_path, monkeypatch):
+    (tmp_path / "mine.toml").write_text('launch = ["x"]\n[settings]\nPPN = "1"\nMODEL_PYTHON_DIR = "models"\n')
+    (tmp_path / "models").mkdir()
+    (tmp_path / "upf.json").write_text('{"id": "A"}\n')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MODEL_PYTHON_DIR", raising=False)
+    seen = []
+    lead = SimpleNamespace(call_in_child=lambda name, *arguments, env=None: seen.append(env))
+    understand(parse(["upf.json", "--site", "./mine.toml"]), lead)
+    assert seen[0]["MODEL_PYTHON_DIR"] == str(tmp_path / "models")
 
 
 def test_a_restart_compares_defaults_too(tmp_path, monkeypatch):
@@ -32,6 +53,6 @@ def test_a_restart_compares_defaults_too(tmp_path, monkeypatch):
     (old.run_dir("A") / "ckpts").mkdir(parents=True)
     (old.run_dir("A") / "ckpts" / "model.h5").write_text("m")
     (old.run_dir("A") / "parameters.txt").write_text("seed=0\n")
-    lead = SimpleNamespace(call_in_child=lambda name, *arguments: resolve(name)(*arguments))
+    lead = SimpleNamespace(call_in_child=lambda name, *arguments, env: resolve(name)(*arguments))
     with pytest.raises(UserError, match="RUN A cannot go on from EXP000: seed 0 -> 7"):
         understand(parse(["upf.json", "--restart", "EXP000", "--task", "runner_with_defaults:run"]), lead)

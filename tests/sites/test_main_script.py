@@ -1,0 +1,34 @@
+"""upf-uno-heds.sh up to where it hands over to Python; tests/jobs/test_hed.py runs it as a whole."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "upf-uno-heds.sh"
+
+
+def script(path, *arguments, cwd, **env):
+    return subprocess.run(
+        [str(path), *arguments], cwd=cwd, env={**os.environ, **env}, capture_output=True, text=True, timeout=60
+    )
+
+
+def test_help_is_all_of_it_and_on_standard_output(tmp_path):
+    result = script(SCRIPT, "--help", cwd=tmp_path)
+    assert result.returncode == 0 and result.stderr == ""
+    assert script(SCRIPT, cwd=tmp_path).returncode == 2
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith("Run the HED workflow") and lines[-1].startswith("OPTIONS are those of")
+
+
+@pytest.mark.parametrize("place", ["link", "relative"])
+def test_it_finds_its_files_wherever_it_is_called_from(tmp_path, place):
+    """A link in ~/bin; and CDPATH, which makes cd print where it goes."""
+    link = tmp_path / "heds"
+    link.symlink_to(SCRIPT)
+    path, cwd = (link, tmp_path) if place == "link" else (f"{SCRIPT.parent.name}/{SCRIPT.name}", SCRIPT.parents[1])
+    result = script(path, "local", *"abcd", cwd=cwd, CDPATH=str(SCRIPT.parents[1]))
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[-1] == "too many arguments: a b c d; there are UPF, DFLTS and EXP, then options"
