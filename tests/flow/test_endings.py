@@ -20,6 +20,7 @@ ENDINGS = {
     "the same without asking": ("late(inc(swiftpy.Future()))", 1, "2 tasks can never run, 1 futures were never set"),
     "a task that waits for ever": ("forever().result()", 1, "can never run"),
     "more ranks than there are": ("wide().result()", 1, "it wants 9 workers"),
+    "stop at a failure that main does not notice": ("swiftpy.run(lambda: [boom(), time.sleep(0.5)])", 1, "in run"),
     "stop at the first failure": (
         "swiftpy.run(lambda: [boom(), swiftpy.gather([late(i) for i in range(99)])])",
         1,
