@@ -11,6 +11,14 @@ from test_programs import run
 
 pytestmark = pytest.mark.mpi_job
 
+
+async def unfinished(): ...
+
+
+def endless():
+    yield
+
+
 ENDINGS = {
     "an exception": ("raise RuntimeError('mine')", 1, "RuntimeError: mine"),
     "exit": ("sys.exit(7)", 7, ""),
@@ -82,12 +90,27 @@ def test_a_bug_in_a_thread_of_the_engine_ends_the_job(tmp_path):
         ({"rank": 1, "node": "a"}, "not both"),
         ({"timeout": 5, "isolated": False}, "it is isolated"),
         ({"ranks": 2, "timeout": 5}, "can neither"),
+        ({"ranks": 1.5}, "ranks is a whole number from 1 on, not 1.5"),
+        ({"ranks": 0}, "from 1 on"),
+        ({"rank": "1"}, "rank is a whole number from 0 on, not '1'"),
+        ({"retries": -1}, "retries"),
+        ({"timeout": "5"}, "timeout is a number of seconds, not '5'"),
+        ({"timeout": 0}, "timeout"),
+        ({"timeout": float("nan")}, "timeout"),
+        ({"priority": "high"}, "priority is a number, not 'high'"),
+        ({"node": 3}, "node is a name, not 3"),
     ],
     ids=lambda value: "",
 )
 def test_wrong_options_are_refused_where_they_are_written(options, error):
     with pytest.raises((TypeError, ValueError), match=error):
         swiftpy.task(**options)(len)
+
+
+@pytest.mark.parametrize("function", [3, "len", unfinished, endless])
+def test_what_is_no_function_of_a_result_is_refused_where_it_is_written(function):
+    with pytest.raises(TypeError, match="a task"):
+        swiftpy.task(function)
 
 
 def test_bad_command_lines(tmp_path):
