@@ -23,6 +23,8 @@ ENDINGS = {
     "an exception": ("raise RuntimeError('mine')", 1, "RuntimeError: mine"),
     "exit": ("sys.exit(7)", 7, ""),
     "a failure that nobody saw": ("boom(); ", 3, "ValueError: boom"),
+    "an interrupt in an exec": ("exec('raise KeyboardInterrupt')", 1, "KeyboardInterrupt"),
+    "the same in a task": ("interrupted().exception()", 0, ""),
     "a failure that was seen": ("boom().exception()", 0, ""),
     "a future that nobody sets": ("inc(swiftpy.Future()).result()", 1, "inc waits for a future that was never set"),
     "the same without asking": ("late(inc(swiftpy.Future()))", 1, "2 tasks can never run, 1 futures were never set"),
@@ -47,6 +49,8 @@ def test_how_programs_end(tmp_path, name):
         def boom(): raise ValueError("boom")
         @swiftpy.task
         def inc(x): return x + 1
+        @swiftpy.task
+        def interrupted(): exec("raise KeyboardInterrupt")
         @swiftpy.task
         def late(i): time.sleep(0.2)
         @swiftpy.task
