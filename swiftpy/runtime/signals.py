@@ -34,8 +34,8 @@ class StopRequest:
         _installed = self
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._handle)
-        # CPython notes that a KeyboardInterrupt left an `exec` of a string, and though a script's or a task's was caught,
-        # ends the process by SIGINT after its last line, in the middle of others' MPI_Finalize. The next exec forgets it.
+        # CPython notes that a KeyboardInterrupt left an `exec` of a string, and though the script's or a task's was
+        # caught, ends the process by SIGINT after all, in the middle of others' MPI_Finalize. The next exec forgets it.
         atexit.register(exec, "", {})
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
