@@ -77,6 +77,9 @@ def app(
     than strings in `argv`, stay relative to where the job was started. `env` is added to its environment. `options`:
     those of `task`, except `isolated` and `ranks`. An exit code other than 0 fails the task, see `CommandError`.
     """
+    for name, several in (("the command", argv), ("inputs", inputs)):
+        if isinstance(several, str | os.PathLike):
+            raise TypeError(f"{name} must be a list, not {several!r}: no shell takes it apart")
     outputs: list[Output] = []
 
     def made(value: Any) -> Any:

@@ -59,6 +59,8 @@ def run(main: Callable[..., Any], *args: Any, on_error: str = "stop") -> Any:
         else:
             value = main(*args)
         running.wait_for_all()
+        if running.settling.culprit is not None:  # and `main` did without it
+            raise running.settling.culprit
     except (KeyboardInterrupt, TaskError):
         if running.settling.culprit is None:
             raise

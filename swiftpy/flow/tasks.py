@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Iterable, Iterator
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, overload
 
 from swiftpy.core.task import ANYWHERE, Kind, Target
@@ -22,6 +24,10 @@ class TaskFunction:
     the function itself."""
 
     def __init__(self, function: Callable[..., Any], options: dict[str, Any]) -> None:
+        if not callable(function):
+            raise TypeError(f"a task is made of a function, not of {function!r}")
+        if inspect.isgeneratorfunction(function) or inspect.iscoroutinefunction(function):
+            raise TypeError(f"a task returns its result: {function.__qualname__} is a generator or coroutine function")
         functools.update_wrapper(self, function)
         self.function = function
         self._options = options
@@ -80,7 +86,7 @@ def task(function: Callable[..., Any] | None = None, **options: Any) -> Any:
     a parallel task, which gets a communicator of so many ranks as its first argument. `retries`: try so many times
     more. `timeout`: seconds; tasks with one are `isolated`: they run in a process of their own beside the worker,
     which may crash or be killed without harm to others; parallel tasks cannot. `label` is shown to people in the place
-    of the name.
+    of the name, also by the worker when a call begins and when it ends.
     """
     if function is None:
         return lambda function: TaskFunction(function, options)
@@ -114,7 +120,17 @@ def task_kind(
     isolated: bool | None = None,
     label: str = "",
 ) -> Kind:
-    """The kind of a task with these options, see `task`. Raises ValueError for some that go not together."""
+    """The kind of a task with these options, see `task`. Raises ValueError for wrong ones, alone or together."""
+    for name, number, least in (("rank", rank or 0, 0), ("ranks", ranks, 1), ("retries", retries, 0)):
+        if not isinstance(number, Integral) or number < least:
+            raise ValueError(f"{name} is a whole number from {least} on, not {number!r}")
+    if timeout is not None and not (isinstance(timeout, Real) and timeout > 0):
+        raise ValueError(f"timeout is a number of seconds, not {timeout!r}")
+    if not isinstance(priority, Real):
+        raise ValueError(f"priority is a number, not {priority!r}")
+    for name, text in (("node", node or ""), ("kind", kind or ""), ("label", label)):
+        if not isinstance(text, str):
+            raise ValueError(f"{name} is a name, not {text!r}")
     if timeout is not None and isolated is False:
         raise ValueError("a task with a timeout runs in a process of its own, which can be killed: it is isolated")
     if ranks > 1 and (isolated or timeout is not None):

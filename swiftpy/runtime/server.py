@@ -188,6 +188,7 @@ class Server(Loop):
         self._interrupt_at = clock() + walltime - grace - PATIENCE
         self._kill_at = math.inf
         self._give_up_at = math.inf
+        self._gave_up = False
 
     def run(self, tasks: Iterable[Task]) -> bool:
         """Run these tasks and no others; returns `clean`."""
@@ -199,7 +200,7 @@ class Server(Loop):
     @property
     def clean(self) -> bool:
         """False if workers had to be given up, so that the job can only be aborted."""
-        return self._give_up_at > self._clock()
+        return not self._gave_up
 
     def progress(self, timeout: float) -> bool:
         """See Loop."""
@@ -229,6 +230,7 @@ class Server(Loop):
         if (now >= self._kill_at or insisted) and self._give_up_at == math.inf:
             self._give_up_at = now + PATIENCE
             self.take([GraceExpired()])
-        if now >= self._give_up_at:
+        if now >= self._give_up_at and self._scheduler.busy:
+            self._gave_up = True
             reason = f"it did not end within {PATIENCE:g} s of being told to"
             self.take([WorkerLost(worker, reason) for worker in self._scheduler.busy])

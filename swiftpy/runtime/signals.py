@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import signal
 import time
 from types import FrameType
@@ -33,6 +34,9 @@ class StopRequest:
         _installed = self
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._handle)
+        # CPython notes that a KeyboardInterrupt left an `exec` of a string, and though the script's or a task's was
+        # caught, ends the process by SIGINT after all, in the middle of others' MPI_Finalize. The next exec forgets it.
+        atexit.register(exec, "", {})
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()

@@ -57,7 +57,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         " need it, ...; parallel:K, each task on K workers at once (independent)",
     )
     add("--gathered", type=_count, default=1024, metavar="N", help="tasks submitted as one run; 1 as UPF does (1024)")
-    add("--retries", type=int, default=0, metavar="N", help="try a failed task again N times (0)")
+    add("--retries", type=_retries, default=0, metavar="N", help="try a failed task again N times (0)")
     add("--fail", type=_share, default=0.0, metavar="P", help="share of tasks that fail")
     add("--die", type=_share, default=0.0, metavar="P", help="share of tasks during which their worker is lost")
     add("--back", type=_seconds, default=math.inf, metavar="S", help="... and is there again S seconds later (never)")
@@ -87,6 +87,7 @@ def main(arguments: list[str]) -> int:
     try:
         seconds = durations(options.seconds, options.tasks, options.seed)
         todo = work(options.shape, seconds, Kind("task", retries=options.retries), options.gathered)
+        _check_sizes(options, todo.ranks)
     except UserError as error:
         print(error, file=sys.stderr)
         return UserError.exit_code
@@ -123,6 +124,19 @@ def describe(result: Result) -> str:
             f"simulation  {r.wall:.1f} s ({r.cpu:.1f} s of CPU), {r.memory:,.0f} MB",
         )
     )
+
+
+def _check_sizes(options: argparse.Namespace, ranks: int) -> None:
+    """Raise UserError if there are too few workers."""
+    if options.servers > options.workers:
+        raise UserError(f"--servers {options.servers}: there are only {options.workers} workers")
+    group = -(-options.workers // options.servers)
+    if ranks > group:
+        raise UserError(f"--shape {options.shape} wants {ranks} workers of one server, of which there are {group}")
+
+
+def _retries(text: str) -> int:
+    return 0 if int(text) == 0 else _count(text)
 
 
 def _count(text: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from array import array
 from collections.abc import Callable, Iterator, Sequence
@@ -39,7 +40,13 @@ def durations(text: str, count: int, seed: int) -> array[float]:
 
     Or the name of a file with measured ones, to be drawn from: a number in each line, or a journal.jsonl of an EXP.
     """
-    chance = random.Random(seed)
+    found = _drawn(text, count, random.Random(seed))
+    if not (min(found) >= 0 and 0 < sum(found) < math.inf):
+        raise UserError(f"--seconds {text}: times are finite, and not all 0")
+    return found
+
+
+def _drawn(text: str, count: int, chance: random.Random) -> array[float]:
     name, _, rest = text.partition(":")
     try:
         if name == "exp":
@@ -51,7 +58,7 @@ def durations(text: str, count: int, seed: int) -> array[float]:
         shortest = float(name)
         longest = float(rest) if rest else shortest
         return array("d", (chance.uniform(shortest, longest) for _ in range(count)))
-    except ValueError:
+    except (ValueError, ZeroDivisionError):
         return array("d", chance.choices(_measured(Path(text)), k=count))
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+import swiftpy
 from test_programs import passes
 
 pytestmark = pytest.mark.mpi_job
@@ -38,6 +39,13 @@ def test_files_flow_between_commands_and_tasks(tmp_path):
         assert not list(Path().glob("**/.part-*"))
         """,
     )
+
+
+def test_a_command_is_a_list():
+    with pytest.raises(TypeError, match="a list"):
+        swiftpy.app("echo hi")
+    with pytest.raises(TypeError, match="a list"):
+        swiftpy.app(["cat"], inputs="a file")
 
 
 def test_a_command_that_fails_leaves_no_output_and_says_why(tmp_path):

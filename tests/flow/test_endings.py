@@ -11,15 +11,26 @@ from test_programs import run
 
 pytestmark = pytest.mark.mpi_job
 
+
+async def unfinished(): ...
+
+
+def endless():
+    yield
+
+
 ENDINGS = {
     "an exception": ("raise RuntimeError('mine')", 1, "RuntimeError: mine"),
     "exit": ("sys.exit(7)", 7, ""),
     "a failure that nobody saw": ("boom(); ", 3, "ValueError: boom"),
+    "an interrupt in an exec": ("exec('raise KeyboardInterrupt')", 1, "KeyboardInterrupt"),
+    "the same in a task": ("interrupted().exception()", 0, ""),
     "a failure that was seen": ("boom().exception()", 0, ""),
     "a future that nobody sets": ("inc(swiftpy.Future()).result()", 1, "inc waits for a future that was never set"),
     "the same without asking": ("late(inc(swiftpy.Future()))", 1, "2 tasks can never run, 1 futures were never set"),
     "a task that waits for ever": ("forever().result()", 1, "can never run"),
     "more ranks than there are": ("wide().result()", 1, "it wants 9 workers"),
+    "stop at a failure that main does not notice": ("swiftpy.run(lambda: [boom(), time.sleep(0.5)])", 1, "in run"),
     "stop at the first failure": (
         "swiftpy.run(lambda: [boom(), swiftpy.gather([late(i) for i in range(99)])])",
         1,
@@ -38,6 +49,8 @@ def test_how_programs_end(tmp_path, name):
         def boom(): raise ValueError("boom")
         @swiftpy.task
         def inc(x): return x + 1
+        @swiftpy.task
+        def interrupted(): exec("raise KeyboardInterrupt")
         @swiftpy.task
         def late(i): time.sleep(0.2)
         @swiftpy.task
@@ -81,12 +94,27 @@ def test_a_bug_in_a_thread_of_the_engine_ends_the_job(tmp_path):
         ({"rank": 1, "node": "a"}, "not both"),
         ({"timeout": 5, "isolated": False}, "it is isolated"),
         ({"ranks": 2, "timeout": 5}, "can neither"),
+        ({"ranks": 1.5}, "ranks is a whole number from 1 on, not 1.5"),
+        ({"ranks": 0}, "from 1 on"),
+        ({"rank": "1"}, "rank is a whole number from 0 on, not '1'"),
+        ({"retries": -1}, "retries"),
+        ({"timeout": "5"}, "timeout is a number of seconds, not '5'"),
+        ({"timeout": 0}, "timeout"),
+        ({"timeout": float("nan")}, "timeout"),
+        ({"priority": "high"}, "priority is a number, not 'high'"),
+        ({"node": 3}, "node is a name, not 3"),
     ],
     ids=lambda value: "",
 )
 def test_wrong_options_are_refused_where_they_are_written(options, error):
     with pytest.raises((TypeError, ValueError), match=error):
         swiftpy.task(**options)(len)
+
+
+@pytest.mark.parametrize("function", [3, "len", unfinished, endless])
+def test_what_is_no_function_of_a_result_is_refused_where_it_is_written(function):
+    with pytest.raises(TypeError, match="a task"):
+        swiftpy.task(function)
 
 
 def test_bad_command_lines(tmp_path):

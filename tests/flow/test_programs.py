@@ -335,7 +335,8 @@ def test_futures_made_by_hand_end_in_any_way(tmp_path):
                 assert not (late and swiftpy.wait([y], 0.1))
                 end(x)
                 assert y.result() == 1
-            for end, why in ((lambda x: x.set_exception(ValueError("mine")), "mine"), (swiftpy.Future.cancel, "ancelled")):
+            for end, why in ((lambda x: x.set_exception(ValueError("mine")), "mine"),
+                             (swiftpy.Future.cancel, "ancelled")):
                 x = swiftpy.Future()
                 y = same([same(x)])
                 assert not (late and swiftpy.wait([y], 0.1))

@@ -1,9 +1,12 @@
 """The server's loop, with messages in an order that real ranks seldom produce."""
 
-from swiftpy.core.events import TaskFinished, TaskSubmitted, WorkerReady
+import pytest
+
+from swiftpy.core.events import StopWorker, SubmissionClosed, TaskFinished, TaskSubmitted, WorkerReady
 from swiftpy.core.scheduler import Scheduler
 from swiftpy.core.task import Kind, Site, Task, TaskState
-from swiftpy.runtime.server import Loop
+from swiftpy.runtime.server import Loop, Server
+from swiftpy.runtime.signals import StopRequest
 from swiftpy.runtime.transport import QueueTransport
 
 
@@ -19,7 +22,7 @@ class Submits:
         return b""
 
     def resolved(self, report):
-        assert report.state is TaskState.DONE
+        assert report.state is TaskState.DONE or report.error.kind == "lost"
         self.unresolved.discard(report.task.id)
 
     def commit(self): ...
@@ -31,6 +34,11 @@ class Submits:
         return [TaskSubmitted(Task(id, Kind("f"), [id], after=after))]
 
     def tick(self): ...
+
+    def draining(self, reason): ...
+
+    def seconds_needed(self):
+        return 0.0
 
 
 def test_a_client_that_hears_a_message_knows_what_came_before_it():
@@ -46,3 +54,23 @@ def test_a_client_that_hears_a_message_knows_what_came_before_it():
     worker.send(0, "please submit")
     assert loop.progress(1.0)
     assert worker.recv(0).task_id == 1
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+def test_a_job_that_ends_early_is_aborted_only_if_a_worker_does_not_end(hangs):
+    """The program may take its time after Ctrl-C; the workers, which are through, wait for it."""
+    transport, worker = QueueTransport.group(2)
+    stop, now = StopRequest(), [0.0]
+    server = Server(transport, Scheduler({1: Site("a")}), Submits(), stop, grace=0.0, clock=lambda: now[0])
+    worker.send(0, WorkerReady(1))
+    server.progress(1.0)
+    if hangs:
+        server.take([TaskSubmitted(Task(0, Kind("f"), [0]))])
+    stop.reason = "SIGINT"
+    server.progress(0.0)
+    now[0] = 20.0
+    server.progress(0.0)
+    server.take([SubmissionClosed()])
+    assert server.clean is not hangs
+    if not hangs:
+        assert type(worker.recv(0)) is StopWorker

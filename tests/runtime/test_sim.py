@@ -63,6 +63,12 @@ def test_exit_codes_and_messages(capsys, tmp_path):
         (["--seconds", "no-such-file"], "neither a duration"),
         (["--seconds", str(tmp_path / "seconds.txt")], "seconds.txt:3: a number of seconds"),
         (["--hang", "0.1"], "--stuck or --walltime"),
+        (["--seconds", "-1"], "--seconds -1: times are finite, and not all 0"),
+        (["--seconds", "nan"], "not all 0"),
+        (["--seconds", "exp:0"], "neither a duration"),
+        (["--workers", "5", "--shape", "parallel:6"], "parallel:6 wants 6 workers of one server, of which there are 5"),
+        (["--workers", "9", "--servers", "3", "--shape", "parallel:4"], "of which there are 3"),
+        (["--workers", "5", "--servers", "6"], "--servers 6: there are only 5 workers"),
     ):
         assert main(arguments) == 2
         assert message in capsys.readouterr().err
