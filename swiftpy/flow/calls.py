@@ -14,8 +14,8 @@ import cloudpickle
 
 from swiftpy.errors import TaskError
 from swiftpy.flow.future import Future, as_arguments
-from swiftpy.runtime.call import PREVIOUS, describe
-from swiftpy.runtime.store import InArguments, Packed, Reference, pack
+from swiftpy.runtime.call import PREVIOUS, Payload, describe
+from swiftpy.runtime.store import InArguments, Packed, Place, pack
 
 _ATOMS = frozenset((int, float, str, bytes, bool, type(None), complex))
 _PLAIN = _ATOMS | {type(PREVIOUS)}
@@ -64,8 +64,8 @@ Hold = Callable[[int, Packed], InArguments]
 
 
 def pack_calls(
-    definition: bytes | None, calls: list[Any], place: Reference | None, hold: Hold, column: bool = False
-) -> bytes:
+    definition: bytes | None, calls: list[Any], place: Place | None, hold: Hold, column: bool = False
+) -> Payload:
     """The payload for these calls. One that cannot be pickled is replaced by one that says so.
 
     Only calls whose arguments nobody can change are pickled together, which costs a twentieth: others would share what
@@ -73,7 +73,7 @@ def pack_calls(
     """
     if column:
         if _ATOMS.issuperset(map(type, calls)):
-            return pickle.dumps((definition, pickle.dumps((calls,), protocol=5), place), protocol=5)
+            return definition, pickle.dumps((calls,), protocol=5), place
         calls = [(argument,) for argument in calls]
     kinds = set(map(type, calls))
     if Deferred in kinds:
@@ -84,7 +84,7 @@ def pack_calls(
             call if type(call) is tuple and _plain(call) else _packed(call, index, hold)
             for index, call in enumerate(calls)
         ]
-    return pickle.dumps((definition, pickle.dumps(calls, protocol=5), place), protocol=5)
+    return definition, pickle.dumps(calls, protocol=5), place
 
 
 def _with_values(call: Deferred) -> Any:

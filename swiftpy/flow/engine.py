@@ -11,7 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from swiftpy.core.events import Event, ReportOutcome, StartTask, SubmissionClosed, TaskSubmitted, ValueGiven
 from swiftpy.core.scheduler import Scheduler
@@ -26,13 +26,11 @@ from swiftpy.flow.nested import CallSubmitted, NestedEngine, Relay
 from swiftpy.flow.sending import Sending
 from swiftpy.flow.settling import Settling
 from swiftpy.flow.trace import Trace
+from swiftpy.runtime.call import Payload
 from swiftpy.runtime.server import TICK, Server
 from swiftpy.runtime.signals import StopRequest
 from swiftpy.runtime.store import Reference
 from swiftpy.runtime.worker import Worker
-
-if TYPE_CHECKING:
-    pass
 
 #: Seconds between the looks of the thread that drives while nobody waits.
 NAP = 1e-3
@@ -305,7 +303,7 @@ class Engine:
     def started(self, command: StartTask) -> None:
         """See Client."""
 
-    def payload(self, command: StartTask) -> bytes:
+    def payload(self, command: StartTask) -> Payload:
         """See Client."""
         return self._sending.payload(command)
 

@@ -24,6 +24,7 @@ from swiftpy.core.events import (
 )
 from swiftpy.core.scheduler import Scheduler
 from swiftpy.core.task import Task
+from swiftpy.runtime.call import Payload
 from swiftpy.runtime.order import Report, Taken, assignment, order
 from swiftpy.runtime.signals import StopRequest
 from swiftpy.runtime.transport import Transport
@@ -44,7 +45,7 @@ class Client(Protocol):
     def started(self, command: StartTask) -> None:
         """An attempt is about to be sent to its worker."""
 
-    def payload(self, command: StartTask) -> bytes:
+    def payload(self, command: StartTask) -> Payload:
         """The task's payload as it is sent to the worker (see `call`)."""
 
     def resolved(self, report: ReportOutcome) -> None:
