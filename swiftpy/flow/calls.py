@@ -35,8 +35,10 @@ class Deferred:
 
 def needs(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Future] | None:
     """The futures in the arguments, also in lists, tuples, sets, dicts and dataclasses; None if there are none."""
+    if not kwargs and _ATOMS.issuperset(map(type, args)):
+        return None
     found: list[Future] = []
-    for value in (*args, *kwargs.values()) if kwargs else args:
+    for value in (*args, *kwargs.values()):
         if type(value) not in _ATOMS:
             _collect(value, found)
     return found or None

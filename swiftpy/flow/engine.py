@@ -10,8 +10,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from swiftpy.core.events import Event, ReportOutcome, StartTask, SubmissionClosed, TaskSubmitted, ValueGiven
 from swiftpy.core.scheduler import Scheduler
@@ -32,6 +32,9 @@ from swiftpy.runtime.signals import StopRequest
 from swiftpy.runtime.store import Reference
 from swiftpy.runtime.worker import Worker
 
+if TYPE_CHECKING:
+    from swiftpy.flow.memo import Keeper
+
 #: Seconds between the looks of the thread that drives while nobody waits.
 NAP = 1e-3
 #: Seconds that it lets calls gather while others wait for workers: chains that grow side by side would be cut short.
@@ -50,8 +53,9 @@ class Engine:
         self.trace: Trace | None = None
         self.stop = StopRequest()  # somebody wants the job to end early
         self._scheduler: Scheduler
-        self._gathering = Gathering(self)
-        self.settling = Settling(self._gathering.futures, self._end_early)
+        keepers: dict[str, Keeper] = {}
+        self._gathering = Gathering(keepers)
+        self.settling = Settling(self._gathering.futures, keepers, self._end_early)
         self.functions = Functions()
         self._driving = threading.Lock()  # the server
         self._fetching = threading.RLock()
@@ -82,10 +86,13 @@ class Engine:
         future: Future | None = None,
     ) -> Future:
         """Add one call; its future, which may be one that the caller has prepared."""
-        future = self._gathering.add(kind, function, args, kwargs, kind.function in self.settling.keepers, future)
+        if future is None:
+            future = Future()
+        future.engine = self
+        self._gathering.add(future, kind, function, args, kwargs)
         if self._asleep:
             self._wake()
-        elif self._gathering.count >= ENOUGH:
+        elif len(self._gathering.added) >= ENOUGH:
             self._hand_over_if_free()
         return future
 
@@ -212,16 +219,18 @@ class Engine:
         """What the scheduler is told of gathered runs and given values."""
         events: list[Event] = []
         for run in runs:
-            culprit = next((future for future in run.needed if future.failed()), None)
-            if culprit is not None:
-                self.settling.cancel(range(run.first, run.first + len(run.calls)), culprit)
-                continue
+            after: Sequence[int] = ()
+            if run.needed:
+                culprit = next((future for future in run.needed if future.failed()), None)
+                if culprit is not None:
+                    self.settling.cancel(range(run.first, run.first + len(run.calls)), culprit)
+                    continue
+                after = [future.id for future in run.needed if not future.done()]
             self._sending.know(run.function)
-            after = [future.id for future in run.needed if not future.done()]
             task = Task(run.first, run.variant, run.calls, len(run.calls), after, owner=run.owner)
             events.append(TaskSubmitted(task))
         for id in given:
-            del self._gathering.futures[id]
+            self._gathering.futures.pop(id, None)
             events.append(ValueGiven(id))
         return events
 
@@ -241,12 +250,13 @@ class Engine:
     def _tell(self) -> None:
         """Tell who waits. Nobody drives meanwhile: a callback may do anything, even wait for another future."""
         settling = self.settling
-        told = bool(settling.untold)
+        if not settling.untold:
+            return
         while settling.untold:
             untold, settling.untold = settling.untold, []
             for future in untold:
                 future.tell()
-        if told and self._driving.locked():  # who drives now may wait for what the callbacks did
+        if self._driving.locked():  # who drives now may wait for what the callbacks did
             self._server.wake()
 
     def _drive_alone(self) -> None:

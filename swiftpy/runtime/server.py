@@ -142,16 +142,17 @@ class Loop:
         commands: list[Command] = []
         for event in events:
             commands += self._scheduler.step(event)
+        if not commands:
+            return
         for command in commands:
-            if isinstance(command, ReportOutcome):
+            if type(command) is ReportOutcome:
                 self._client.resolved(command)
-            elif isinstance(command, StartTask):
+            elif type(command) is StartTask:
                 self._client.started(command)
-        if commands:
-            self._client.commit()
+        self._client.commit()
         assigned: dict[int, list[Any]] = {}  # to servers of others
         for command in commands:
-            if isinstance(command, StartTask):
+            if type(command) is StartTask:
                 if command.pieces is None:
                     self._transport.send(command.worker, order(command, self._client.payload(command)))
                 else:
@@ -216,6 +217,8 @@ class Server(Loop):
 
     def _watch_the_clock(self) -> None:
         """End the job in steps, by signal or because its time runs out: start nothing, interrupt, kill, give up."""
+        if self._stop.reason is None and self._interrupt_at == math.inf:
+            return  # it need not end
         now = self._clock()
         if self._stop.reason is not None:
             self._interrupt_at = min(self._interrupt_at, now)
