@@ -253,7 +253,7 @@ class OwnJob(Engine):
         if type(message) is _Submitted:
             future = message.future
             try:
-                self._gathering.add(message.kind, message.function, message.args, message.kwargs, False, future)
+                self._gathering.add(future, message.kind, message.function, message.args, message.kwargs)
             except Exception as exception:  # the program changes a list among the arguments at this moment
                 if future.settle(None, exception):
                     self.settling.untold.append(future)

@@ -19,6 +19,8 @@ from swiftpy.core.placement import Placement
 from swiftpy.core.task import Kind, Task, TaskState
 from swiftpy.errors import TaskError
 
+_NONE: frozenset[int] = frozenset()
+
 
 class Outcomes:
     """Takes tasks through their states; the public methods are what the scheduler does about the events of these names.
@@ -80,7 +82,7 @@ class Outcomes:
         task, worker = self._release(event)
         if task is None:
             return []
-        failed = {index for index, _ in event.failures}
+        failed = frozenset([index for index, _ in event.failures]) if event.failures else _NONE
         if task.kind.ranks > 1:
             error = event.failures[0][1] if event.failures else None
             return self._part_ended(task, event.worker, event.seconds, event.value, error) + self._feed(event.worker)
@@ -91,8 +93,9 @@ class Outcomes:
         commands: list[Command] = []
         done, rest = (task, None) if calls == task.count else (task.part(0, calls), task.part(calls, task.count))
         if len(failed) < calls:
-            report = ReportOutcome(done, TaskState.DONE, event.attempt, worker, event.seconds, value=event.value)
-            commands.append(report._replace(failed=frozenset(failed)) if failed else report)
+            commands.append(
+                ReportOutcome(done, TaskState.DONE, event.attempt, worker, event.seconds, event.value, None, failed)
+            )
         if rest is not None:
             if rest.kind.chained and calls - 1 in failed and not self.draining:
                 self._dependencies.add_rest(rest)

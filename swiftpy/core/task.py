@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
@@ -23,15 +23,13 @@ class Target:
     node: str | None = None
     kind: str | None = None
     soft: bool = False
+    #: Where the workers are that it names.
+    place: Place = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.rank is not None and (self.node is not None or self.kind is not None):
             raise ValueError("a target names a rank, or a node or kind of workers, not both")
-
-    @property
-    def place(self) -> Place:
-        """Where the workers are that it names."""
-        return self.rank, self.node, self.kind
+        object.__setattr__(self, "place", (self.rank, self.node, self.kind))
 
     def __str__(self) -> str:
         if self.rank is not None:
@@ -49,13 +47,14 @@ class Site:
 
     node: str
     kind: str | None = None
+    #: Every place that a worker of this site is in, but that of its rank.
+    places: tuple[Place, ...] = field(init=False, repr=False, compare=False)
 
-    @property
-    def places(self) -> tuple[Place, ...]:
-        """Every place that a worker of this site is in, but that of its rank."""
-        if self.kind is None:
-            return EVERYWHERE, (None, self.node, None)
-        return EVERYWHERE, (None, self.node, None), (None, None, self.kind), (None, self.node, self.kind)
+    def __post_init__(self) -> None:
+        places: list[Place] = [EVERYWHERE, (None, self.node, None)]
+        if self.kind is not None:
+            places += [(None, None, self.kind), (None, self.node, self.kind)]
+        object.__setattr__(self, "places", tuple(places))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Iterator, Mapping
 
 from swiftpy.core.queue import Order, order
@@ -17,7 +17,7 @@ class Crowd:
     """
 
     def __init__(self) -> None:
-        self._by_place: dict[Place, OrderedDict[int, None]] = {EVERYWHERE: OrderedDict()}
+        self._by_place: defaultdict[Place, OrderedDict[int, None]] = defaultdict(OrderedDict)
 
     def __len__(self) -> int:
         return len(self._by_place[EVERYWHERE])
@@ -31,7 +31,7 @@ class Crowd:
     def add(self, rank: int, site: Site) -> None:
         """A worker begins to wait."""
         for place in site.places:
-            self._by_place.setdefault(place, OrderedDict())[rank] = None
+            self._by_place[place][rank] = None
 
     def remove(self, rank: int, site: Site) -> None:
         """A worker no longer waits."""

@@ -15,8 +15,8 @@ import cloudpickle
 
 from swiftpy.errors import TaskError
 from swiftpy.flow.future import Future, as_arguments
-from swiftpy.runtime.call import PREVIOUS, describe
-from swiftpy.runtime.store import InArguments, Packed, Reference, pack
+from swiftpy.runtime.call import PREVIOUS, Payload, describe
+from swiftpy.runtime.store import InArguments, Packed, Place, pack
 
 _ATOMS = frozenset((int, float, str, bytes, bool, type(None), complex))
 _PLAIN = _ATOMS | {type(PREVIOUS)}
@@ -37,8 +37,10 @@ class Deferred:
 def needs(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Future] | None:
     """The futures in the arguments, also in lists, tuples, deques, sets, dicts, what is derived from them, and
     dataclasses; None if there are none."""
+    if not kwargs and _ATOMS.issuperset(map(type, args)):
+        return None
     found: list[Future] = []
-    for value in (*args, *kwargs.values()) if kwargs else args:
+    for value in (*args, *kwargs.values()):
         if type(value) not in _ATOMS:
             _collect(value, found)
     return found or None
@@ -66,8 +68,8 @@ Hold = Callable[[int, Packed], InArguments]
 
 
 def pack_calls(
-    definition: bytes | None, calls: list[Any], place: Reference | None, hold: Hold, column: bool = False
-) -> bytes:
+    definition: bytes | None, calls: list[Any], place: Place | None, hold: Hold, column: bool = False
+) -> Payload:
     """The payload for these calls. One that cannot be pickled is replaced by one that says so.
 
     Only calls whose arguments nobody can change are pickled together, which costs a twentieth: others would share what
@@ -75,7 +77,7 @@ def pack_calls(
     """
     if column:
         if _ATOMS.issuperset(map(type, calls)):
-            return pickle.dumps((definition, pickle.dumps((calls,), protocol=5), place), protocol=5)
+            return definition, pickle.dumps((calls,), protocol=5), place
         calls = [(argument,) for argument in calls]
     kinds = set(map(type, calls))
     if Deferred in kinds:
@@ -86,7 +88,7 @@ def pack_calls(
             call if type(call) is tuple and _plain(call) else _packed(call, index, hold)
             for index, call in enumerate(calls)
         ]
-    return pickle.dumps((definition, pickle.dumps(calls, protocol=5), place), protocol=5)
+    return definition, pickle.dumps(calls, protocol=5), place
 
 
 def _with_values(call: Deferred) -> Any:

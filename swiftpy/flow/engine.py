@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any
 
@@ -27,14 +27,14 @@ from swiftpy.flow.nested import CallSubmitted, NestedEngine, Relay
 from swiftpy.flow.sending import Sending
 from swiftpy.flow.settling import Settling
 from swiftpy.flow.trace import Trace
-from swiftpy.runtime.call import describe
+from swiftpy.runtime.call import Payload, describe
 from swiftpy.runtime.server import TICK, Server
 from swiftpy.runtime.signals import StopRequest
 from swiftpy.runtime.store import Reference
 from swiftpy.runtime.worker import Worker
 
 if TYPE_CHECKING:
-    pass
+    from swiftpy.flow.memo import Keeper
 
 #: Seconds between the looks of the thread that drives while nobody waits.
 NAP = 1e-3
@@ -54,8 +54,9 @@ class Engine:
         self.trace: Trace | None = None
         self.stop = StopRequest()  # somebody wants the job to end early
         self._scheduler: Scheduler
-        self._gathering = Gathering(self)
-        self.settling = Settling(self._gathering.futures, self._end_early)
+        keepers: dict[str, Keeper] = {}
+        self._gathering = Gathering(keepers)
+        self.settling = Settling(self._gathering.futures, keepers, self._end_early)
         self.functions = Functions()
         self._driving = threading.Lock()  # the server
         self._fetching = threading.RLock()
@@ -86,10 +87,13 @@ class Engine:
         future: Future | None = None,
     ) -> Future:
         """Add one call; its future, which may be one that the caller has prepared."""
-        future = self._gathering.add(kind, function, args, kwargs, kind.function in self.settling.keepers, future)
+        if future is None:
+            future = Future()
+        future.engine = self
+        self._gathering.add(future, kind, function, args, kwargs)
         if self._asleep:
             self._wake()
-        elif self._gathering.count >= ENOUGH:
+        elif len(self._gathering.added) >= ENOUGH:
             self._hand_over_if_free()
         return future
 
@@ -216,12 +220,14 @@ class Engine:
         """What the scheduler is told of gathered runs and given values."""
         events: list[Event] = []
         for run in runs:
-            culprit = next((future for future in run.needed if future.failed()), None)
-            if culprit is not None:
-                self.settling.cancel(range(run.first, run.first + len(run.calls)), culprit)
-                continue
+            after: Sequence[int] = ()
+            if run.needed:
+                culprit = next((future for future in run.needed if future.failed()), None)
+                if culprit is not None:
+                    self.settling.cancel(range(run.first, run.first + len(run.calls)), culprit)
+                    continue
+                after = [future.id for future in run.needed if not future.done()]
             self._sending.know(run.function)
-            after = [future.id for future in run.needed if not future.done()]
             task = Task(run.first, run.variant, run.calls, len(run.calls), after, owner=run.owner)
             events.append(TaskSubmitted(task))
         for id in given:
@@ -246,12 +252,13 @@ class Engine:
     def _tell(self) -> None:
         """Tell who waits. Nobody drives meanwhile: a callback may do anything, even wait for another future."""
         settling = self.settling
-        told = bool(settling.untold)
+        if not settling.untold:
+            return
         while settling.untold:
             untold, settling.untold = settling.untold, []
             for future in untold:
                 future.tell()
-        if told and self._driving.locked():  # who drives now may wait for what the callbacks did
+        if self._driving.locked():  # who drives now may wait for what the callbacks did
             self._server.wake()
 
     def _drive_alone(self) -> None:
@@ -309,7 +316,7 @@ class Engine:
     def started(self, command: StartTask) -> None:
         """See Client."""
 
-    def payload(self, command: StartTask) -> bytes:
+    def payload(self, command: StartTask) -> Payload:
         """See Client."""
         return self._sending.payload(command)
 

@@ -37,7 +37,7 @@ class Future(concurrent.futures.Future[Any]):
 
     engine: Engine | NestedEngine | None = None
     id = -1
-    by_hand = True
+    by_hand = False  # made by the program, and an argument of a call
     asked = False
     may_be_held = True  # where it was made, if it is large: the result may come when it is asked for
     #: What the future raises in the place of the error that it is settled with.
@@ -76,7 +76,8 @@ class Future(concurrent.futures.Future[Any]):
 
     def result(self, timeout: float | None = None) -> Any:
         """The result; waits for it. Raises the TaskError that describes how the task failed, or TimeoutError."""
-        timeout = self._wait(timeout)
+        if self._state not in _FINAL:
+            timeout = self._wait(timeout)
         if self.good():
             if type(self._result) is Stored:
                 assert self.engine is not None
@@ -87,7 +88,8 @@ class Future(concurrent.futures.Future[Any]):
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """How the task failed, None if it did not; waits for its end."""
-        timeout = self._wait(timeout)
+        if self._state not in _FINAL:
+            timeout = self._wait(timeout)
         self.asked = True
         return super().exception(timeout)
 
@@ -96,8 +98,7 @@ class Future(concurrent.futures.Future[Any]):
         engine = self.engine or program.current()
         if engine is None:
             return timeout
-        if self._state not in _FINAL:
-            engine.wait_for(self, timeout)
+        engine.wait_for(self, timeout)
         return 0
 
     def set(self, value: Any) -> None:
@@ -127,7 +128,9 @@ class Future(concurrent.futures.Future[Any]):
             return False
         if exception is not None and self.translate is not None:
             exception = self.translate(exception)
-        self._exception, self._result = exception, value
+        if exception is not None:
+            self._exception = exception
+        self._result = value
         self._state = FINISHED
         return self._shared
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import threading
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+import functools
+from collections import deque
+from collections.abc import Callable, Container
+from typing import Any
 
 from swiftpy.core.task import Kind
 from swiftpy.flow.bulk import Bulk
@@ -13,9 +14,8 @@ from swiftpy.flow.calls import Deferred, needs
 from swiftpy.flow.functions import Function
 from swiftpy.flow.future import Future
 
-if TYPE_CHECKING:
-    from swiftpy.flow.engine import Engine
-
+#: Future, kind, function, args, kwargs, and the futures among its arguments.
+_Call = tuple[Future, Kind, Function, tuple[Any, ...], dict[str, Any], list[Future] | None]
 #: Calls that are gathered before they are handed over without anybody waiting.
 ENOUGH = 4096
 
@@ -43,125 +43,107 @@ class GatheredRun:
 
 
 class Gathering:
-    """Any thread adds; who drives the server takes.
+    """Any thread adds; who drives the server takes, and makes runs of what it finds.
 
-    `futures` holds those that were taken and have no result, by id; `count` is how many calls were added one by one
-    since the last time that somebody took them.
+    `futures` holds those that were taken and have no result, by id. Calls of the functions in `alone` become no parts
+    of chains.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, alone: Container[str]) -> None:
         self.futures: dict[int, Future] = {}
-        self.count = 0
-        self._engine = engine
-        self._lock = threading.RLock()  # again for `give`, if a future is done in the moment in which it is adopted
+        self._alone = alone
+        self.added: deque[Any] = deque()  # of `_Call` and runs; no thread can be amid an append to a deque
+        self._given: deque[int] = deque()
         self._next_id = 0
-        self._open: GatheredRun | None = None
-        self._last: dict[Future, GatheredRun] = {}  # by the call that a chain may go on with
-        self._runs: list[GatheredRun] = []
-        self._given: list[int] = []
 
     def __bool__(self) -> bool:
-        return bool(self._runs or self._given)
+        return bool(self.added or self._given)
 
     def add(
-        self,
-        kind: Kind,
-        function: Function,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        alone: bool,
-        future: Future | None = None,
-    ) -> Future:
-        """Add one call; its future. One that must be `alone` becomes no part of a chain."""
-        if future is None:
-            future = Future()
-        future.engine = self._engine
-        future.by_hand = False
-        needed = needs(args, kwargs)
-        with self._lock:
-            if needed is not None:
-                self._adopt(needed)
-            self.count += 1
-            run = self._open
-            if run is not None and run.variant is kind and needed is None and not run.needed:
-                run.calls.append(args if not kwargs else Deferred(args, kwargs))
-                run.futures.append(future)
-            else:
-                self._add(future, kind, function, args, kwargs, needed, alone)
-        return future
+        self, future: Future, kind: Kind, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        """Add one call, whose future this is."""
+        self.added.append((future, kind, function, args, kwargs, needs(args, kwargs)))
 
     def add_all(
         self, kind: Kind, function: Function, calls: list[Any], drive: Callable[..., None], column: bool
     ) -> Bulk:
         """Add calls that need nothing, in one run if they may travel together; their results."""
-        with self._lock:
-            bulk = Bulk(len(calls), drive, column)
-            size = len(calls) if kind.divisible else 1
-            for first in range(0, len(calls), max(size, 1)):
-                run = GatheredRun(kind, function, [])
-                run.calls, run.owner = calls[first : first + size], bulk
-                self._runs.append(run)
-            self._open = None  # first in, first out
+        bulk = Bulk(len(calls), drive, column)
+        size = len(calls) if kind.divisible else 1
+        for first in range(0, len(calls), max(size, 1)):
+            run = GatheredRun(kind, function, [])
+            run.calls, run.owner = calls[first : first + size], bulk
+            self.added.append(run)
         return bulk
 
     def give(self, future: Future) -> None:
         """A future that was made by hand is done."""
-        with self._lock:
-            self._given.append(future.id)
+        self._given.append(future.id)
 
     def take(self, reserve: int = 0) -> tuple[list[GatheredRun], list[int], int]:
         """The runs and the given ids since the last time, and the first of so many new ids, which come after them."""
-        with self._lock:
-            for run in self._runs:
-                run.first = self._next_id
-                self._next_id += len(run.calls)
-                if run.owner is not None and run.owner.first < 0:
-                    run.owner.first = run.first
-                for id, future in enumerate(run.futures, run.first):
-                    future.id = id
-                    self.futures[id] = future
-            runs, self._runs, self._open, self.count = self._runs, [], None, 0
-            self._last.clear()
-            given, self._given = self._given, []
-            first = self._next_id
-            self._next_id += reserve
+        runs = self._make_runs()
+        for run in runs:
+            run.first = self._next_id
+            self._next_id += len(run.calls)
+            if run.owner is not None and run.owner.first < 0:
+                run.owner.first = run.first
+            for id, future in enumerate(run.futures, run.first):
+                future.id = id
+                self.futures[id] = future
+        given = [self._given.popleft() for _ in range(len(self._given))]
+        first = self._next_id
+        self._next_id += reserve
         return runs, given, first
 
-    def _add(
-        self,
-        future: Future,
-        kind: Kind,
-        function: Function,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        needed: list[Future] | None,
-        alone: bool,
-    ) -> None:
-        """Add a call that does not simply continue the open run."""
-        call = Deferred(args, kwargs) if kwargs or needed is not None else args
-        needed = [other for other in needed if not other.good()] if needed else []
-        run = self._last.get(needed[0]) if len(needed) == 1 and not alone else None
-        if run is not None and run.may_chain(kind):
-            del self._last[needed[0]]
-            if not run.variant.chained:
-                run.variant = dataclasses.replace(kind, chained=True)
-        else:
-            run = self._open
-            if run is None or run.variant is not kind or run.needed != needed:
-                self._open = run = GatheredRun(kind, function, needed)
-                self._runs.append(run)
-            if not kind.divisible:
-                self._open = None
-        run.calls.append(call)
-        run.futures.append(future)
-        if run.may_chain(kind):
-            self._last[future] = run
+    def _make_runs(self) -> list[GatheredRun]:
+        """Make runs of what was added: of calls that follow each other and are alike, and of chains."""
+        runs: list[GatheredRun] = []
+        open_run: GatheredRun | None = None
+        last: dict[Future, GatheredRun] = {}  # by the call that a chain may go on with
+        for _ in range(len(self.added)):
+            added = self.added.popleft()
+            if type(added) is GatheredRun:
+                runs.append(added)
+                open_run = None  # first in, first out
+                continue
+            future, kind, function, args, kwargs, needed = added
+            call: Any = Deferred(args, kwargs) if kwargs or needed is not None else args
+            if needed is None and open_run is not None and open_run.variant is kind and not open_run.needed:
+                open_run.calls.append(call)
+                open_run.futures.append(future)
+                continue
+            waits_for = self._adopt(needed, future.engine) if needed else []
+            run = last.get(waits_for[0]) if len(waits_for) == 1 else None
+            if run is not None and run.may_chain(kind) and kind.function not in self._alone:
+                del last[waits_for[0]]
+                run.variant = _chained(kind)
+            else:
+                run = open_run
+                if run is None or run.variant is not kind or run.needed != waits_for:
+                    run = open_run = GatheredRun(kind, function, waits_for)
+                    runs.append(run)
+                if not kind.divisible:
+                    open_run = None
+            run.calls.append(call)
+            run.futures.append(future)
+            if run.may_chain(kind):
+                last[future] = run
+        return runs
 
-    def _adopt(self, needed: list[Future]) -> None:
-        """Give ids to futures that were made by hand and are met for the first time."""
+    def _adopt(self, needed: list[Future], engine: Any) -> list[Future]:
+        """Those of these futures that have no value yet. Some may be made by hand, and met for the first time."""
         for future in needed:
             if future.engine is None and not future.done():
-                future.engine, future.id = self._engine, self._next_id
+                future.engine, future.by_hand, future.id = engine, True, self._next_id
                 self.futures[future.id] = future
                 self._next_id += 1
-                future.add_done_callback(self._engine.given)  # type: ignore[arg-type]  # it is called with this future
+                future.add_done_callback(engine.given)  # at once, if another thread has just given it a value
+        return [future for future in needed if not future.good()]
+
+
+@functools.lru_cache(maxsize=256)
+def _chained(kind: Kind) -> Kind:
+    """The kind of a chain of such calls."""
+    return dataclasses.replace(kind, chained=True)

@@ -63,7 +63,7 @@ class NestedEngine:
     ) -> Future:
         """Add one call; its future. The call is sent when all futures among its arguments have values."""
         future = future or Future()
-        future.engine, future.by_hand, future.id = self, False, next(self._ids)
+        future.engine, future.id = self, next(self._ids)
         self._futures[future.id] = future
         kind = self._at_depth(kind, self._worker.depth + 1)
         needed = needs(args, kwargs) or []

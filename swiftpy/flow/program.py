@@ -90,8 +90,9 @@ def gather(futures: Iterable[Future]) -> list[Any]:
     """The results of all futures, in their order. Raises what the first that failed raises."""
     futures = list(futures)
     wait(futures)
-    if all(future.good() for future in futures) and any(future.elsewhere for future in futures):
-        engine().request(futures)
+    far = [future for future in futures if future.elsewhere is not None]
+    if far and all(future.good() for future in futures):
+        engine().request(far)
     return [future.result() for future in futures]
 
 

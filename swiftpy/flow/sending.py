@@ -8,8 +8,9 @@ from swiftpy.core.events import ReportOutcome, StartTask
 from swiftpy.flow.calls import CANCELLED_CALL, Deferred, needs, pack_calls
 from swiftpy.flow.functions import Function
 from swiftpy.flow.future import Future
+from swiftpy.runtime.call import Payload
 from swiftpy.runtime.server import Server
-from swiftpy.runtime.store import Exchange, InArguments, Packed, Reference
+from swiftpy.runtime.store import Exchange, InArguments, Packed
 from swiftpy.runtime.transport import SERVER
 
 if TYPE_CHECKING:
@@ -33,10 +34,10 @@ class Sending:
         if function.definition is not None:
             self._functions[function.name] = function
 
-    def payload(self, command: StartTask) -> bytes:
+    def payload(self, command: StartTask) -> Payload:
         """See Client."""
         task = command.task
-        place = Reference(command.gang[0] if command.gang else command.worker, task.id)
+        place = command.gang[0] if command.gang else command.worker, task.id
 
         def hold(index: int, packed: Packed) -> InArguments:
             self.data.held[task.id + index] = packed

@@ -18,12 +18,15 @@ if TYPE_CHECKING:
 class Settling:
     """Gives outcomes to futures; `untold` collects those of which somebody must be told when nobody drives.
 
-    `futures` are those of the program's calls, by id; `end_early` asks for the end of the job, and gets the reason.
+    `futures` are those of the program's calls, by id; `keepers` those who keep results, by function; `end_early` asks
+    for the end of the job, and gets the reason.
     """
 
-    def __init__(self, futures: dict[int, Future], end_early: Callable[[str], None]) -> None:
+    def __init__(
+        self, futures: dict[int, Future], keepers: dict[str, Keeper], end_early: Callable[[str], None]
+    ) -> None:
         self.untold: list[Future] = []
-        self.keepers: dict[str, Keeper] = {}  # function -> who keeps its results
+        self.keepers = keepers
         self.stop_on_error = False
         self.culprit: TaskError | None = None  # the first error, if it is to stop the program
         self._futures, self._end_early = futures, end_early
@@ -46,6 +49,8 @@ class Settling:
 
     def commit(self) -> None:
         """Bring kept results to disk; only then anybody hears of them."""
+        if not self._unsaved:
+            return
         unsaved, self._unsaved = self._unsaved, []
         for memo in {keeper.memo for keeper, _ in unsaved}:
             memo.save()

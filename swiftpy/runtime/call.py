@@ -1,8 +1,9 @@
 """Calling functions by name: the one place where payloads are unpickled and exceptions become values.
 
-A payload is a pickle of (definition, pickled calls, place). `definition` is None for a function that can be imported,
-else the function itself, pickled by value, which is kept under the name that it was sent with. A call is a tuple of
-positional arguments, or bytes: a pickle of (arguments, keyword arguments) that is opened only when its turn has come.
+A payload is (definition, pickled calls, place), of plain types, for it is pickled again with the message that it is in.
+`definition` is None for a function that can be imported, else the function itself, pickled by value, which is kept
+under the name that it was sent with. A call is a tuple of positional arguments, or bytes: a pickle of (arguments,
+keyword arguments) that is opened only when its turn has come.
 A tuple with a list, in the place of the list, is calls with one argument each: a third of the time to pickle.
 Instead of the pickled calls there may be a list of (pickled calls, start, stop): of each, those are meant.
 In a chained run, the result of the call before is `PREVIOUS` in a tuple, and `previous()` in what is opened.
@@ -23,7 +24,9 @@ from typing import Any, NamedTuple
 import cloudpickle
 
 from swiftpy.errors import TaskError
-from swiftpy.runtime.store import Dumps, Packed, Reference, pack_results
+from swiftpy.runtime.store import Dumps, Packed, Place, pack_results
+
+Payload = tuple[Any, ...]  # see the module
 
 _defined: dict[str, Callable[..., Any]] = {}
 _definitions: dict[str, bytes] = {}  # of functions that were not called yet, see `learn`
@@ -77,11 +80,10 @@ def resolve(function: str) -> Callable[..., Any]:
     return found  # type: ignore[no-any-return]  # any callable will do
 
 
-def learn(function: str, payload: bytes) -> None:
+def learn(function: str, payload: Payload) -> None:
     """Keep the definition in a payload that will not be opened: it is sent to a worker only once."""
-    definition = pickle.loads(payload)[0]
-    if definition is not None:
-        _definitions[function] = definition
+    if payload[0] is not None:
+        _definitions[function] = payload[0]
 
 
 def previous() -> Any:
@@ -89,9 +91,9 @@ def previous() -> Any:
     return _latest
 
 
-def pack(*args: Any, **kwargs: Any) -> bytes:
+def pack(*args: Any, **kwargs: Any) -> Payload:
     """Arguments of one call as a payload."""
-    return pickle.dumps((None, pickle.dumps([pack_call(args, kwargs)], protocol=5), None), protocol=5)
+    return None, pickle.dumps([pack_call(args, kwargs)], protocol=5), None
 
 
 def pack_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
@@ -102,35 +104,35 @@ def pack_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
 class Run:
     """A run of calls in progress. Another thread may take calls off its end (`give_up`)."""
 
-    def __init__(self, function: str, payload: bytes, chained: bool = False) -> None:
-        self._name, self._payload, self._chained = function, payload, chained
+    def __init__(self, function: str, payload: Payload, chained: bool = False) -> None:
+        self._name, self._chained = function, chained
+        self._payload: Payload | None = payload
         self.first: tuple[Any, ...] = ()  # what the function gets before the call's own arguments
         self._function: Callable[..., Any] | None = None
         self._todo: deque[Any] = deque()
         self._column = False
         self._brought: Any = None
-        self._place: Reference | None = None
+        self._place: Place | None = None
         self.count = 0
 
     def open(self) -> Callable[..., Any]:
         """Unpickle the payload; return the function."""
         if self._function is not None:
             return self._function
-        definition, packed, place = pickle.loads(self._payload)
-        if self._name not in _defined:
-            definition = definition or _definitions.pop(self._name, None)
-        if definition is not None:
-            _defined[self._name] = pickle.loads(definition)
+        assert self._payload is not None
+        definition, packed, place = self._payload
         function = _defined.get(self._name)
-        if function is None:
-            function = _defined[self._name] = resolve(self._name)
+        if function is None or definition is not None:
+            definition = definition or _definitions.pop(self._name, None)
+            function = resolve(self._name) if definition is None else pickle.loads(definition)
+            _defined[self._name] = function
         if type(packed) is bytes:
             calls = pickle.loads(packed)
             if type(calls) is tuple:
                 self._column, calls = True, calls[0]
         else:
             calls = load_parts(packed)
-        self._payload = b""
+        self._payload = None
         self._function, self._place = function, place
         self.count = len(calls)
         self._todo.extend(calls)
@@ -202,7 +204,7 @@ def load_parts(parts: list[tuple[bytes, int, int]]) -> list[Any]:
     return calls
 
 
-def _answer(values: list[Any], failures: list[tuple[int, TaskError]], place: Reference | None) -> Answer:
+def _answer(values: list[Any], failures: list[tuple[int, TaskError]], place: Place | None) -> Answer:
     def packed(dumps: Dumps) -> Answer:
         data, held = pack_results(values, place, dumps) if place is not None else (dumps(values, protocol=5), {})
         return Answer(data, len(values), tuple(failures), held)

@@ -8,9 +8,8 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from swiftpy.errors import TaskError
 from swiftpy.runtime.call import Answer, Run, TimeLimitExceeded
@@ -22,8 +21,7 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """How an attempt ended: with an `answer`, with an `error`, or with neither because it was killed."""
 
     seconds: float

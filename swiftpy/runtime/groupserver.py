@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import pickle
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -36,9 +35,9 @@ from swiftpy.core.events import (
 )
 from swiftpy.core.scheduler import Scheduler
 from swiftpy.core.task import Kind, Site, Task, TaskState
+from swiftpy.runtime.call import Payload
 from swiftpy.runtime.order import Assignment, Calls, Report, Taken
 from swiftpy.runtime.server import TICK, Loop
-from swiftpy.runtime.store import Reference
 from swiftpy.runtime.transport import SERVER, Transport
 
 #: Seconds that a result waits for others of its assignment.
@@ -153,7 +152,7 @@ class GroupServer:
         """See Client."""
         self._piece += 0.1 * (command.task.count - self._piece)
 
-    def payload(self, command: StartTask) -> bytes:
+    def payload(self, command: StartTask) -> Payload:
         """See Client."""
         task, function = command.task, command.task.kind.function
         origin: _Origin = task.owner
@@ -164,8 +163,8 @@ class GroupServer:
             else:
                 self._sent.add((command.worker, function))
         holder = command.gang[0] if command.gang else command.worker
-        place = Reference(holder, task.id + origin.shift) if origin.stays else None
-        return pickle.dumps((definition, task.payload.parts, place), protocol=5)
+        place = (holder, task.id + origin.shift) if origin.stays else None
+        return definition, task.payload.parts, place
 
     def resolved(self, report: ReportOutcome) -> None:
         """See Client: rank 0 shall hear of it."""
@@ -228,7 +227,7 @@ class GroupServer:
         place = None
         left = assignment.calls
         for unit in assignment.units:
-            definition, packed, place = pickle.loads(unit)
+            definition, packed, place = unit
             if definition is not None:
                 self._definitions[assignment.kind.function] = definition
             parts.append((packed, 0, min(left, assignment.size)))

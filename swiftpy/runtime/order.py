@@ -5,10 +5,13 @@ from __future__ import annotations
 import itertools
 from bisect import bisect_right
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from swiftpy.core.events import StartTask
 from swiftpy.core.task import Kind
+
+if TYPE_CHECKING:
+    from swiftpy.runtime.call import Payload
 
 #: Calls that are pickled together for a server of others, at least and at most. What it cuts further it sends uncut.
 LEAST_UNIT, UNIT = 8, 100
@@ -31,7 +34,7 @@ class Order(NamedTuple):
     task_id: int
     attempt: int
     function: str
-    payload: bytes
+    payload: Payload
     label: str = ""
     timeout: float | None = None
     isolated: bool = False
@@ -40,8 +43,8 @@ class Order(NamedTuple):
     depth: int = 0
 
 
-def order(command: StartTask, payload: bytes) -> Order:
-    """The order for a command, with its task's payload as bytes."""
+def order(command: StartTask, payload: Payload) -> Order:
+    """The order for a command."""
     task, kind = command.task, command.task.kind
     return Order(
         task.id,
@@ -67,12 +70,12 @@ class Assignment(NamedTuple):
     attempt: int
     kind: Kind
     calls: int
-    units: list[bytes]
+    units: list[Payload]
     size: int
     pieces: int
 
 
-def assignment(command: StartTask, pieces: int, payload: Callable[[StartTask], bytes]) -> Assignment:
+def assignment(command: StartTask, pieces: int, payload: Callable[[StartTask], Payload]) -> Assignment:
     """The assignment for a command to a server; `payload` gives the payload of a part of it."""
     task = command.task
     size = max(LEAST_UNIT, min(UNIT, -(-task.count // pieces) if pieces else 1))

@@ -24,6 +24,7 @@ from swiftpy.core.events import (
 )
 from swiftpy.core.scheduler import Scheduler
 from swiftpy.core.task import Task
+from swiftpy.runtime.call import Payload
 from swiftpy.runtime.order import Report, Taken, assignment, order
 from swiftpy.runtime.signals import StopRequest
 from swiftpy.runtime.transport import Transport
@@ -44,7 +45,7 @@ class Client(Protocol):
     def started(self, command: StartTask) -> None:
         """An attempt is about to be sent to its worker."""
 
-    def payload(self, command: StartTask) -> bytes:
+    def payload(self, command: StartTask) -> Payload:
         """The task's payload as it is sent to the worker (see `call`)."""
 
     def resolved(self, report: ReportOutcome) -> None:
@@ -141,16 +142,17 @@ class Loop:
         commands: list[Command] = []
         for event in events:
             commands += self._scheduler.step(event)
+        if not commands:
+            return
         for command in commands:
-            if isinstance(command, ReportOutcome):
+            if type(command) is ReportOutcome:
                 self._client.resolved(command)
-            elif isinstance(command, StartTask):
+            elif type(command) is StartTask:
                 self._client.started(command)
-        if commands:
-            self._client.commit()
+        self._client.commit()
         assigned: dict[int, list[Any]] = {}  # to servers of others
         for command in commands:
-            if isinstance(command, StartTask):
+            if type(command) is StartTask:
                 if command.pieces is None:
                     self._transport.send(command.worker, order(command, self._client.payload(command)))
                 else:
@@ -216,6 +218,8 @@ class Server(Loop):
 
     def _watch_the_clock(self) -> None:
         """End the job in steps, by signal or because its time runs out: start nothing, interrupt, kill, give up."""
+        if self._stop.reason is None and self._interrupt_at == math.inf:
+            return  # it need not end
         now = self._clock()
         if self._stop.reason is not None:
             self._interrupt_at = min(self._interrupt_at, now)

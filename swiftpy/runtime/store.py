@@ -27,6 +27,10 @@ class Reference(NamedTuple):
     key: int
 
 
+#: The same as a plain tuple, which is pickled in a fifth of the time.
+Place = tuple[int, int]
+
+
 class Packed(NamedTuple):
     """A value as it is held and sent: its pickle, and its large buffers out of band (pickle protocol 5)."""
 
@@ -135,7 +139,7 @@ def pack(value: Any, dumps: Dumps = pickle.dumps) -> bytes | Packed:
     return Packed(data, buffers) if buffers or len(data) >= LARGE else data
 
 
-def pack_results(values: list[Any], place: Reference, dumps: Dumps = pickle.dumps) -> tuple[bytes, dict[int, Packed]]:
+def pack_results(values: list[Any], place: Place, dumps: Dumps = pickle.dumps) -> tuple[bytes, dict[int, Packed]]:
     """The pickle of a list of results, and those of them that are too large for it, by the keys that it names them by.
 
     The first result is called `place`, and the others have the keys after it.
@@ -156,7 +160,7 @@ def pack_results(values: list[Any], place: Reference, dumps: Dumps = pickle.dump
     for index, value in enumerate(values):
         packed = pack(value, dumps)
         if type(packed) is Packed:
-            reference = Reference(place.rank, place.key + index)
+            reference = Reference(place[0], place[1] + index)
             named[index], held[reference.key] = _InResult(reference), packed
     return dumps(named, protocol=5), held
 

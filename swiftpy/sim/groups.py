@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from swiftpy.core.events import StopWorker
 from swiftpy.core.task import Site
-from swiftpy.runtime.call import load_parts
+from swiftpy.runtime.call import Payload, load_parts
 from swiftpy.runtime.groupserver import GroupServer
 from swiftpy.runtime.order import Order, Report
 from swiftpy.runtime.transport import SERVER
@@ -88,9 +88,9 @@ class GroupCluster(Cluster):
     def _make(self, port: _Port, group: Mapping[int, Site]) -> GroupServer:
         return GroupServer(port, group, lambda: None, lambda: port.now)
 
-    def payload(self, calls: Sequence[int]) -> bytes:
+    def payload(self, calls: Sequence[int]) -> Payload:
         """See Cluster."""
-        return pickle.dumps((None, pickle.dumps(list(calls)), None))
+        return None, pickle.dumps(list(calls)), None
 
     def send(self, dest: int, message: Any) -> None:
         """See Transport."""
@@ -104,8 +104,8 @@ class GroupCluster(Cluster):
         if rank in self.servers:
             self._at(sent + self._latency, rank, message)
         elif type(message) is Order:
-            _, parts, _ = pickle.loads(message.payload)
-            super()._post(sent, rank, message._replace(payload=cast(bytes, load_parts(parts))))
+            _, parts, _ = message.payload
+            super()._post(sent, rank, message._replace(payload=cast(Payload, load_parts(parts))))
         else:
             if type(message) is StopWorker:
                 self.stopped.add(rank)

@@ -12,6 +12,7 @@ from typing import Any, cast
 from swiftpy.core.events import Event, ReportOutcome, StartTask
 from swiftpy.core.scheduler import Scheduler
 from swiftpy.core.task import Site, TaskState
+from swiftpy.runtime.call import Payload
 from swiftpy.runtime.server import Server
 from swiftpy.runtime.signals import StopRequest
 from swiftpy.sim.cluster import Cluster
@@ -28,9 +29,9 @@ class Tally:
     def started(self, command: StartTask) -> None:
         """See Client."""
 
-    def payload(self, command: StartTask) -> bytes:
+    def payload(self, command: StartTask) -> Payload:
         """See Client: here, the indices of the calls."""
-        return cast(bytes, self._cluster.payload(command.task.payload))
+        return cast(Payload, self._cluster.payload(command.task.payload))
 
     def resolved(self, report: ReportOutcome) -> None:
         """See Client."""

@@ -17,7 +17,7 @@ from swiftpy.errors import TaskError, UserError
 from swiftpy.experiment import markers, provenance
 from swiftpy.experiment.restart import epoch_seconds
 from swiftpy.experiment.spec import RunSpec
-from swiftpy.runtime.call import pack, resolve
+from swiftpy.runtime.call import Payload, pack, resolve
 from swiftpy.runtime.job import JobSpec, Lead
 from swiftpy.runtime.server import Server
 from swiftpy.runtime.worker import Worker
@@ -141,9 +141,9 @@ class UpfApplication:
         self._progress.started(command.task.label)
         self._write("run_started", id=command.task.label, attempt=command.attempt, **self._place(command.worker))
 
-    def payload(self, command: StartTask) -> bytes:
+    def payload(self, command: StartTask) -> Payload:
         """See Client."""
-        return cast(bytes, command.task.payload)
+        return cast(Payload, command.task.payload)
 
     def resolved(self, report: ReportOutcome) -> None:
         """See Client."""

@@ -99,10 +99,14 @@ def test_what_goes_on_with_the_call_before():
 
 def test_chains_grow_side_by_side():
     step, other = Kind("step"), Kind("other")
-    gathering, function = Gathering("an engine"), Functions().find(add)
+    alone = Kind("alone")
+    gathering, function = Gathering(alone={alone.function}), Functions().find(add)
 
-    def submit(kind, *args, alone=False):
-        return gathering.add(kind, function, args, {}, alone)
+    def submit(kind, *args):
+        future = Future()
+        future.engine = "an engine"
+        gathering.add(future, kind, function, args, {})
+        return future
 
     roots = [submit(step, i) for i in range(2)]
     left, right = (submit(step, root) for root in roots)
@@ -111,7 +115,7 @@ def test_chains_grow_side_by_side():
     submit(other, right)
     middle, right = right, submit(step, right)
     submit(step, middle)  # the chain has gone on without it
-    submit(step, right, alone=True)
+    submit(alone, submit(alone, right))
     runs, _, _ = gathering.take()
     assert [(run.first, len(run.calls), run.variant.chained) for run in runs] == [
         (0, 2, False),
@@ -120,9 +124,10 @@ def test_chains_grow_side_by_side():
         (9, 1, False),
         (10, 1, False),
         (11, 1, False),
+        (12, 1, False),
     ]
-    assert [[future.id for future in run.needed] for run in runs] == [[], [0], [1], [7], [7], [8]]
-    assert [future.id for future in gathering.futures.values()] == list(range(12))
+    assert [[future.id for future in run.needed] for run in runs] == [[], [0], [1], [7], [7], [8], [11]]
+    assert [future.id for future in gathering.futures.values()] == list(range(13))
     again = submit(step, right)
     (run,), _, _ = gathering.take()
-    assert run.needed == [right] and again.id == 12
+    assert run.needed == [right] and again.id == 13

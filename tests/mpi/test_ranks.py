@@ -60,7 +60,7 @@ def test_events_arrive_as_what_they_are(world):
     """Also where the other rank has been asleep for a while, or is about to sleep."""
     error = TaskError("exception", "boom", rank=1)
     finished = TaskFinished(world.rank, 1, 1, b"value", 0.5, 3, ((2, error),))
-    order = Order(5, 2, "m:f", b"payload", timeout=1.0, gang=(1, 2))
+    order = Order(5, 2, "m:f", (None, b"calls", (1, 5)), timeout=1.0, gang=(1, 2))
     if world.rank != SERVER:
         for _ in range(200):
             world.transport.send(SERVER, finished)

@@ -28,7 +28,7 @@ class Values(Recorder):
         self.values, self.places, self.errors = {}, {}, {}
 
     def payload(self, command):
-        return pickle.dumps((None, pickle.dumps(list(command.task.payload)), None))
+        return None, pickle.dumps(list(command.task.payload)), None
 
     def resolved(self, report):
         super().resolved(report)
