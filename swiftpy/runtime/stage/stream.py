@@ -23,15 +23,13 @@ if TYPE_CHECKING:
 CHUNK = 1 << 20
 #: A chunk's way down the tree must take less time than the chunks do for which a rank has room, or links stand idle:
 #: with 16 buffers, 200 nodes with links of 2 GB/s would take 1.2 times as long (python benchmarks/staging_model.py).
-BUFFERS_PER_LEVEL = 4
+BUFFERS = 64
 READERS = 4
 #: Before the payload, so that a message can say that there is none; 64 bytes keep the payload aligned.
 _HEADER = 64
 _DATA, _VOID = 1, 2
-#: Seconds between two looks. Where leaders share cores, looking takes them from the copying. With 1 ms the buffers of
-#: 500 nodes that write 6 GB/s would last for less than the way down the tree; 0.5 ms cost nothing, as
-#: `python benchmarks/staging_model.py --nodes 500 --disk 6e9` says.
-PAUSE = 0.5e-3
+#: Seconds between two looks. Where leaders share cores, looking takes them from the copying.
+PAUSE = 1e-3
 _EVERY = 10.0  # seconds between two lines on the progress
 _STOP_TAG = 32767  # the largest that every MPI allows
 _CHUNK_TAGS = 32000
@@ -67,10 +65,11 @@ class Schedule:
         self._group, self._comm = group, group.comm
         self._length, self._count = length, -(-length // CHUNK)
         self._roots, self._source, self._sink = roots, source, sink
-        buffers = min(BUFFERS_PER_LEVEL * group.size.bit_length(), self._count)
+        buffers = min(BUFFERS, self._count)
         self._buffers = [memoryview(bytearray(_HEADER + min(CHUNK, length))) for _ in range(buffers)]
-        self._reading: dict[int, threading.Event] = {}
-        self._receiving: dict[int, MPI.Request] = {}
+        #: Whether a chunk that was asked for is there; and the next one of each reader: they come in this order.
+        self._coming: dict[int, Callable[[], bool]] = {}
+        self._next = list(range(len(roots)))
         self._sending: dict[int, list[MPI.Request]] = {}
         self._full: set[int] = set()
         self._posted = self._finished = self._handed_over = 0
@@ -112,30 +111,35 @@ class Schedule:
             chunk, root = self._posted, self._root(self._posted)
             if root == self._group.rank:
                 assert self._source is not None
-                self._reading[chunk] = self._source.start(chunk * CHUNK, self._view(chunk))
+                self._coming[chunk] = self._source.start(chunk * CHUNK, self._view(chunk)).is_set
             else:
                 parent = self._real((self._virtual(root) - 1) // 2, root)
-                self._receiving[chunk] = self._comm.Irecv(self._view(chunk), parent, chunk % _CHUNK_TAGS)
+                self._coming[chunk] = self._comm.Irecv(self._view(chunk), parent, chunk % _CHUNK_TAGS).Test
             self._posted += 1
         return self._posted - before
 
     def _take_in(self) -> int:
-        """Pass on what has been read or has arrived."""
-        arrived = [chunk for chunk, event in self._reading.items() if event.is_set()]
-        arrived += [chunk for chunk, request in self._receiving.items() if request.Test()]
-        for chunk in arrived:
-            self._reading.pop(chunk, None)
-            self._receiving.pop(chunk, None)
+        """Pass on what has been read or has arrived, in the order in which all need it."""
+        arrived = []
+        for index, chunk in enumerate(self._next):
+            while chunk in self._coming and self._coming[chunk]():
+                arrived.append(chunk)
+                chunk += len(self._roots)
+            self._next[index] = chunk
+        for chunk in sorted(arrived):
+            del self._coming[chunk]
             self._full.add(chunk)
-            view, root = self._view(chunk), self._root(chunk)
-            message = view
-            if view[0] == _VOID:
-                message = view[:_HEADER]
-                self._count = min(self._count, chunk + len(self._buffers))
-            first = 2 * self._virtual(root) + 1
-            children = [self._real(v, root) for v in (first, first + 1) if v < self._group.size]
-            self._sending[chunk] = [self._comm.Isend(message, child, chunk % _CHUNK_TAGS) for child in children]
+            self._pass_on(chunk)
         return len(arrived)
+
+    def _pass_on(self, chunk: int) -> None:
+        message, root = self._view(chunk), self._root(chunk)
+        if message[0] == _VOID:
+            message = message[:_HEADER]
+            self._count = min(self._count, chunk + len(self._buffers))
+        first = 2 * self._virtual(root) + 1
+        children = [self._real(v, root) for v in (first, first + 1) if v < self._group.size]
+        self._sending[chunk] = [self._comm.Isend(message, child, chunk % _CHUNK_TAGS) for child in children]
 
     def _hand_over(self) -> int:
         before = self._handed_over
