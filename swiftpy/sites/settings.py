@@ -139,9 +139,12 @@ def time_limit(settings: Mapping[str, Setting]) -> float:
     """BENCHMARK_TIMEOUT in seconds, -1 for none. UserError if it is no number."""
     setting = settings["BENCHMARK_TIMEOUT"]
     try:
-        return float(setting.value or -1)
+        limit = float(setting.value or -1)
     except ValueError:
-        raise UserError(f"{setting}: give a number of seconds") from None
+        limit = math.nan
+    if not math.isfinite(limit):
+        raise UserError(f"{setting}: give a number of seconds")
+    return limit
 
 
 _DAYS = re.compile(r"(?P<days>\d+)-(?P<hours>\d+)(:(?P<minutes>\d+)(:(?P<seconds>\d+))?)?")

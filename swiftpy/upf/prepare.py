@@ -96,6 +96,7 @@ def _check_hooks(names: Sequence[str], lead: Lead) -> None:
 def parameters(spec: RunSpec, options: argparse.Namespace, settings: Mapping[str, Setting]) -> dict[str, Any]:
     """The RUN's parameters with what the settings say where the user's files say nothing."""
     limit = options.timeout if options.timeout is not None else time_limit(settings)
+    limit = int(limit) if limit.is_integer() else limit  # as users write it, and read it in parameters.txt
     return {"model_name": settings["MODEL_NAME"].value, "timeout": limit, **spec.params}
 
 

@@ -8,9 +8,12 @@ import pytest
 from swiftpy.errors import UserError
 from swiftpy.experiment.exp import create
 from swiftpy.experiment.journal import Journal
+from swiftpy.experiment.spec import RunSpec
 from swiftpy.runtime.call import resolve
+from swiftpy.sites.settings import resolve as settings_of
+from swiftpy.sites.site import load_site
 from swiftpy.upf.options import parse
-from swiftpy.upf.prepare import understand, user
+from swiftpy.upf.prepare import parameters, understand, user
 
 # What was seed 0 by default, or by the user's file of defaults, is 7 now.
 RUNNER = """
@@ -26,6 +29,23 @@ def test_a_user_without_a_name_is_called_by_number(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("pwd.getpwuid", lambda number: {}[number])
     assert user() == f"uid{os.getuid()}"
+
+
+@pytest.mark.parametrize(("setting", "written"), [("", "-1"), ("-1", "-1"), ("3600", "3600"), ("0.5", "0.5")])
+def test_the_time_limit_is_written_as_it_is_given(tmp_path, setting, written):
+    """parameters.txt said timeout=-1.0."""
+    spec = RunSpec("A", 1, {}, tmp_path)
+    settings = settings_of(load_site("local"), {"BENCHMARK_TIMEOUT": setting})
+    assert repr(parameters(spec, parse(["upf.json"]), settings)["timeout"]) == written
+    if setting:
+        assert repr(parameters(spec, parse(["upf.json", f"--timeout={setting}"]), settings)["timeout"]) == written
+
+
+@pytest.mark.parametrize("setting", ["an hour", "nan", "inf"])
+def test_a_time_limit_that_is_no_number(tmp_path, setting):
+    settings = settings_of(load_site("local"), {"BENCHMARK_TIMEOUT": setting})
+    with pytest.raises(UserError, match=f"BENCHMARK_TIMEOUT={setting} .environment.: give a number of seconds"):
+        parameters(RunSpec("A", 1, {}, tmp_path), parse(["upf.json"]), settings)
 
 
 def test_checks_know_the_settings_of_the_sites_file(tmp_path, monkeypatch):
