@@ -296,6 +296,8 @@ def test_await(tmp_path):
             a = await inc(start)
             return await asyncio.gather(*[inc(a) for _ in range(3)])
         assert swiftpy.run(main, 1) == [3, 3, 3]
+        in_task = swiftpy.task(lambda: asyncio.run(main(1)))
+        assert in_task().result(timeout=20) == [3, 3, 3]
         """,
     )
 
