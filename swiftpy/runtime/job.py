@@ -200,6 +200,8 @@ def run(application: Application, ranks_per_node: int = 0) -> int:
         hooks.finish()
         return application.failed(reasons) if world.rank == SERVER else 0
     if world.rank != SERVER:
+        with Path(os.devnull).open() as nothing:
+            os.dup2(nothing.fileno(), 0)  # the launcher's pipe never ends: what reads in a task would wait for ever
         if executors is not None:
             worker = Worker(world.transport, *executors, lambda: stop.reason, spec.server_of(world.rank))
             application.join(worker)
