@@ -154,6 +154,10 @@ class Future(concurrent.futures.Future[Any]):
     def __await__(self) -> Generator[Any, None, Any]:
         import asyncio
 
+        from swiftpy.flow.nested import NestedEngine
+
+        if isinstance(self.engine, NestedEngine):  # while a task computes, nobody takes in what comes, as on rank 0
+            self.engine.wait_for(self)
         return asyncio.wrap_future(self).__await__()
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -149,6 +149,9 @@ def _layout(world: World) -> Layout:
 def _take_part(application: Application, world: World, lead: Lead, spec: JobSpec) -> int:
     """All that follows when every rank knows that the job is to be: this rank's part of it, and its exit code."""
     output = redirect(Path(spec.outputs[world.rank])) if spec.outputs else 1
+    if world.rank != SERVER:
+        with Path(os.devnull).open() as nothing:
+            os.dup2(nothing.fileno(), 0)  # the launcher's pipe never ends: what reads in a task would wait for ever
     hooks = Hooks(world, spec.hooks)
     reasons = hooks.run(spec.env)
     works = world.rank in lead.layout.workers and world.rank not in spec.groups

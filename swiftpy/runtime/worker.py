@@ -104,7 +104,8 @@ class Worker:
 
     def wait_until(self, enough: Callable[[], bool]) -> None:
         """Called by a running task: let this rank do other things until `enough()`. Raises Killed."""
-        assert self._here is not None, "no task runs here"
+        if self._here is None:
+            raise RuntimeError("of a task's threads, one can wait for futures at a time")
         here, went_on = self._here, threading.Event()
         order, run = here
         attempt = order.task_id, order.attempt

@@ -233,6 +233,18 @@ def test_resources_are_loaded_once_in_each_process(tmp_path):
     )
 
 
+def test_what_reads_in_a_task_finds_nothing(tmp_path):
+    """Launchers give other ranks than 0 a pipe that never ends, for which ssh or ffmpeg would wait."""
+    passes(
+        tmp_path,
+        """
+        import subprocess
+        read = swiftpy.task(lambda: subprocess.run(["cat"], capture_output=True, timeout=20).stdout)
+        assert read().result() == b"" and swiftpy.task(lambda: sys.stdin.read())().result() == ""
+        """,
+    )
+
+
 def test_isolated_tasks_may_crash_and_time_out(tmp_path):
     passes(
         tmp_path,
@@ -296,6 +308,8 @@ def test_await(tmp_path):
             a = await inc(start)
             return await asyncio.gather(*[inc(a) for _ in range(3)])
         assert swiftpy.run(main, 1) == [3, 3, 3]
+        in_task = swiftpy.task(lambda: asyncio.run(main(1)))
+        assert in_task().result(timeout=20) == [3, 3, 3]
         """,
     )
 
