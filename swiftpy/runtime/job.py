@@ -5,6 +5,7 @@ Every step that can fail on one rank alone ends with all ranks knowing the outco
 
 from __future__ import annotations
 
+import gc
 import math
 import os
 import pickle
@@ -199,6 +200,9 @@ def run(application: Application, ranks_per_node: int = 0) -> int:
     if reasons:
         hooks.finish()
         return application.failed(reasons) if world.rank == SERVER else 0
+    # What is there by now stays, so the collector need not go through it: neither while a program makes futures by the
+    # hundred thousand, nor, several times, when Python ends.
+    gc.freeze()
     if world.rank != SERVER:
         if executors is not None:
             worker = Worker(world.transport, *executors, lambda: stop.reason, spec.server_of(world.rank))
@@ -208,7 +212,7 @@ def run(application: Application, ranks_per_node: int = 0) -> int:
             group = spec.groups[world.rank]
             GroupServer(world.transport, group, lambda: stop.reason, time.monotonic, not spec.traced).run()
         hooks.finish()
-        world.broadcast(None)  # asleep until rank 0 has finished, which inside MPI_Finalize would cost a core
+        world.meet()  # asleep until rank 0 has finished, which inside MPI_Finalize would cost a core
         return 0
     scheduler = Scheduler(layout.workers, layout.groups)
     server = Server(world.transport, scheduler, application, stop, spec.grace, time.monotonic, spec.walltime)
@@ -217,7 +221,7 @@ def run(application: Application, ranks_per_node: int = 0) -> int:
     hooks.finish()
     if not server.clean:
         world.transport.abort(code)
-    world.broadcast(None)
+    world.meet()
     return code
 
 
