@@ -85,7 +85,7 @@ class Group:
         """
         request, backoff = self.comm.Ibarrier(), Backoff()
         deadline = None if patience is None else time.monotonic() + patience
-        # A barrier has several rounds, and MPICH goes on with one at a time: with a pause before each a rank comes late.
+        # A barrier has several rounds, and MPICH goes on with one at a time: a pause before each would make us late.
         while not any(request.Test() for _ in range(_LOOKS)):
             if deadline is not None and time.monotonic() > deadline:
                 raise UnansweredError
