@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import gc
 import os
 import runpy
 import sys
@@ -159,7 +158,6 @@ class ScriptApplication(Engine):
     def _run_script(self) -> int:
         sys.argv = [str(self._options.script), *self._options.args]
         sys.path[0] = str(self._options.script.resolve().parent)
-        gc.freeze()  # what is there by now stays: the collector need not go through it for every few hundred futures
         try:
             runpy.run_path(str(self._options.script), run_name="__main__")
         except SystemExit as end:

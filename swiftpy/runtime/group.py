@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+#: Times that a rank looks for others before it pauses.
+_LOOKS = 4
+
 
 class GroupError(Exception):
     """It failed on at least one rank; all ranks raise this, with the node and the reason of each that failed."""
@@ -37,7 +40,7 @@ class Group:
 
     def broadcast(self, value: Any, root: int = 0) -> Any:
         """The root's value, on every rank."""
-        self._meet()
+        self.meet()
         return self.comm.bcast(value, root)
 
     def gather(self, value: Any, patience: float | None = None) -> list[Any]:
@@ -45,7 +48,7 @@ class Group:
 
         UnansweredError if others are not there within `patience` seconds: the job can then only be aborted.
         """
-        self._meet(patience)
+        self.meet(patience)
         return self.comm.allgather(value)
 
     def together(self, what: str, action: Callable[[], T]) -> T:
@@ -75,15 +78,19 @@ class Group:
             more = f"; and {len(reasons) - 5} more nodes" if len(reasons) > 5 else ""
             raise GroupError("; ".join(reasons[:5]) + more)
 
-    def _node_name(self) -> str:
-        host = os.uname().nodename
-        return f"{host} node {self.rank}" if self.gather(host).count(host) > 1 else host
+    def meet(self, patience: float | None = None) -> None:
+        """A barrier whose waiting ranks sleep: a blocking collective spins while rank 0 checks a UPF for 10 s.
 
-    def _meet(self, patience: float | None = None) -> None:
-        """A barrier whose waiting ranks sleep: a blocking collective spins while rank 0 checks a UPF for 10 s."""
+        UnansweredError if others are not there within `patience` seconds.
+        """
         request, backoff = self.comm.Ibarrier(), Backoff()
         deadline = None if patience is None else time.monotonic() + patience
-        while not request.Test():
+        # A barrier has several rounds, and MPICH goes on with one at a time: a pause before each would make us late.
+        while not any(request.Test() for _ in range(_LOOKS)):
             if deadline is not None and time.monotonic() > deadline:
                 raise UnansweredError
             backoff.wait()
+
+    def _node_name(self) -> str:
+        host = os.uname().nodename
+        return f"{host} node {self.rank}" if self.gather(host).count(host) > 1 else host

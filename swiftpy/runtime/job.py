@@ -5,6 +5,7 @@ Every step that can fail on one rank alone ends with all ranks knowing the outco
 
 from __future__ import annotations
 
+import gc
 import math
 import os
 import pickle
@@ -157,6 +158,9 @@ def _take_part(application: Application, world: World, lead: Lead, spec: JobSpec
     works = world.rank in lead.layout.workers and world.rank not in spec.groups
     executors = _executors(world, spec, hooks.env, lead.spawner, output) if works else None
     reasons = reasons or _look(world, lead, spec, hooks.env, executors[1] if executors is not None else None)
+    # What is there by now stays, so the collector need not go through it: neither while a program makes futures by the
+    # hundred thousand, nor, several times, when Python ends.
+    gc.freeze()
     code, clean = 0, True
     if world.rank == SERVER:
         code, clean = (application.failed(reasons), True) if reasons else _serve(application, world, lead, spec)
@@ -170,7 +174,7 @@ def _take_part(application: Application, world: World, lead: Lead, spec: JobSpec
     hooks.finish()
     if not clean:
         world.transport.abort(code)
-    world.broadcast(None)  # asleep until rank 0 has finished, which inside MPI_Finalize would cost a core
+    world.meet()  # asleep until rank 0 has finished, which inside MPI_Finalize would cost a core
     return code
 
 

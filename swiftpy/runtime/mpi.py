@@ -220,6 +220,10 @@ class World:
         """Rank 0's value, on every rank. Ranks that wait for rank 0 sleep."""
         return self._group.broadcast(value)
 
+    def meet(self) -> None:
+        """Wait for all ranks, asleep."""
+        self._group.meet()
+
     def share(self, value: Any) -> Any:
         """The leader's value, on every rank of its node."""
         return self._node.broadcast(value)

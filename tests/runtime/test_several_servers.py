@@ -144,7 +144,7 @@ def test_the_next_server_is_asked_if_one_has_nothing_to_give():
 def test_a_server_with_nothing_in_hand_asks_its_workers_before_it_answers():
     root, server, worker = QueueTransport.group(3)
     group = GroupServer(server, {2: Site("a")}, lambda: None, lambda: 0.0)
-    calls = pickle.dumps((None, pickle.dumps([(1,), (2,), (3,), (4,)]), None))
+    calls = (None, pickle.dumps([(1,), (2,), (3,), (4,)]), None)
     worker.send(1, WorkerReady(2))
     root.send(1, [Assignment(10, 1, Kind("f"), 4, [calls], 8, 1)])
     group.progress(0.1)
