@@ -124,7 +124,7 @@ def test_a_definition_is_kept_though_its_order_was_given_back():
     """The server sends each definition once to a worker: the next order of that function comes without it."""
 
     def order(task_id, attempt, function, definition, *call):
-        return Order(task_id, attempt, function, pickle.dumps((definition, pickle.dumps([call]), None)))
+        return Order(task_id, attempt, function, (definition, pickle.dumps([call]), None))
 
     server, transport = QueueTransport.group(2)
     beside = SimpleNamespace(close=lambda: None, descriptors=(), wants=None)
@@ -137,6 +137,7 @@ def test_a_definition_is_kept_though_its_order_was_given_back():
     heard = []
     while not heard or not isinstance(heard[-1], TaskFinished):
         heard.append(server.recv(10))
+        assert heard[-1] is not None, heard
     assert [(m.task_id, m.kept) for m in heard if isinstance(m, TaskReturned)] == [(1, 0)]
     server.send(1, order(1, 2, "double#1", None, 4))
     finished = server.recv(10)
