@@ -81,6 +81,14 @@ def last_sign(exp: Path) -> float | None:
         return None
 
 
+def waiting(exp: Path) -> str | None:
+    """What to say of a batch job that was submitted and has not begun; None of any other."""
+    events = list(read_journal(exp))
+    if not events or events[-1]["event"] != "job_submitted" or last_sign(exp) is not None:
+        return None
+    return f"job {events[-1].get('jobid')} was submitted to {events[-1].get('site')} and has not begun"
+
+
 def settings(exp: Path) -> dict[str, str]:
     """`KEY: value` lines of turbine.log, and of the end of output.txt, where Swift/T writes how the job ended."""
     found: dict[str, str] = {}
@@ -113,7 +121,7 @@ def walltime_message(exp: Path) -> str | None:
 def inputs(exp: Path) -> tuple[Path | None, Path | None]:
     """The copies of UPF and DFLTS in the EXP: the journal knows which is which, else the names tell."""
     for event in read_journal(exp):
-        if event["event"] == "job_started":
+        if event["event"] in ("job_submitted", "job_started") and "upf" in event:
             upf, dflts = event.get("upf"), event.get("dflts")
             return (exp / upf if isinstance(upf, str) else None, exp / dflts if isinstance(dflts, str) else None)
     files = sorted(path for path in exp.glob("*.json") if path.name != "lock.json")

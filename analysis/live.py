@@ -41,6 +41,7 @@ class Work:
 class View:
     """A job at one moment. `states`: RUN id to done, skipped, failed, interrupted or running; the rest waits.
 
+    `queued` says that the job has not begun.
     `seconds` are the durations of the RUNs done, `errors` the last ones as text.
     """
 
@@ -52,6 +53,7 @@ class View:
     seconds: list[float] = field(default_factory=list)
     works: list[Work] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
+    queued: str | None = None
 
     def waiting(self) -> int:
         """RUNs of which nothing has been heard."""
@@ -115,7 +117,11 @@ def _from_journal(exp: Path, journal: list[dict[str, Any]]) -> View:
                 message = str(event.get("message")).split("\n")[0]
                 view.errors.append(f"{run_id}: {message}  ({event.get('log')})")
     view.works = sorted(works.values(), key=lambda work: work.rank or 0)
-    if not view.ended and not job.is_alive(exp):
+    view.queued = job.waiting(exp)
+    if view.queued:
+        upf, _ = job.inputs(exp)
+        view.total = len(list(job.upf_lines(upf))) if upf else 0
+    elif not view.ended and not job.is_alive(exp):
         view.ended = f"no sign of life for {job.DEAD_SECONDS} s: the job was killed; restart {exp.name} by its name"
     return view
 
@@ -187,8 +193,8 @@ def _work_text(work: Work, now: float) -> str:
 
 
 def _times(exp: Path, view: View, now: float) -> Iterable[str]:
-    if view.ended:
-        yield view.ended
+    if text := view.ended or view.queued:
+        yield text
         return
     elapsed = now - view.started if view.started else None
     eta = view.eta(now)

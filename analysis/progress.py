@@ -9,7 +9,7 @@ from pathlib import Path
 from analysis import live, logs
 from analysis.command import AnalysisError, add_exp, add_formats, count_text, exp_path, note, show, write_lines
 from analysis.exp import read_runs, run_directories
-from analysis.job import inputs, is_alive, job_id, read_dict, read_journal, settings, walltime_message
+from analysis.job import inputs, is_alive, job_id, read_dict, read_journal, settings, waiting, walltime_message
 from analysis.job import logs as log_files
 
 _RUN = re.compile(rb"run_(?:tensorflow|pytorch)")
@@ -54,7 +54,7 @@ def progress(parser: ArgumentParser, arguments: list[str]) -> int:
 
 
 def summary(exp: Path) -> Iterator[str]:
-    """The lines of progress.txt. STOP says why a job ended that did not end well; a living one has LIVE instead."""
+    """The lines of progress.txt, at their end LIVE (at work), WAIT (in the queue), or STOP and why (ended badly)."""
     job = settings(exp)
     _, dflts = inputs(exp)
     yield f"DIR:  {exp}"
@@ -80,6 +80,8 @@ def _end(exp: Path, job: dict[str, str]) -> Iterator[str]:
     stopped = [event for event in read_journal(exp) if event["event"] == "job_stopped"]
     if is_alive(exp):
         yield "LIVE: the job is at work"
+    elif wait := waiting(exp):
+        yield f"WAIT: {wait}"
     elif "EXIT CODE" not in job:
         yield "STOP: no exit code: the job was killed"
     elif job["EXIT CODE"] != "0":

@@ -3,7 +3,8 @@
 Every line has `event` and `t` (seconds since 1970). The vocabulary, `?` = may be null:
 
     exp_created      restart?                        the first line; EXP that is to be carried over
-    job_submitted    jobid, site, job, chain         by the submitting side: job number `job` of at most `chain`
+    job_submitted    upf, dflts?, jobid, site, job, chain
+                                                     by the submitting side: job number `job` of at most `chain`
     job_started      upf, dflts?, procs, restart?, version, host, pid, jobid?, runs, epoch_seconds
                                                      names of the copies in the EXP; everything was carried
                                                      over; the longest epoch that is known from before, or 0

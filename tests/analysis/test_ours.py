@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import re
 import xml.etree.ElementTree as ET
 
@@ -89,6 +90,23 @@ def test_live_view(job, capsys):
     assert "3/7 RUNs: 1 done, 1 skipped, 1 failed, 2 interrupted, 0 running, 2 waiting" in lines[1]
     assert "was killed; restart EXP 7 by its name" in lines[2] and not any("rank" in line for line in lines)
     assert command("progress.sh", job)[-1].startswith("STOP: no exit code")
+
+
+def test_a_job_in_the_queue_was_not_killed(tmp_path, capsys):
+    exp = tmp_path / "EXP000"
+    submitted = {"jobid": "77.pbs", "site": "aurora", "job": 1, "chain": 1, "upf": "a.upf", "dflts": "mine.json"}
+    write_journal(exp, (0, "exp_created", {"restart": None}), (1, "job_submitted", submitted))
+    (exp / "a.upf").write_text('{"id": "A"}\n{"id": "B"}\n')
+    (exp / "mine.json").write_text('{"epochs": 3}')
+    text = "job 77.pbs was submitted to aurora and has not begun"
+    lines = list(progress.summary(exp))
+    assert lines[-1] == f"WAIT: {text}" and f"JSON: {exp / 'mine.json'}" in lines
+    view = live.look(exp, T)
+    assert view.ended is None and f"{text}" in live.frame(exp, view, T)[2]
+    assert [run.status for run in read_runs(exp)] == ["waiting"] * 2
+    (exp / "lock.json").write_text("{}")
+    os.utime(exp / "lock.json", (T, T))
+    assert list(progress.summary(exp))[-1].startswith("STOP:"), "it was killed before it had begun"
 
 
 def test_runs_of_pytorch_models_count_too(job):

@@ -71,6 +71,9 @@ def test_one_job_from_submission_to_end(workplace, submit):
     assert submit.jobs() == ["0"]
     assert (exp / "jobid.txt").read_text() == "1.fake-pbs\n"
     events = [e["event"] for e in journal(exp)]
+    assert [(e["upf"], e["dflts"]) for e in journal(exp) if e["event"] == "job_submitted"] == [
+        ("upf.json", "dflts.json")
+    ]
     assert events.count("job_submitted") == events.count("job_started") == 1 and events.count("run_done") == 2
     log = dict(line.split(":", 1) for line in (exp / "turbine.log").read_text().splitlines())
     values = {key: value.strip() for key, value in log.items()}
