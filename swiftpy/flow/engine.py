@@ -193,6 +193,7 @@ class Engine:
         """No more tasks: let the workers end. Tasks that still run are given up if the job shall end early."""
         with self._driving:
             self._ended = True
+            self.submit = self.submit_all = _refuse  # type: ignore[method-assign]
             self._server.take([SubmissionClosed()])
             self._server.progress(0.0)  # sees at once whether the job shall end early
             while not self._scheduler.over:
@@ -340,6 +341,10 @@ class Engine:
 
     def tick(self) -> None:
         """See Client."""
+
+
+def _refuse(*_: Any, **__: Any) -> Any:
+    raise RuntimeError("the script has ended: no tasks can be submitted any more")
 
 
 def _waited_for(task: Task, stuck: list[Task], unset: set[int]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import os
 import runpy
 import sys
@@ -119,6 +120,7 @@ class ScriptApplication(Engine):
     def join(self, worker: Worker) -> None:
         """See Application: what lies beside the script can be imported here, too."""
         sys.path[0] = os.environ["PYTHONPATH"].partition(os.pathsep)[0]
+        faulthandler.enable()  # a task that crashes the rank is seen where it did
         super().join(worker)
 
     def failed(self, reasons: list[str]) -> int:

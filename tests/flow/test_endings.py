@@ -1,5 +1,6 @@
 """How programs end, and with what exit code: well, badly, never, or before they have begun."""
 
+import signal
 import subprocess
 import sys
 
@@ -30,6 +31,12 @@ ENDINGS = {
     "the same without asking": ("late(inc(swiftpy.Future()))", 1, "2 tasks can never run, 1 futures were never set"),
     "a task that waits for ever": ("forever().result()", 1, "can never run"),
     "more ranks than there are": ("wide().result()", 1, "it wants 9 workers"),
+    "a crash": ("crash().result()", signal.SIGSEGV, "in crash"),
+    "a task after the end": (
+        "__import__('atexit').register(lambda: late(1))",
+        0,
+        "the script has ended: no tasks can be submitted any more",
+    ),
     "stop at a failure that main does not notice": ("swiftpy.run(lambda: [boom(), time.sleep(0.5)])", 1, "in run"),
     "stop at the first failure": (
         "swiftpy.run(lambda: [boom(), swiftpy.gather([late(i) for i in range(99)])])",
@@ -51,6 +58,8 @@ def test_how_programs_end(tmp_path, name):
         def inc(x): return x + 1
         @swiftpy.task
         def interrupted(): exec("raise KeyboardInterrupt")
+        @swiftpy.task
+        def crash(): __import__("ctypes").string_at(0)
         @swiftpy.task
         def late(i): time.sleep(0.2)
         @swiftpy.task

@@ -49,7 +49,7 @@ def test_parallel_tasks_of_all_sizes_among_others(tmp_path):
 
 
 def test_a_parallel_task_that_fails(tmp_path):
-    passes(
+    result = passes(
         tmp_path,
         """
         @swiftpy.task(ranks=3)
@@ -72,3 +72,4 @@ def test_a_parallel_task_that_fails(tmp_path):
         """,
         procs=4,
     )
+    assert "a parallel task failed here, for which its other ranks may wait: ValueError: on rank 1" in result.stderr
