@@ -40,8 +40,10 @@ def needs(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Future] | None:
     if not kwargs and _ATOMS.issuperset(map(type, args)):
         return None
     found: list[Future] = []
-    for value in (*args, *kwargs.values()):
-        if type(value) not in _ATOMS:
+    for value in (*args, *kwargs.values()) if kwargs else args:
+        if type(value) is Future:
+            found.append(value)
+        elif type(value) not in _ATOMS:
             _collect(value, found)
     return found or None
 

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import cloudpickle
 
 from swiftpy.errors import TaskError
-from swiftpy.runtime.store import Dumps, Packed, Place, pack_results
+from swiftpy.runtime.store import Packed, Place, pack_results
 
 Payload = tuple[Any, ...]  # see the module
 
@@ -205,12 +205,8 @@ def load_parts(parts: list[tuple[bytes, int, int]]) -> list[Any]:
 
 
 def _answer(values: list[Any], failures: list[tuple[int, TaskError]], place: Place | None) -> Answer:
-    def packed(dumps: Dumps) -> Answer:
-        data, held = pack_results(values, place, dumps) if place is not None else (dumps(values, protocol=5), {})
-        return Answer(data, len(values), tuple(failures), held)
-
     try:
-        return packed(pickle.dumps)
+        data, held = pack_results(values, place)
     except Exception:  # of a class that came by value; or one that nobody can send: find out whose it is
         for index, value in enumerate(values):
             try:
@@ -219,7 +215,8 @@ def _answer(values: list[Any], failures: list[tuple[int, TaskError]], place: Pla
                 values[index] = None
                 failures.append((index, describe(exception)))
         failures.sort(key=lambda failure: failure[0])
-        return packed(cloudpickle.dumps)
+        data, held = pack_results(values, place, cloudpickle.dumps)
+    return Answer(data, len(values), tuple(failures), held)
 
 
 def describe(exception: BaseException) -> TaskError:

@@ -139,11 +139,15 @@ def pack(value: Any, dumps: Dumps = pickle.dumps) -> bytes | Packed:
     return Packed(data, buffers) if buffers or len(data) >= LARGE else data
 
 
-def pack_results(values: list[Any], place: Place, dumps: Dumps = pickle.dumps) -> tuple[bytes, dict[int, Packed]]:
+def pack_results(
+    values: list[Any], place: Place | None, dumps: Dumps = pickle.dumps
+) -> tuple[bytes, dict[int, Packed]]:
     """The pickle of a list of results, and those of them that are too large for it, by the keys that it names them by.
 
-    The first result is called `place`, and the others have the keys after it.
+    The first result is called `place`, and the others have the keys after it; without a place none is too large.
     """
+    if place is None:
+        return dumps(values, protocol=5), {}
     large: list[pickle.PickleBuffer] = []
 
     def stays(buffer: pickle.PickleBuffer) -> bool:

@@ -51,6 +51,7 @@ class Backoff:
     def reset(self) -> None:
         """Something came: poll eagerly again."""
         self._since = time.perf_counter()
+        self._pause = 20e-6
 
     @property
     def spinning(self) -> bool:
@@ -58,8 +59,10 @@ class Backoff:
         return time.perf_counter() - self._since < self.SPIN
 
     def pause(self) -> float:
-        """Seconds to sleep now: a part of what was waited for so far, so that nobody comes much later than he could."""
-        return min((time.perf_counter() - self._since) / 8, self._longest)
+        """Seconds to sleep now."""
+        pause = self._pause
+        self._pause = min(2 * pause, self._longest)
+        return pause
 
     def wait(self) -> None:
         """Pause once."""

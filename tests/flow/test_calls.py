@@ -131,3 +131,17 @@ def test_chains_grow_side_by_side():
     again = submit(step, right)
     (run,), _, _ = gathering.take()
     assert run.needed == [right] and again.id == 13
+
+
+def test_a_future_that_gets_its_value_just_when_it_is_met_is_not_waited_for(monkeypatch):
+    gathering, by_hand, call, done = Gathering(()), Future(), Future(), Future.done
+
+    def set_by_another_thread_meanwhile(future):
+        was = done(future)
+        future.settle(1, None)
+        return was
+
+    gathering.add(call, Kind("f"), Functions().find(add), (by_hand,), {})
+    monkeypatch.setattr(Future, "done", set_by_another_thread_meanwhile)
+    (run,), _, _ = gathering.take()
+    assert not run.needed and list(gathering.futures.values()) == [call]
