@@ -2,7 +2,8 @@
 
     python benchmarks/staging.py file       # 2 GB to 4 nodes: ours, 4 concurrent cp, a naive MPI broadcast
     python benchmarks/staging.py tree       # 20,000 files (1 GB) to 4 nodes: ours, 4 concurrent cp -r, only writing
-    python benchmarks/staging.py tar        # a 2 GB tar to 2 nodes, unpacked: ours, and its two parts alone; and zstd
+    python benchmarks/staging.py tar        # a 2 GB tar to 2 nodes, unpacked: ours, and its two parts alone; and zstd,
+                                            also against `zstd -dc | tar -x` on every node, nothing sent
 
 The candidates alternate, `--rounds` times; figures are medians. `--folder` says where source and nodes are (a disk, or
 /dev/shm); it needs five times the size, and the machine nine times in memory. What is written is flushed between the
@@ -25,7 +26,6 @@ import tempfile
 import threading
 import time
 from collections import deque
-from functools import partial
 from pathlib import Path
 
 from environment import environment
@@ -163,12 +163,16 @@ def ranks(name, source, nodes, count):
     return json.loads(out.splitlines()[-1])  # before it, progress
 
 
-def copies(source, nodes, count):
-    """As many concurrent `cp -r`, which is also what it costs if every node reads for itself."""
+#: What each node could run for itself: `cp -r`, which is also what it costs if every node reads, and the usual tools.
+COMMANDS = {"copies": 'exec cp -r "$0" "$1"', "zstd_tar": 'mkdir "$1" && zstd -dqc "$0" | tar -x -C "$1"'}
+
+
+def commands(name, source, nodes, count):
+    """As many of them at once."""
     began, cpu = time.perf_counter(), cpu_of_children()
-    jobs = [subprocess.Popen(["cp", "-r", source, nodes / f"node{number}"]) for number in range(count)]
+    jobs = [subprocess.Popen(["bash", "-c", COMMANDS[name], source, nodes / f"node{n}"]) for n in range(count)]
     if any(job.wait() for job in jobs):
-        raise SystemExit("cp failed")
+        raise SystemExit(f"{name} failed")
     return {"seconds": time.perf_counter() - began, "cpu_s": cpu_of_children() - cpu}
 
 
@@ -215,15 +219,15 @@ def make_tar(folder, size):
 
 
 def alternate(folder, candidates, rounds, count, size):
-    """Medians of each candidate: a name of a function above, or `copies`, with its source of about `size` bytes."""
+    """Medians of each candidate: a name of a function above, or of COMMANDS, with its source of about `size` bytes."""
     found, nodes = {title: [] for title in candidates}, folder / "nodes"
     for number in range(rounds):
         for title, (name, source) in candidates.items():
             nodes.mkdir()
             os.sync()
-            run = copies if name == "copies" else partial(ranks, name)
+            run = commands if name in COMMANDS else ranks
             with Ballast(folder, count * size):
-                found[title].append(run(source, nodes, count))
+                found[title].append(run(name, source, nodes, count))
             print(f"{title}: {found[title][-1]}", file=sys.stderr, flush=True)
             for node in nodes.iterdir() if number == 0 else ():
                 check(name, source, node)
@@ -262,11 +266,14 @@ def measure(what, folder, rounds, scale):
     tar, zst = folder / "big.tar", folder / "big.tar.zst"
     candidates = {"ours": ("ours_tar", tar), "broadcast": ("ours_file", tar), "unpack": ("unpack_only", tar)}
     candidates |= {"zstd": ("ours_tar", zst), "broadcast_zstd": ("ours_file", zst), "unpack_zstd": ("unpack_only", zst)}
+    candidates["tools_zstd"] = ("zstd_tar", zst)
     found = alternate(folder, candidates, rounds, 2, int(2e9 * scale))
     slower = {end: max(found[part + end]["seconds"] for part in ("broadcast", "unpack")) for end in ("", "_zstd")}
     return found, {
         "ours_to_slower_part": found["ours"]["seconds"] / slower[""],
         "zstd_to_slower_part": found["zstd"]["seconds"] / slower["_zstd"],
+        "zstd_to_tools": found["zstd"]["seconds"] / found["tools_zstd"]["seconds"],
+        "zstd_to_tools_cpu": found["zstd"]["cpu_s"] / found["tools_zstd"]["cpu_s"],
     }
 
 

@@ -112,7 +112,7 @@ _KEYS = {
     "modules": _TEXTS,
     "server_slot": "true or false",
     "environment": _TABLE,
-    "settings": f"a table of strings; keys: {', '.join(NAMES)}",
+    "settings": _TABLE,
     "devices": "a table with variable and masks, or also files and count",
 }
 _DEVICE_KEYS = {
@@ -129,6 +129,12 @@ def _problems(data: Mapping[str, Any]) -> Iterator[str]:
     for key, expected in _KEYS.items():
         if key in data and not _fits(key, data[key]):
             yield f"{key} must be {expected}, not {data[key]!r}"
+    for table in ("environment", "settings"):
+        for name, value in data[table].items() if isinstance(data.get(table), dict) else ():
+            if table == "settings" and name not in NAMES:
+                yield f"unknown key settings.{name}: the keys are {', '.join(NAMES)}"
+            elif not isinstance(value, str):
+                yield f"{table}.{name} must be a string, not {value!r}"
     if not data.get("launch"):
         yield 'launch is missing: the command that starts the ranks, such as ["mpiexec", "-n", "{RANKS}"]'
     if data.get("directives") and not data.get("scheduler"):
@@ -145,14 +151,8 @@ def _fits(key: str, value: Any) -> bool:
         return value in SCHEDULERS
     if key == "server_slot":
         return isinstance(value, bool)
-    if key == "devices":
+    if key in ("devices", "environment", "settings"):
         return isinstance(value, dict)
-    if key in ("environment", "settings"):
-        return (
-            isinstance(value, dict)
-            and all(isinstance(v, str) for v in value.values())
-            and (key == "environment" or not value.keys() - set(NAMES))
-        )
     texts = isinstance(value, list) and all(isinstance(v, str) for v in value)
     return texts and (key != "required" or not set(value) - set(NAMES))
 
