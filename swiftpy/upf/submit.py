@@ -31,8 +31,9 @@ from swiftpy.runtime.spawner import Spawner
 from swiftpy.sites import schedulers, script
 from swiftpy.sites.settings import Setting, clock, environment, exp_parent, resolve, size, walltime
 from swiftpy.sites.site import Site, load_site
+from swiftpy.upf.establish import submission_record
 from swiftpy.upf.options import command_line, parse
-from swiftpy.upf.prepare import explain, submission_record, understand
+from swiftpy.upf.prepare import explain, understand
 
 #: What a batch job needs of the environment besides the settings.
 _CARRIED = (

@@ -12,8 +12,9 @@ from swiftpy.experiment.spec import RunSpec
 from swiftpy.runtime.call import resolve
 from swiftpy.sites.settings import resolve as settings_of
 from swiftpy.sites.site import load_site
+from swiftpy.upf.establish import user
 from swiftpy.upf.options import parse
-from swiftpy.upf.prepare import parameters, understand, user
+from swiftpy.upf.prepare import parameters, understand
 
 # What was seed 0 by default, or by the user's file of defaults, is 7 now.
 RUNNER = """

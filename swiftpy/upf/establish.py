@@ -1,0 +1,146 @@
+"""The EXP of a job: created, or adopted from who submitted it, filled with what a restart needs, and held."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from swiftpy import __version__
+from swiftpy.errors import UserError
+from swiftpy.experiment import exp as exps
+from swiftpy.experiment import lock, markers, provenance, restart
+from swiftpy.experiment.carry import carry
+from swiftpy.experiment.journal import Journal
+from swiftpy.runtime.job import Lead
+from swiftpy.sites.schedulers import job_id
+from swiftpy.sites.settings import Setting, environment, exp_parent, table
+from swiftpy.upf.prepare import Intent
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """The EXP of this job, created and held."""
+
+    exp: exps.Exp
+    journal: Journal
+    lock: lock.Lock
+    env: dict[str, str]
+
+
+def establish(intent: Intent, lead: Lead) -> Experiment:
+    """Create the EXP, carry over what a restart needs, take the lock, and open the journal.
+
+    UserError if the disk does not let us, naming the file.
+    """
+    try:
+        return _establish(intent, lead)
+    except OSError as error:
+        raise UserError(f"{error.filename or 'the EXP'}: {error.strerror}: the job cannot start") from error
+
+
+def _establish(intent: Intent, lead: Lead) -> Experiment:
+    jobid = job_id(os.environ)
+    exp, held = _open(intent, lead, jobid)
+    lead.console.line(f"EXP {exp.root}")
+    for line in table(intent.settings):
+        lead.console.line(f"  {line}")
+    inputs = exp.copy_inputs(intent.options.upf, intent.options.dflts)
+    if intent.old is not None:
+        _take_over(intent, intent.old, exp, held, lead)
+    env = environment(intent.settings) | {"EXPID": exp.id, "TURBINE_OUTPUT": str(exp.root), "USER": user()}
+    provenance.write_environment(exp, {**os.environ, **env})
+    provenance.write_jobid(exp, jobid or f"{socket.gethostname()}:{os.getpid()}")
+    if not intent.options.exp:
+        nodes = len({site.node for site in lead.layout.workers.values()})
+        count = 1 + len(lead.layout.workers)
+        provenance.log(exp, submission_record(intent.settings, exp, jobid or "-", count, nodes))
+    provenance.log(exp, {"STARTED": timestamp()})
+    return Experiment(exp, _journal(intent, exp, inputs, jobid, lead), held, env)
+
+
+def _open(intent: Intent, lead: Lead, jobid: str) -> tuple[exps.Exp, lock.Lock]:
+    if intent.options.exp:
+        exp = exps.adopt(intent.options.exp)
+        return exp, lock.Lock(exp, jobid)  # output.txt is where the scheduler takes what we say
+    exp = exps.create(exp_parent(intent.settings), intent.settings["EXPID"].value or None, intent.old)
+    held = lock.Lock(exp, jobid)
+    lead.console.keep(exp.root / "output.txt")
+    return exp, held
+
+
+def _take_over(intent: Intent, old: exps.Exp, exp: exps.Exp, held: lock.Lock, lead: Lead) -> None:
+    """Have what a restart needs of the old EXP."""
+    carried = carry(old, exp, intent.decisions, lambda: held.beat(time.monotonic()))
+    megabytes = f"copied {carried.copied / 1e6:.1f} MB, linked {carried.linked / 1e6:.1f} MB"
+    lead.console.line(f"restart of {old.root}: {megabytes}")
+    for link in carried.dropped:
+        lead.console.line(f"{link}: not carried over, it points out of the EXP")
+    _complete_markers(exp, intent)
+    if left := restart.left_behind(intent.specs, old):
+        upf = intent.options.upf.name
+        lead.console.line(f"{left} RUNs of {old.id} are not in {upf}: they stay there alone")
+
+
+def _journal(intent: Intent, exp: exps.Exp, inputs: tuple[str, str | None], jobid: str, lead: Lead) -> Journal:
+    upf, dflts = inputs
+    journal = Journal(exp.journal)
+    journal.write(
+        "job_started",
+        upf=upf,
+        dflts=dflts,
+        procs=1 + len(lead.layout.workers),
+        restart=intent.old.id if intent.old else None,
+        version=__version__,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        jobid=jobid or None,
+        runs=len(intent.specs),
+        epoch_seconds=restart.epoch_seconds(intent.old),
+    )
+    journal.flush()
+    return journal
+
+
+def _complete_markers(exp: exps.Exp, intent: Intent) -> None:
+    """Record finished RUNs that have no record: the old job died just before it, or was the original system's."""
+    for spec, decision in zip(intent.specs, intent.decisions, strict=True):
+        if decision.verdict == "skip" and not markers.path(exp, spec.id).exists():
+            markers.write(exp, spec.id, spec.params, decision.value or {}, time.time())
+
+
+def user() -> str:
+    """The user's name, as hooks and RUNs fill it in for $USER."""
+    try:
+        return os.environ.get("USER") or getpass.getuser()
+    except (KeyError, OSError):  # a container started with a number that is not in its passwd
+        return f"uid{os.getuid()}"
+
+
+def submission_record(
+    settings: Mapping[str, Setting], exp: exps.Exp, jobid: str, count: int, nodes: int
+) -> dict[str, object]:
+    """What turbine.log says of a job of `count` processes when it is submitted, or started by hand."""
+    return {
+        "SCRIPT": os.environ.get("SWIFTPY_SCRIPT", "python -m swiftpy.upf"),
+        "JOB": jobid,
+        "COMMAND": os.environ.get("SWIFTPY_COMMAND") or " ".join(["python -m swiftpy.upf", *sys.argv[1:]]),
+        "TURBINE_OUTPUT": exp.root,
+        "HOSTNAME": socket.gethostname(),
+        "SUBMITTED": timestamp(),
+        "PROCS": count,
+        "NODES": nodes,
+        "PPN": settings["PPN"].value,
+        "TURBINE_WORKERS": count - 1,
+        "ADLB_SERVERS": 1,
+        "WALLTIME": settings["WALLTIME"].value or "-",
+    }
+
+
+def timestamp() -> str:
+    """Now, local time, as the users' logs have it."""
+    return time.strftime("%Y-%m-%d %H:%M:%S")
