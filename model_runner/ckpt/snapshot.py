@@ -102,7 +102,7 @@ def state_variables(model: keras.Model) -> list[Any]:
 def host_value(variable: Any) -> np.ndarray:
     """The variable's value, without a copy where the backend allows it: to be copied before the next step."""
     try:
-        return np.asarray(memoryview(variable.value.read_value()))
+        return np.asarray(memoryview(variable.value.value()))
     except (AttributeError, TypeError, ValueError, BufferError):  # not TensorFlow, Keras 2, or bfloat16
         return np.asarray(variable.numpy())
 
