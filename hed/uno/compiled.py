@@ -21,7 +21,7 @@ from hed.uno.evaluate import Predictor
 from hed.uno.feed import batches
 from hed.uno.hyper import Hyper, loss_module_name
 
-# XLA makes networks of any size faster on a CPU, by 30 to 60 %, but takes 2 s more to compile: much, for a small one.
+# XLA makes training faster on a CPU, but takes seconds more to compile, which a small network does not win back.
 XLA_FROM = 100_000
 # Batches of one call of the graph at most, and rows of features named in it: its inputs have a fixed size.
 MOST_STEPS, MOST_ROWS = 1024, 1 << 18
