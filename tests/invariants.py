@@ -3,6 +3,7 @@
 from collections import Counter
 
 from swiftpy.core.distribution import Distribution
+from swiftpy.core.pieces import MOST_TASKS
 
 
 def check(scheduler):
@@ -27,7 +28,7 @@ def check_placement(place):
     assert busy | set(place.suspended) <= set(place.workers)
     for worker, for_what in waiting:  # nobody waits while there is something for them to do
         assert place.ready.first_for(worker, place.workers[worker]) is for_what
-    assert all(1 <= len(held) <= 3 for held in place.running.values())
+    assert all(1 <= len(held) <= MOST_TASKS + 1 for held in place.running.values())
     parallel = Counter(task.id for _, task in place.held() if task.kind.ranks > 1)
     assert parallel == {task_id: len(gang.unfinished) for task_id, gang in place.gangs.items()}
 

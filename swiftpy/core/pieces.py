@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
+from swiftpy.core.task import Task
+
 #: A piece shall take about so many seconds: much longer than a message, much shorter than anybody notices.
 PIECE_SECONDS = 5e-3
 #: ... or so many for each worker of the job, of which half are what the server needs for a piece: with many workers,
@@ -12,8 +16,12 @@ MOST_CALLS = 1024
 #: A worker whose pieces take less than this gets one in advance, so that it need not wait for the next: to report and
 #: be sent another takes 1 ms where ranks share cores.
 ADVANCE_SECONDS = 50e-3
+#: A worker holds so many tasks at most.
+MOST_TASKS = 32
 #: At the end of a run pieces shrink, so that all workers end together, but not below this.
 LEAST_SECONDS = 100e-6
+#: What a call costs a worker besides its own duration; so many make a piece of MOST_CALLS.
+_LEAST_CALL = PIECE_SECONDS / MOST_CALLS
 #: Weight of the newest measurement in the mean, when it is longer and when it is shorter than the mean.
 _LONGER, _SHORTER = 0.5, 0.25
 
@@ -50,7 +58,8 @@ class Pieces:
         share = max(waiting // (2 * workers), int(max(LEAST_SECONDS, relief / 2) / seconds))
         return max(1, min(most, share))
 
-    def in_advance(self, function: str, calls: int) -> bool:
-        """Whether a worker that runs so many calls should get the next piece already."""
-        seconds = self._seconds.get(function)
-        return seconds is not None and seconds * calls < ADVANCE_SECONDS
+    def expected(self, task: Task) -> float:
+        """How many seconds a worker will be busy with a task; infinity if that is not known, or it must go alone."""
+        if not task.kind.divisible:
+            return math.inf
+        return max(_LEAST_CALL, self._seconds.get(task.kind.function, math.inf)) * task.count

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from swiftpy.core.dependencies import Dependencies
 from swiftpy.core.events import Command, InterruptTask, KillTask, RecallTasks, StartTask
 from swiftpy.core.gang import Gang
-from swiftpy.core.pieces import Pieces
+from swiftpy.core.pieces import ADVANCE_SECONDS, MOST_TASKS, PIECE_SECONDS, Pieces
 from swiftpy.core.queue import ReadyQueue, order
 from swiftpy.core.sharing import Sharing
 from swiftpy.core.task import EVERYWHERE, Place, Site, Task
@@ -18,7 +18,7 @@ from swiftpy.core.waiting import Waiting
 class Placement:
     """The workers, what each of them runs, and what is ready to be run.
 
-    A worker runs one task and may hold another in advance, when both are short. A task that wants several workers
+    A worker runs one task and may hold others in advance, when all are short. A task that wants several workers
     (`ranks`) is started once enough of them wait for it; until then its place in the queue holds: a worker for which it
     is the first takes nothing that comes after it, so that a stream of small tasks cannot starve it.
     """
@@ -97,9 +97,12 @@ class Placement:
     def feed(self, worker: int) -> list[Command]:
         """A worker has room: give it the next tasks, or let it wait and ask another to share."""
         commands: list[Command] = []
-        while self._has_room(worker) and (command := self._next(worker)) is not None:
-            commands.append(command)
-        return commands if worker in self.running else commands + self._wait(worker)
+        if worker not in self.running:
+            first = self._next(worker)
+            if first is None:
+                return self._wait(worker)
+            commands.append(first)
+        return commands + self._fill(worker)
 
     def feed_after(self, worker: int, freed: list[Task]) -> list[Command]:
         """A worker has room, and its results made these tasks ready.
@@ -230,14 +233,22 @@ class Placement:
         first = self.ready.first_for(worker, site)
         return first is None or order(task) < order(first)
 
-    def _has_room(self, worker: int) -> bool:
-        held = self.running.get(worker)
-        if held is None:
-            return True
-        if len(held) > 1 or self.ready.calls <= len(self.workers):  # the last ones go to whoever is free first
-            return False
-        task = held[0]
-        return task.kind.divisible and self.pieces.in_advance(task.kind.function, task.count)
+    def _fill(self, worker: int) -> list[Command]:
+        """Give a worker tasks in advance while all that it holds is short; the last go to whoever is free first."""
+        commands: list[Command] = []
+        held, ready, workers = self.running[worker], self.ready, len(self.workers)
+        if len(held) > MOST_TASKS // 2 or ready.calls <= workers * len(held):
+            return commands
+        seconds = sum(map(self.pieces.expected, held))
+        while seconds < (ADVANCE_SECONDS if len(held) == 1 else PIECE_SECONDS):
+            command = self._next(worker)
+            if command is None:
+                break
+            commands.append(command)
+            if len(held) == MOST_TASKS or ready.calls <= workers * len(held):
+                break
+            seconds += self.pieces.expected(command.task)
+        return commands
 
     def _cut(self, task: Task, takers: int) -> tuple[Task, Task | None]:
         """The piece of a run that goes to one of so many takers, and what is left."""

@@ -73,8 +73,7 @@ class MpiTransport:
         if type(message) is DataSent and message.packed is not None:
             self._send_data(dest, message.reference, message.packed)
             return
-        index = _INDEX.get(type(message))
-        request = self._comm.isend(message if index is None else (index, *message), dest, _TAG)
+        request = self._comm.isend(_plain(message), dest, _TAG)
         if self._bell is not None:
             self._bell.ring(dest)
         if not request.Test():
@@ -136,10 +135,7 @@ class MpiTransport:
         arrived = self._comm.improbe(MPI.ANY_SOURCE, _TAG, self._status)
         if arrived is None:
             return None
-        message = arrived.recv()
-        if type(message) is not tuple:
-            return message
-        message = _KINDS[message[0]]._make(message[1:])
+        message = _restored(arrived.recv())
         if type(message) is _Announced:
             self._receive_data(self._status.Get_source(), message)
             return self._look()
@@ -154,6 +150,21 @@ class MpiTransport:
         """See Transport."""
         sys.stderr.flush()
         self._comm.Abort(code)
+
+
+def _plain(message: Any) -> Any:
+    """A message, or a list of some, as it is pickled: see `_KINDS`."""
+    if type(message) is list:
+        return [_plain(each) for each in message]
+    index = _INDEX.get(type(message))
+    return message if index is None else (index, *message)
+
+
+def _restored(message: Any) -> Any:
+    """The message that was made plain."""
+    if type(message) is tuple:
+        return _KINDS[message[0]]._make(message[1:])
+    return [_restored(each) for each in message] if type(message) is list else message
 
 
 def _affinity() -> frozenset[int]:

@@ -6,7 +6,7 @@ It knows neither MPI nor the wall clock: transport and clock are arguments, so t
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol, get_args
 
@@ -150,18 +150,27 @@ class Loop:
             elif type(command) is StartTask:
                 self._client.started(command)
         self._client.commit()
-        assigned: dict[int, list[Any]] = {}  # to servers of others
+        self._send([command for command in commands if type(command) is not ReportOutcome])
+
+    def _send(self, commands: list[Any]) -> None:
+        """Send commands, those for one worker as one message: several would wake it several times, and it us."""
+        left = Counter([command.worker for command in commands])
+        messages: defaultdict[int, list[Any]] = defaultdict(list)
         for command in commands:
-            if type(command) is StartTask:
-                if command.pieces is None:
-                    self._transport.send(command.worker, order(command, self._client.payload(command)))
-                else:
-                    message = assignment(command, command.pieces, self._client.payload)
-                    assigned.setdefault(command.worker, []).append(message)
-            elif not isinstance(command, ReportOutcome):
-                self._transport.send(command.worker, command)
-        for server, messages in assigned.items():
-            self._transport.send(server, messages)
+            worker = command.worker
+            messages[worker].append(self._message(command))
+            left[worker] -= 1
+            if not left[worker]:  # at once: it can begin while the payloads for others are pickled
+                several = messages[worker]
+                self._transport.send(worker, several if len(several) > 1 else several[0])
+
+    def _message(self, command: Any) -> Any:
+        """A command as it is sent."""
+        if type(command) is not StartTask:
+            return command
+        if command.pieces is None:
+            return order(command, self._client.payload(command))
+        return assignment(command, command.pieces, self._client.payload)
 
 
 class Server(Loop):

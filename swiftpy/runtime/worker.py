@@ -33,6 +33,9 @@ from swiftpy.runtime.transport import SERVER, Transport
 TICK = 0.2
 #: A task that has kept its rank for so many seconds is not waited for: a thread answers in the rank's place.
 BUSY = 20e-3
+#: While there are tasks at hand, seconds between two exchanges with the server: to send outcomes one by one would take
+#: longer than short tasks do.
+GATHER = 0.5e-3
 
 
 class Assembled(NamedTuple):
@@ -72,6 +75,8 @@ class Worker:
         self._waiting: list[tuple[Callable[[], bool], threading.Event]] = []
         self._killed: set[tuple[int, int]] = set()  # attempts that shall wait no more
         self._inbox: deque[Any] = deque()
+        self._outbox: list[Any] = []  # for the server
+        self._exchanged = 0.0  # when we last did so with the server
         self._turn = threading.Lock()
         self._stopped = threading.Event()
         self._assembled: Counter[int] = Counter()  # task -> ranks of its gang that are known to be there
@@ -98,20 +103,22 @@ class Worker:
         return self._here[0].depth if self._here is not None else 0
 
     def send(self, message: Any) -> None:
-        """Send to the server."""
+        """Send to the server, after all that it was to be told before."""
         with self._turn:
-            self._transport.send(self._server, message)
+            self._outbox.append(message)
+            self._flush()
 
     def wait_until(self, enough: Callable[[], bool]) -> None:
         """Called by a running task: let this rank do other things until `enough()`. Raises Killed."""
         if self._here is None:
             raise RuntimeError("of a task's threads, one can wait for futures at a time")
         here, went_on = self._here, threading.Event()
-        order, run = here
+        order, _ = here
         attempt = order.task_id, order.attempt
         with self._turn:
-            self._return_calls(order, run)
-            self._transport.send(self._server, TaskSuspended(self.rank, *attempt))
+            self._give_back(here)  # what it waits for goes first
+            self._outbox.append(TaskSuspended(self.rank, *attempt))
+            self._flush()
         self._here = None
         self._waiting.append((lambda: attempt in self._killed or enough(), went_on))
         threading.Thread(target=self._loop, daemon=True, name="swiftpy").start()
@@ -157,7 +164,30 @@ class Worker:
     def _receive(self) -> Any | None:
         descriptors = self._isolated.descriptors if self._beside is not None else ()
         with self._turn:
-            return self._inbox.popleft() if self._inbox else self._transport.recv(TICK, descriptors)
+            if not self._inbox or time.perf_counter() - self._exchanged > GATHER:
+                self._flush()
+                message = self._transport.recv(0.0 if self._inbox else TICK, descriptors)
+                self._exchanged = time.perf_counter()
+                if message is not None:
+                    self._take_in(message)
+            return self._inbox.popleft() if self._inbox else None
+
+    def _take_in(self, message: Any, here: tuple[Order, Run] | None = None) -> None:
+        """Sort a message, or the list of those that came together; `here` runs meanwhile."""
+        for each in message if type(message) is list else (message,):
+            if type(each) is Order:
+                self._inbox.append(each)
+            elif type(each) is RecallTasks:
+                self._give_back(here)
+                self._outbox.append(RecallAnswered(self.rank))
+                self._flush()
+            elif not self._handle_data(each):
+                self._inbox.append(each)
+
+    def _flush(self) -> None:
+        if self._outbox:
+            outbox, self._outbox = self._outbox, []
+            self._transport.send(self._server, outbox if len(outbox) > 1 else outbox[0])
 
     def _handle(self, message: Any) -> None:
         if type(message) is Order:
@@ -172,11 +202,9 @@ class Worker:
             self._stopped.set()
             for _, went_on in self._waiting:
                 went_on.set()
-        elif isinstance(message, RecallTasks):
-            self.send(RecallAnswered(self.rank))  # what came before it has been done
         elif isinstance(message, InterruptTask | KillTask):
             self._end(message)
-        elif not self._handle_data(message):
+        else:
             assert self.guest is not None, f"a worker cannot be sent {message}"
             self.guest(message)
 
@@ -204,6 +232,7 @@ class Worker:
         """
         others = [rank for rank in order.gang if rank != self.rank]
         with self._turn:
+            self._flush()  # nobody stands by during a parallel task
             for rank in others:
                 self._transport.send(rank, Assembled(order.task_id))
         self._attend_until(lambda: self._assembled[order.task_id] == len(others))
@@ -236,7 +265,7 @@ class Worker:
             with self._turn:
                 for order in [o for o in self._inbox if type(o) is Order and (o.task_id, o.attempt) == attempt]:
                     self._inbox.remove(order)
-                    self._transport.send(self._server, TaskKilled(self.rank, *attempt, 0.0))
+                    self._outbox.append(TaskKilled(self.rank, *attempt, 0.0))
 
     def _report(self, order: Order, outcome: Outcome) -> None:
         if order.label:
@@ -245,15 +274,18 @@ class Worker:
             if outcome.error and outcome.error.traceback:
                 print(outcome.error.traceback.rstrip())
         attempt = (self.rank, order.task_id, order.attempt)
+        message: TaskFailed | TaskFinished | TaskKilled
         if outcome.error is not None:
-            self.send(TaskFailed(*attempt, outcome.error, outcome.seconds))
+            message = TaskFailed(*attempt, outcome.error, outcome.seconds)
         elif outcome.answer is not None:
             value, made, failures, held = outcome.answer
             if not order.gang or order.gang[0] == self.rank:  # the others' results count for nothing
                 self.data.held.update(held)
-            self.send(TaskFinished(*attempt, value, outcome.seconds, made, failures))
+            message = TaskFinished(*attempt, value, outcome.seconds, made, failures)
         else:
-            self.send(TaskKilled(*attempt, outcome.seconds))
+            message = TaskKilled(*attempt, outcome.seconds)
+        with self._turn:
+            self._outbox.append(message)
 
     def _note(self, order: Order, what: str) -> None:
         """A line in this rank's output, so that a reader finds where each attempt begins and ends."""
@@ -288,22 +320,17 @@ class Worker:
                 self._attend(None, TICK)
 
     def _attend(self, here: tuple[Order, Run] | None, seconds: float = 0.0) -> None:
+        self._flush()
         while (message := self._transport.recv(seconds)) is not None:
             seconds = 0.0
-            if not isinstance(message, RecallTasks):
-                if not self._handle_data(message):
-                    self._inbox.append(message)
-                continue
-            if here is not None and self._here is here:
-                self._return_calls(*here)
-            for order in [order for order in self._inbox if type(order) is Order and not order.gang]:
-                self._inbox.remove(order)
-                learn(order.function, order.payload)
-                self._transport.send(self._server, TaskReturned(self.rank, order.task_id, order.attempt, 0))
-            self._transport.send(self._server, RecallAnswered(self.rank))
+            self._take_in(message, here)
 
-    def _return_calls(self, order: Order, run: Run) -> None:
-        """Give back the calls after the one that runs; not those that need it."""
-        kept = None if order.chained else run.give_up()
-        if kept is not None:
-            self._transport.send(self._server, TaskReturned(self.rank, order.task_id, order.attempt, kept))
+    def _give_back(self, here: tuple[Order, Run] | None) -> None:
+        """Give back what was not begun; of what runs here, the calls after this one, if they do not need it."""
+        kept = here[1].give_up() if here is not None and self._here is here and not here[0].chained else None
+        if here is not None and kept is not None:
+            self._outbox.append(TaskReturned(self.rank, here[0].task_id, here[0].attempt, kept))
+        for order in [order for order in self._inbox if type(order) is Order and not order.gang]:
+            self._inbox.remove(order)
+            learn(order.function, order.payload)
+            self._outbox.append(TaskReturned(self.rank, order.task_id, order.attempt, 0))

@@ -26,10 +26,16 @@ from swiftpy.core.events import (
 )
 from swiftpy.core.task import Site
 from swiftpy.errors import TaskError
-from swiftpy.runtime.order import Order
+from swiftpy.runtime.order import Order, Report
 from swiftpy.runtime.server import BATCH
 from swiftpy.runtime.transport import SERVER
 from swiftpy.sim.conditions import Conditions
+
+
+def weight(message: Any) -> float:
+    """How many messages' handling one costs: half of it is for the events in it, of which there may be many."""
+    events = message.messages if type(message) is Report else message
+    return (1 + len(events)) / 2 if type(events) is list else 1.0
 
 
 class _Worker:
@@ -92,11 +98,12 @@ class Cluster:
 
     def send(self, dest: int, message: Any) -> None:
         """See Transport. What it leads to is worked out in `recv`, so as not to count as the server's time."""
-        assert dest not in self.stopped, f"{message} after StopWorker"
-        if type(message) is StopWorker:
-            worker = self._workers[dest]
-            assert worker.current is None or dest in self.hung, f"worker {dest} was stopped at work"
-            self.stopped.add(dest)
+        for each in message if type(message) is list else (message,):
+            assert dest not in self.stopped, f"{each} after StopWorker"
+            if type(each) is StopWorker:
+                worker = self._workers[dest]
+                assert worker.current is None or dest in self.hung, f"worker {dest} was stopped at work"
+                self.stopped.add(dest)
         self.messages += 1
         self._sent.append((dest, message))
 
@@ -120,9 +127,11 @@ class Cluster:
         """Let the workers have what the server sent."""
         while self._sent:
             rank, message = self._sent.popleft()
-            self.now += self._handling
-            self.handlings += 1
-            self._post(self.now, rank, message)
+            handlings = weight(message)
+            self.now += handlings * self._handling
+            self.handlings += handlings
+            for each in message if type(message) is list and rank in self._workers else (message,):
+                self._post(self.now, rank, each)
 
     def _post(self, sent: float, rank: int, message: Any) -> None:
         """A server has sent a worker something."""

@@ -13,9 +13,9 @@ from swiftpy.core.events import StopWorker
 from swiftpy.core.task import Site
 from swiftpy.runtime.call import Payload, load_parts
 from swiftpy.runtime.groupserver import GroupServer
-from swiftpy.runtime.order import Order, Report
+from swiftpy.runtime.order import Order
 from swiftpy.runtime.transport import SERVER
-from swiftpy.sim.cluster import Cluster
+from swiftpy.sim.cluster import Cluster, weight
 from swiftpy.sim.conditions import Conditions
 
 #: In a server's calendar: it looks at what has come.
@@ -62,12 +62,6 @@ class _Port:
     def abort(self, code: int) -> None:
         """See Transport."""
         raise RuntimeError(f"the job was aborted with code {code}")
-
-
-def weight(message: Any) -> float:
-    """How many messages' handling one costs: half of it is for the events in it, of which there may be many."""
-    events = message.messages if type(message) is Report else message
-    return (1 + len(events)) / 2 if type(events) is list else 1.0
 
 
 class GroupCluster(Cluster):
@@ -150,7 +144,8 @@ class GroupCluster(Cluster):
             if dest == SERVER:
                 self._at(port.free + self._latency, SERVER, message)
             else:
-                self._post(port.free, dest, message)
+                for each in message if type(message) is list else (message,):
+                    self._post(port.free, dest, each)
         port.sent.clear()
         if port.inbox:
             self._call(server, when)

@@ -5,6 +5,7 @@ from collections import Counter, namedtuple
 from dataclasses import dataclass, field
 
 from swiftpy.core import events as e
+from swiftpy.core.pieces import MOST_TASKS
 from swiftpy.core.task import FINAL_STATES, TRANSITIONS, TaskState
 
 BLOCKED, READY, RUNNING = TaskState.BLOCKED, TaskState.READY, TaskState.RUNNING
@@ -268,7 +269,7 @@ class Reference:
             assert calls[0].gang == command.gang and calls[0].attempt == command.attempt
         else:
             held = [self._calls(one)[0].kind for one in self.holds[worker]]
-            assert len(held) < 2 and command.gang == ()
+            assert len(held) < MOST_TASKS and command.gang == ()
             assert all(other.divisible for other in [*held, kind]) or (not held and task.count == 1)
             self._begin(calls, command)
         self.holds[worker].append(Held(task.id, command.attempt, task.count))

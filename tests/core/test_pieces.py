@@ -1,9 +1,12 @@
 """How many calls travel together, as a function of what is known."""
 
+import math
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from swiftpy.core.pieces import LEAST_SECONDS, MOST_CALLS, PIECE_SECONDS, SERVER_SECONDS, Pieces
+from swiftpy.core.task import Kind, Task
 
 seconds = st.floats(1e-7, 1e3)
 workers = st.integers(1, 100_000)
@@ -17,7 +20,7 @@ def pieces(call_seconds):
 
 def test_what_was_never_measured_goes_alone():
     assert Pieces().size("f", 1_000_000, 10) == 1
-    assert not Pieces().in_advance("f", 1)
+    assert Pieces().expected(Task(0, Kind("f"), [0])) == math.inf
 
 
 @given(seconds, workers)
@@ -33,6 +36,11 @@ def test_near_the_end_pieces_shrink_so_that_all_end_together(call_seconds, worke
     size = pieces(call_seconds).size("f", waiting, workers)
     least = max(LEAST_SECONDS, workers * SERVER_SECONDS / 2)
     assert size == 1 or size <= max(waiting // (2 * workers), 1.001 * least / call_seconds)
+
+
+def test_tasks_that_must_go_alone_are_never_short():
+    assert pieces(1e-6).expected(Task(0, Kind("f", isolated=True), [0])) == math.inf
+    assert pieces(1e-2).expected(Task(0, Kind("f"), [0, 1], 2)) == 2e-2
 
 
 def test_the_mean_follows_longer_calls_faster():

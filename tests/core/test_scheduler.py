@@ -31,6 +31,7 @@ from swiftpy.core.events import (
     WorkerLost,
     WorkerReady,
 )
+from swiftpy.core.pieces import MOST_TASKS
 from swiftpy.core.scheduler import Scheduler
 from swiftpy.core.task import FINAL_STATES, TRANSITIONS, Kind, Site, Target, Task, TaskState
 
@@ -131,6 +132,31 @@ def test_the_last_calls_go_to_nobody_in_advance():
     scheduler = scheduler_with(TWO, task(0, 6), ready=[1, 2])
     assert sent(scheduler.step(TaskFinished(1, 0, 1, b"", 1e-2))) == [(1, 2, 1), (1, 3, 1)]
     assert sent(scheduler.step(TaskFinished(2, 1, 1, b"", 1e-2))) == [(2, 4, 1)]
+
+
+def different(count, first=1):
+    """Tasks that cannot travel as one run."""
+    return [task(first + index, priority=-index) for index in range(count)]
+
+
+def test_a_worker_holds_about_a_piece_of_short_tasks():
+    scheduler = scheduler_with(TWO, task(0), *different(200), ready=[1])
+    assert len(sent(scheduler.step(TaskFinished(1, 0, 1, b"", 1e-6)))) == MOST_TASKS
+    commands = [scheduler.step(TaskFinished(1, call, 1, b"", 1e-6)) for call in range(1, 18)]
+    assert [len(sent(each)) for each in commands] == [0] * 15 + [16, 0]  # half of them are done: others follow
+    assert len(sent(scheduler.step(TaskFinished(1, 18, 1, b"", 1.0)))) == 0  # they turn out long
+
+
+def test_of_tasks_that_are_not_that_short_it_holds_few():
+    scheduler = scheduler_with(TWO, task(0), *different(200), ready=[1])
+    assert sent(scheduler.step(TaskFinished(1, 0, 1, b"", 2e-3))) == [(1, 1, 1), (1, 2, 1), (1, 3, 1)]  # 6 ms
+    assert sent(scheduler.step(TaskFinished(1, 1, 1, b"", 2e-3))) == [(1, 4, 1)]
+
+
+def test_the_last_tasks_are_for_all():
+    scheduler = scheduler_with(TWO, task(0), *different(20), ready=[1])
+    assert len(sent(scheduler.step(TaskFinished(1, 0, 1, b"", 1e-6)))) == 7  # 13 are left: less than twice 7
+    assert len(sent(scheduler.step(WorkerReady(2)))) == 5
 
 
 def test_a_run_is_shared_by_those_who_wait():
