@@ -57,12 +57,15 @@ class ReadyQueue:
     def first_for(self, rank: int, site: Site) -> Task | None:
         """The first of the tasks that may run on this worker; None if there is none."""
         best: Order | None = None
-        if self._tasks:
+        heaps, tasks = self._heaps, self._tasks
+        if tasks:
             for place in (*site.places, (rank, None, None)):
-                entry = self._top(place)
-                if entry is not None and (best is None or entry < best):
-                    best = entry
-        return None if best is None else self._tasks[best[2]]
+                heap = heaps.get(place)
+                while heap and heap[0][2] not in tasks:  # it was handed out by another heap
+                    heappop(heap)
+                if heap and (best is None or heap[0] < best):
+                    best = heap[0]
+        return None if best is None else tasks[best[2]]
 
     def remove(self, task: Task) -> None:
         """Take a task out."""
@@ -88,11 +91,3 @@ class ReadyQueue:
         self._widest.clear()
         self.calls = 0
         return tasks
-
-    def _top(self, place: Place) -> Order | None:
-        heap = self._heaps.get(place)
-        while heap:
-            if heap[0][2] in self._tasks:
-                return heap[0]
-            heappop(heap)
-        return None

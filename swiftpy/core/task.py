@@ -80,21 +80,20 @@ class Kind:
     isolated: bool = False
     ranks: int = 1
     chained: bool = False
+    #: Whether any worker can make its calls, alone.
+    anywhere: bool = field(init=False, repr=False, compare=False)
+    #: Whether several calls may be one task; what can be killed, or gathers workers, goes alone.
+    divisible: bool = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        anywhere = self.ranks == 1 and (self.target.soft or self.target.place == EVERYWHERE)
+        object.__setattr__(self, "anywhere", anywhere)
+        object.__setattr__(self, "divisible", not self.isolated and self.ranks == 1 and self.timeout is None)
 
     @property
     def name(self) -> str:
         """What people call it: its label, or its function, without the digest that one sent by value has."""
         return self.label or self.function.partition("#")[0]
-
-    @property
-    def anywhere(self) -> bool:
-        """Whether any worker can make its calls, alone."""
-        return self.ranks == 1 and (self.target.soft or self.target.place == EVERYWHERE)
-
-    @property
-    def divisible(self) -> bool:
-        """Whether several calls may be one task; what can be killed, or gathers workers, goes alone."""
-        return not self.isolated and self.ranks == 1 and self.timeout is None
 
 
 class Task:

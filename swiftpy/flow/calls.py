@@ -37,13 +37,11 @@ class Deferred:
 def needs(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Future] | None:
     """The futures in the arguments, also in lists, tuples, deques, sets, dicts, what is derived from them, and
     dataclasses; None if there are none."""
-    if not kwargs and _ATOMS.issuperset(map(type, args)):
-        return None
-    found: list[Future] = []
+    found: list[Future] | None = None
     for value in (*args, *kwargs.values()) if kwargs else args:
-        if type(value) is Future:
-            found.append(value)
-        elif type(value) not in _ATOMS:
+        if type(value) not in _ATOMS:
+            if found is None:
+                found = []
             _collect(value, found)
     return found or None
 
@@ -81,29 +79,25 @@ def pack_calls(
         if _ATOMS.issuperset(map(type, calls)):
             return definition, pickle.dumps((calls,), protocol=5), place
         calls = [(argument,) for argument in calls]
-    kinds = set(map(type, calls))
-    if Deferred in kinds:
-        calls = [_with_values(call) if type(call) is Deferred else call for call in calls]
-        kinds = set(map(type, calls))
-    if kinds != {tuple} or not _plain(itertools.chain.from_iterable(calls)):
-        calls = [
-            call if type(call) is tuple and _plain(call) else _packed(call, index, hold)
-            for index, call in enumerate(calls)
+    simple = [_with_values(call) if type(call) is Deferred else call for call in calls]
+    if set(map(type, simple)) != {tuple} or not _plain(itertools.chain.from_iterable(simple)):
+        simple = [
+            call if type(call) is tuple and _plain(call) else _packed(calls[index], index, hold)
+            for index, call in enumerate(simple)
         ]
-    return definition, pickle.dumps(calls, protocol=5), place
+    return definition, pickle.dumps(simple, protocol=5), place
 
 
 def _with_values(call: Deferred) -> Any:
-    """A call with what its futures are now, as plain arguments if that is possible.
+    """A call's arguments with what the futures among them are now, if they can be plain.
 
     One without a value is the call before, in a chain.
     """
     if call.kwargs:
         return call
-    args = tuple(
+    return tuple(
         [value if type(value) is not Future else value.value if value.good() else PREVIOUS for value in call.args]
     )
-    return args if _plain(args) else call
 
 
 def _plain(args: Iterable[Any]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING
 from typing import TYPE_CHECKING, Any
 
@@ -78,7 +78,7 @@ class Future(concurrent.futures.Future[Any]):
         """The result; waits for it. Raises the TaskError that describes how the task failed, or TimeoutError."""
         if self._state not in _FINAL:
             timeout = self._wait(timeout)
-        if self.good():
+        if self._state == FINISHED and self._exception is None:
             if type(self._result) is Stored:
                 assert self.engine is not None
                 self.engine.fetch(self)
@@ -179,6 +179,29 @@ class Future(concurrent.futures.Future[Any]):
         if self.good():
             return _value, (self.value,)
         return previous, ()
+
+
+def begin_all(futures: Iterable[Future]) -> list[int]:
+    """`Future.begin` for each; the indices of those that must not be made."""
+    cancelled = []
+    for index, future in enumerate(futures):
+        if future._state is PENDING:
+            future._state = RUNNING
+        elif not future.begin():
+            cancelled.append(index)
+    return cancelled
+
+
+def settle_all(futures: Iterable[Future], values: Iterable[Any]) -> list[Future]:
+    """`Future.settle` for each; those of which somebody must be told."""
+    untold = []
+    for future, value in zip(futures, values, strict=True):
+        if future._state not in _FINAL:
+            future._result = value
+            future._state = FINISHED
+            if future._shared:
+                untold.append(future)
+    return untold
 
 
 @contextlib.contextmanager

@@ -14,8 +14,8 @@ from swiftpy.flow.calls import Deferred, needs
 from swiftpy.flow.functions import Function
 from swiftpy.flow.future import Future
 
-#: Future, kind, function, args, kwargs, and the futures among its arguments.
-_Call = tuple[Future, Kind, Function, tuple[Any, ...], dict[str, Any], list[Future] | None]
+#: Future, kind, function, the call as in a task's payload, and the futures among its arguments, None if there are none.
+_Call = tuple[Future, Kind, Function, "tuple[Any, ...] | Deferred", "list[Future] | None"]
 #: Calls that are gathered before they are handed over without anybody waiting.
 ENOUGH = 4096
 
@@ -63,7 +63,9 @@ class Gathering:
         self, future: Future, kind: Kind, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
         """Add one call, whose future this is."""
-        self.added.append((future, kind, function, args, kwargs, needs(args, kwargs)))
+        needed = needs(args, kwargs)
+        call = args if needed is None and not kwargs else Deferred(args, kwargs)
+        self.added.append((future, kind, function, call, needed))
 
     def add_all(
         self, kind: Kind, function: Function, calls: list[Any], drive: Callable[..., None], column: bool
@@ -108,13 +110,14 @@ class Gathering:
                 runs.append(added)
                 open_run = None  # first in, first out
                 continue
-            future, kind, function, args, kwargs, needed = added
-            call: Any = Deferred(args, kwargs) if kwargs or needed is not None else args
+            future, kind, function, call, needed = added
             if needed is None and open_run is not None and open_run.variant is kind and not open_run.needed:
                 open_run.calls.append(call)
                 open_run.futures.append(future)
                 continue
-            waits_for = self._adopt(needed, future.engine) if needed else []
+            waits_for = needed or []
+            if len(waits_for) != 1 or waits_for[0] not in last:  # else it has no value yet: nobody was given its call
+                waits_for = self._adopt(waits_for, future.engine)
             run = last.get(waits_for[0]) if len(waits_for) == 1 else None
             if run is not None and run.may_chain(kind) and kind.function not in self._alone:
                 del last[waits_for[0]]

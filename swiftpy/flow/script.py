@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import faulthandler
+import gc
 import os
 import runpy
 import sys
@@ -129,6 +130,7 @@ class ScriptApplication(Engine):
 
     def serve(self, server: Server, scheduler: Scheduler) -> None:
         """See Application."""
+        gc.set_threshold(10_000)  # not 700: most of what a call leaves behind is gone before there are so many objects
         self.attach(server, scheduler)
         program.begin(self)
         self._code = self._run_script()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from swiftpy.core.events import ReportOutcome, StartTask
 from swiftpy.flow.calls import CANCELLED_CALL, Deferred, needs, pack_calls
 from swiftpy.flow.functions import Function
-from swiftpy.flow.future import Future
+from swiftpy.flow.future import Future, begin_all
 from swiftpy.runtime.call import Payload
 from swiftpy.runtime.server import Server
 from swiftpy.runtime.store import Exchange, InArguments, Packed
@@ -70,13 +70,14 @@ class Sending:
         return function.definition
 
     def _begin(self, first: int, calls: list[Any], keeper: Keeper | None) -> None:
-        for index in range(len(calls)):
-            future = self._futures[first + index]
-            if not future.begin():
-                calls[index] = CANCELLED_CALL
-            elif keeper is not None:
+        futures = [self._futures[id] for id in range(first, first + len(calls))]
+        cancelled = begin_all(futures)
+        for index in cancelled:
+            calls[index] = CANCELLED_CALL
+        if keeper is not None:
+            for index in set(range(len(calls))).difference(cancelled):
                 self._bring_arguments(calls[index])
-                calls[index] = keeper.begin(future, calls[index])
+                calls[index] = keeper.begin(futures[index], calls[index])
 
     def _bring_arguments(self, call: Any) -> None:
         """A kept call is known by the values of its arguments, so they must be here."""

@@ -9,7 +9,7 @@ from swiftpy.core.events import ReportOutcome
 from swiftpy.core.task import TaskState
 from swiftpy.errors import TaskError
 from swiftpy.flow.calls import unpack_values
-from swiftpy.flow.future import Future
+from swiftpy.flow.future import Future, settle_all
 
 if TYPE_CHECKING:
     from swiftpy.flow.memo import Keeper
@@ -70,7 +70,7 @@ class Settling:
         return [error for future in self._failed if not future.asked and isinstance(error := future.error(), TaskError)]
 
     def _settle_all(self, report: ReportOutcome) -> None:
-        first, pop, untold = report.task.id, self._futures.pop, self.untold
+        first = report.task.id
         if report.state is TaskState.DONE:
             values = unpack_values(report.value)
             if isinstance(values, TaskError):
@@ -81,10 +81,8 @@ class Settling:
                     if index not in report.failed:
                         self._settle_one(first + index, value, None)
             else:
-                for id, value in enumerate(values, first):
-                    future = pop(id)
-                    if future.settle(value, None):
-                        untold.append(future)
+                futures = [self._futures.pop(id) for id in range(first, first + len(values))]
+                self.untold += settle_all(futures, values)
         elif report.state is not TaskState.READY:
             error = report.error or TaskError("interrupted", "the job ended before it")
             for id in range(first, first + report.task.count):
