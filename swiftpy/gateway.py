@@ -18,6 +18,7 @@ from typing import Any
 from swiftpy.core.events import DrainRequested
 from swiftpy.core.scheduler import Scheduler
 from swiftpy.errors import UserError
+from swiftpy.flow import nested
 from swiftpy.flow.engine import Engine
 from swiftpy.runtime import job
 from swiftpy.runtime.server import BATCH, TICK, Server
@@ -32,11 +33,9 @@ class Gateway(Engine):
 
     _link: Connection
 
-    def __init__(self, name: str, key: str) -> None:
+    def __init__(self, name: str) -> None:
         super().__init__()
         self._address = f"\0{name}"
-        # So that workers reach what is a `multiprocessing.Manager`'s in the process that started the job.
-        multiprocessing.current_process().authkey = bytes.fromhex(key)
 
     def prepare(self, lead: job.Lead) -> job.JobSpec:
         """See Application."""
@@ -85,4 +84,7 @@ class Gateway(Engine):
 
 
 if __name__ == "__main__":
-    sys.exit(job.run(Gateway(os.environ.pop(SOCKET), os.environ.pop(KEY))))
+    name = os.environ.pop(SOCKET)
+    # On workers, so that they reach what is a `multiprocessing.Manager`'s in the process that started the job.
+    multiprocessing.current_process().authkey = bytes.fromhex(os.environ.pop(KEY))
+    sys.exit(job.run(lambda: Gateway(name), nested.join))

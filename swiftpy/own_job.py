@@ -158,7 +158,7 @@ class OwnJob(Engine):
         self._ending = True
         self._inbox.put(_Closed())
 
-    def join(self, timeout: float | None = None) -> None:  # type: ignore[override]
+    def join(self, timeout: float | None = None) -> None:
         """Wait for the job's end."""
         if threading.get_ident() != self._driver:
             self._over.wait(timeout)

@@ -18,12 +18,11 @@ from swiftpy.core.events import Event, ReportOutcome, StartTask, SubmissionClose
 from swiftpy.core.scheduler import Scheduler
 from swiftpy.core.task import Kind, Task
 from swiftpy.errors import Deadlock
-from swiftpy.flow import program
 from swiftpy.flow.bulk import Bulk
 from swiftpy.flow.functions import Function, Functions
 from swiftpy.flow.future import Future
 from swiftpy.flow.gathering import ENOUGH, GatheredRun, Gathering
-from swiftpy.flow.nested import CallSubmitted, NestedEngine, Relay
+from swiftpy.flow.nested import CallSubmitted, Relay
 from swiftpy.flow.sending import Sending
 from swiftpy.flow.settling import Settling
 from swiftpy.flow.trace import Trace
@@ -31,7 +30,6 @@ from swiftpy.runtime.call import Payload, describe
 from swiftpy.runtime.server import TICK, Server
 from swiftpy.runtime.signals import StopRequest
 from swiftpy.runtime.store import Reference
-from swiftpy.runtime.worker import Worker
 
 if TYPE_CHECKING:
     from swiftpy.flow.memo import Keeper
@@ -295,12 +293,6 @@ class Engine:
         raise Deadlock(f"{count} tasks can never run, {len(unset)} futures were never set", *lines)
 
     # -- what the server tells its client ----------------------------------------------------------------------
-
-    def join(self, worker: Worker) -> None:
-        """See Application: tasks that run here may submit tasks."""
-        nested = NestedEngine(worker)
-        worker.guest = nested.heard
-        program.begin(nested)
 
     def heard(self, message: object) -> list[Event]:
         """See Client: a task on a worker submitted others."""

@@ -11,17 +11,20 @@ import itertools
 import pickle
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from swiftpy.core.events import ReportOutcome, StartTask
 from swiftpy.core.task import Kind, TaskState
 from swiftpy.errors import TaskError
+from swiftpy.flow import program
 from swiftpy.flow.calls import needs, pack_one
 from swiftpy.flow.functions import Function, Functions
 from swiftpy.flow.future import Future
-from swiftpy.runtime.server import Server
 from swiftpy.runtime.store import InArguments, Packed
 from swiftpy.runtime.worker import Worker
+
+if TYPE_CHECKING:
+    from swiftpy.runtime.server import Server
 
 
 class CallSubmitted(NamedTuple):
@@ -175,3 +178,10 @@ class Relay:
         elif report.state is not TaskState.READY:
             error = report.error or TaskError("interrupted", "the job ended before it")
             self._server.send(self._worker, CallSettled(self._id, None, error))
+
+
+def join(worker: Worker) -> None:
+    """Let the tasks that this worker will run submit tasks."""
+    engine = NestedEngine(worker)
+    worker.guest = engine.heard
+    program.begin(engine)

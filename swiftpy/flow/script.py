@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import faulthandler
 import gc
 import os
 import runpy
@@ -19,7 +18,6 @@ from swiftpy.flow.engine import Engine
 from swiftpy.flow.trace import Trace
 from swiftpy.runtime.job import JobSpec, Lead
 from swiftpy.runtime.server import Server
-from swiftpy.runtime.worker import Worker
 
 _EPILOG = """\
 example:
@@ -117,12 +115,6 @@ class ScriptApplication(Engine):
             groups=lead.layout.groups,
             traced=self.trace is not None,
         )
-
-    def join(self, worker: Worker) -> None:
-        """See Application: what lies beside the script can be imported here, too."""
-        sys.path[0] = os.environ["PYTHONPATH"].partition(os.pathsep)[0]
-        faulthandler.enable()  # a task that crashes the rank is seen where it did
-        super().join(worker)
 
     def failed(self, reasons: list[str]) -> int:
         """See Application."""

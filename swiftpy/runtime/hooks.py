@@ -8,7 +8,6 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from importlib.abc import InspectLoader
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -129,7 +128,8 @@ def _spec(place: str) -> ModuleSpec:
 def _problem(place: str, function: str) -> str:
     try:
         spec = _spec(place)
-        source = spec.loader.get_source(spec.name) if isinstance(spec.loader, InspectLoader) else None
+        get_source = getattr(spec.loader, "get_source", None)  # importlib.abc, which names it, is much to import
+        source = get_source(spec.name) if get_source else None
         if source is None:  # an extension module
             return ""
         code, tree = compile(source, place, "exec"), ast.parse(source)

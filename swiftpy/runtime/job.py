@@ -16,12 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from swiftpy.core.scheduler import Scheduler
 from swiftpy.core.task import Site
 from swiftpy.errors import UserError
 from swiftpy.runtime.call import pack
 from swiftpy.runtime.executors import InlineExecutor, IsolatedExecutor
-from swiftpy.runtime.groupserver import GroupServer
 from swiftpy.runtime.hooks import Hooks
 from swiftpy.runtime.layout import Layout
 from swiftpy.runtime.order import Order
@@ -34,6 +32,7 @@ from swiftpy.runtime.transport import SERVER
 from swiftpy.runtime.worker import Worker
 
 if TYPE_CHECKING:
+    from swiftpy.core.scheduler import Scheduler
     from swiftpy.runtime.mpi import World
 
 
@@ -98,13 +97,10 @@ def _call(executor: IsolatedExecutor, say: Callable[[str], None], function: str,
 
 
 class Application(JobClient, Protocol):
-    """A client of the engine that is started with mpiexec. Its methods run on rank 0, except `join`."""
+    """A client of the engine that is started with mpiexec. It lives on rank 0."""
 
     def prepare(self, lead: Lead) -> JobSpec:
         """Check everything, create what must exist. Raises UserError or SystemExit to end the job here."""
-
-    def join(self, worker: Worker) -> None:
-        """This rank is a worker, and about to take tasks."""
 
     def serve(self, server: Server, scheduler: Scheduler) -> None:
         """Let the server run the tasks; called when the hooks are done, and returns when the workers were stopped."""
@@ -116,10 +112,12 @@ class Application(JobClient, Protocol):
         """All tasks are resolved; returns the exit code."""
 
 
-def run(application: Application, ranks_per_node: int = 0) -> int:
-    """Run an application on all ranks; returns this rank's exit code (rank 0's is the job's).
+def run(
+    make: Callable[[], Application], join: Callable[[Worker], None] = lambda worker: None, ranks_per_node: int = 0
+) -> int:
+    """Run the application that `make` makes on rank 0; returns this rank's exit code (rank 0's is the job's).
 
-    `ranks_per_node` is that of `World`.
+    `join` is called on each worker before it takes tasks. `ranks_per_node` is that of `World`.
     """
     console = Console()
     spawner = Spawner()  # before MPI is initialized
@@ -133,10 +131,11 @@ def run(application: Application, ranks_per_node: int = 0) -> int:
     mpi.end_job_on_uncaught()
     world = mpi.World(ranks_per_node)
     lead = Lead(_layout(world), console, spawner, stop)
-    prepared = world.broadcast(_prepare(application, lead) if world.rank == SERVER else None)
+    application = make() if world.rank == SERVER else None  # what it imports, workers need not wait for
+    prepared = world.broadcast(_prepare(application, lead) if application is not None else None)
     if isinstance(prepared, int):
         return prepared if world.rank == SERVER else 0
-    return _take_part(application, world, lead, prepared)
+    return _take_part(application, join, world, lead, prepared)
 
 
 def _layout(world: World) -> Layout:
@@ -147,7 +146,9 @@ def _layout(world: World) -> Layout:
     return Layout([host for host, _, _ in ranks], workers)
 
 
-def _take_part(application: Application, world: World, lead: Lead, spec: JobSpec) -> int:
+def _take_part(
+    application: Application | None, join: Callable[[Worker], None], world: World, lead: Lead, spec: JobSpec
+) -> int:
     """All that follows when every rank knows that the job is to be: this rank's part of it, and its exit code."""
     output = redirect(Path(spec.outputs[world.rank])) if spec.outputs else 1
     if world.rank != SERVER:
@@ -162,14 +163,16 @@ def _take_part(application: Application, world: World, lead: Lead, spec: JobSpec
     # hundred thousand, nor, several times, when Python ends.
     gc.freeze()
     code, clean = 0, True
-    if world.rank == SERVER:
+    if application is not None:
         code, clean = (application.failed(reasons), True) if reasons else _serve(application, world, lead, spec)
     elif not reasons and world.rank in spec.groups:
+        from swiftpy.runtime.groupserver import GroupServer
+
         group = spec.groups[world.rank]
         GroupServer(world.transport, group, lambda: lead.stop.reason, time.monotonic, not spec.traced).run()
     elif not reasons and executors is not None:
         worker = Worker(world.transport, *executors, lambda: lead.stop.reason, spec.server_of(world.rank))
-        application.join(worker)
+        join(worker)
         worker.run()
     hooks.finish()
     if not clean:
@@ -180,6 +183,8 @@ def _take_part(application: Application, world: World, lead: Lead, spec: JobSpec
 
 def _serve(application: Application, world: World, lead: Lead, spec: JobSpec) -> tuple[int, bool]:
     """Rank 0's part: the exit code, and whether all workers have stopped."""
+    from swiftpy.core.scheduler import Scheduler
+
     scheduler = Scheduler(lead.layout.workers, lead.layout.groups)
     server = Server(world.transport, scheduler, application, lead.stop, spec.grace, time.monotonic, spec.walltime)
     application.serve(server, scheduler)

@@ -6,9 +6,9 @@ It knows neither MPI nor the wall clock: transport and clock are arguments, so t
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict, deque
+from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Protocol, get_args
 
 from swiftpy.core.events import (
     Command,
@@ -22,12 +22,14 @@ from swiftpy.core.events import (
     TaskSubmitted,
     WorkerLost,
 )
-from swiftpy.core.scheduler import Scheduler
 from swiftpy.core.task import Task
 from swiftpy.runtime.call import Payload
 from swiftpy.runtime.order import Report, Taken, assignment, order
 from swiftpy.runtime.signals import StopRequest
 from swiftpy.runtime.transport import Transport
+
+if TYPE_CHECKING:
+    from swiftpy.core.scheduler import Scheduler
 
 #: Seconds between two looks at the clock while nothing comes in.
 TICK = 0.2
@@ -150,19 +152,13 @@ class Loop:
             elif type(command) is StartTask:
                 self._client.started(command)
         self._client.commit()
-        self._send([command for command in commands if type(command) is not ReportOutcome])
-
-    def _send(self, commands: list[Any]) -> None:
-        """Send commands, those for one worker as one message: several would wake it several times, and it us."""
-        left = Counter([command.worker for command in commands])
-        messages: defaultdict[int, list[Any]] = defaultdict(list)
+        by_worker: dict[int, list[Command]] = {}
         for command in commands:
-            worker = command.worker
-            messages[worker].append(self._message(command))
-            left[worker] -= 1
-            if not left[worker]:  # at once: it can begin while the payloads for others are pickled
-                several = messages[worker]
-                self._transport.send(worker, several if len(several) > 1 else several[0])
+            if not isinstance(command, ReportOutcome):
+                by_worker.setdefault(command.worker, []).append(command)
+        for worker, several in by_worker.items():  # as one message: more would wake it several times, and it us
+            messages = [self._message(command) for command in several]
+            self._transport.send(worker, messages if len(messages) > 1 else messages[0])
 
     def _message(self, command: Any) -> Any:
         """A command as it is sent."""

@@ -18,7 +18,6 @@ from swiftpy.experiment.restart import epoch_seconds
 from swiftpy.runtime.call import Payload, pack, resolve
 from swiftpy.runtime.job import JobSpec, Lead
 from swiftpy.runtime.server import Server
-from swiftpy.runtime.worker import Worker
 from swiftpy.sites.schedulers import job_id
 from swiftpy.sites.settings import local_env, walltime
 from swiftpy.upf import preflight
@@ -30,7 +29,7 @@ from swiftpy.upf.progress import Progress, duration
 
 
 class UpfApplication:
-    """See `swiftpy.runtime.job.Application`. It lives on every rank, and does something on rank 0 only."""
+    """See `swiftpy.runtime.job.Application`."""
 
     _lead: Lead
     _intent: Intent
@@ -96,9 +95,6 @@ class UpfApplication:
         code = STOPPED_EARLY if self._lead.stop.reason else UserError.exit_code
         self._close(code, "; ".join(reasons))
         return code
-
-    def join(self, worker: Worker) -> None:
-        """See Application."""
 
     def serve(self, server: Server, scheduler: Scheduler) -> None:
         """See Application."""
