@@ -184,6 +184,29 @@ def fan(system):
     }
 
 
+def unlike(system):
+    """Calls that cannot travel as one run: of two functions in turn, and of a tree, where each needs two others."""
+    first, second, add = system.task(tasks.same), system.task(tasks.increment), system.task(tasks.add)
+
+    def in_turn(count):
+        calls = [(second if number % 2 else first)(number) for number in range(count)]
+        assert system.results(calls)[:2] == [0, 2]
+
+    def tree(count):
+        values = [first(number) for number in range(count // 2)]
+        while len(values) > 1:
+            if not system.dataflow:
+                values = system.results(values)
+            odd = values[-1:] if len(values) % 2 else []
+            values = [add(a, b) for a, b in zip(values[::2], values[1::2], strict=False)] + odd
+        assert system.result(values[0]) == sum(range(count // 2))
+
+    return {
+        ("two functions in turn", "tasks/s"): rate(in_turn, 100_000),
+        ("tree of sums", "tasks/s"): rate(tree, 100_000),
+    }
+
+
 def chain(system):
     """Tasks of which each needs the one before."""
     task = system.task(tasks.increment)
@@ -258,5 +281,6 @@ def idle(system):
 
 
 CASES = {
-    case.__name__: case for case in (bulk, submit, roundtrip, naps, queue, flat, payload, fan, chain, commands, idle)
+    case.__name__: case
+    for case in (bulk, submit, roundtrip, naps, queue, flat, payload, fan, unlike, chain, commands, idle)
 }

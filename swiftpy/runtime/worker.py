@@ -330,7 +330,10 @@ class Worker:
         kept = here[1].give_up() if here is not None and self._here is here and not here[0].chained else None
         if here is not None and kept is not None:
             self._outbox.append(TaskReturned(self.rank, here[0].task_id, here[0].attempt, kept))
-        for order in [order for order in self._inbox if type(order) is Order and not order.gang]:
+        orders = [order for order in self._inbox if type(order) is Order and not order.gang]
+        if self._here is None:  # the first begins now: if only we may run it, it would come back with the next recall
+            del orders[:1]
+        for order in orders:
             self._inbox.remove(order)
             learn(order.function, order.payload)
             self._outbox.append(TaskReturned(self.rank, order.task_id, order.attempt, 0))

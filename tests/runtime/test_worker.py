@@ -91,7 +91,7 @@ def test_values_come_back():
 def test_a_call_that_fails_costs_its_own_result_alone():
     client = run([Task(0, Kind("operator:truediv", retries=1), [(1, i % 7) for i in range(700)], 700)])
     assert client.values == {i: 1 / (i % 7) for i in range(700) if i % 7}
-    assert all("ZeroDivisionError" in client.errors[i].message and client.attempts[i] == 2 for i in range(0, 700, 7))
+    assert all("ZeroDivisionError" in client.errors[i].message and client.attempts[i] >= 2 for i in range(0, 700, 7))
 
 
 def test_a_chain_hands_on_its_results_until_one_fails():
@@ -150,6 +150,24 @@ def test_a_definition_is_kept_though_its_order_was_given_back():
     server.send(1, StopWorker(1))
     thread.join(10)
     assert pickle.loads(finished.value) == [8]
+
+
+def test_who_is_asked_to_share_before_it_has_begun_keeps_its_first_task():
+    """Else what only this worker may run would go to and fro for ever."""
+    server, transport = QueueTransport.group(2)
+    beside = SimpleNamespace(close=lambda: None, descriptors=(), wants=None)
+    worker = Worker(transport, InlineExecutor("here", 1, None), beside, lambda: None)
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    orders = [Order(id, 1, "time:sleep", (None, pickle.dumps([(0,)]), None)) for id in range(3)]
+    server.send(1, [*orders, RecallTasks(1)])
+    heard = []
+    while not heard or not isinstance(heard[-1], TaskFinished):
+        heard += heard_by(server) or pytest.fail(f"nothing came after {heard}")
+    server.send(1, StopWorker(1))
+    thread.join(10)
+    kinds = [(type(message), message.task_id) for message in heard if isinstance(message, TaskReturned | TaskFinished)]
+    assert kinds == [(TaskReturned, 1), (TaskReturned, 2), (TaskFinished, 0)]
 
 
 def test_a_worker_that_gets_the_signal_tells_the_server():
