@@ -40,9 +40,11 @@ def needs(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Future] | None:
     found: list[Future] | None = None
     for value in (*args, *kwargs.values()) if kwargs else args:
         if type(value) not in _ATOMS:
-            if found is None:
-                found = []
-            _collect(value, found)
+            found = found or []
+            if type(value) is Future:
+                found.append(value)
+            else:
+                _collect(value, found)
     return found or None
 
 
@@ -95,9 +97,7 @@ def _with_values(call: Deferred) -> Any:
     """
     if call.kwargs:
         return call
-    return tuple(
-        [value if type(value) is not Future else value.value if value.good() else PREVIOUS for value in call.args]
-    )
+    return tuple([value.value_or(PREVIOUS) if type(value) is Future else value for value in call.args])
 
 
 def _plain(args: Iterable[Any]) -> bool:

@@ -108,9 +108,10 @@ class Future(concurrent.futures.Future[Any]):
         if self.settle(value, None):
             self.tell()
 
-    @property
-    def value(self) -> Any:
-        """The result of a good one, or the `Stored` that names it for other ranks."""
+    def value_or(self, other: Any) -> Any:
+        """The result of a good one, or the `Stored` that names it for other ranks; something else if it is not good."""
+        if self._state != FINISHED or self._exception is not None:
+            return other
         return self._result if self._stored is None else self._stored
 
     @property
@@ -177,7 +178,7 @@ class Future(concurrent.futures.Future[Any]):
                 " give its result(), or the future as an argument of its own"
             )
         if self.good():
-            return _value, (self.value,)
+            return _value, (self.value_or(None),)
         return previous, ()
 
 

@@ -52,6 +52,38 @@ def test_futures_in_arguments_are_dependencies(tmp_path):
     )
 
 
+def test_short_tasks_that_are_not_alike_travel_together(tmp_path):
+    """Calls of several functions, each with needs of its own; then some that turn out long, which all workers share."""
+    passes(
+        tmp_path,
+        """
+        import random
+
+        @swiftpy.task
+        def add(a, b): return (a + b) % 1009
+        @swiftpy.task
+        def multiply(a, b): return a * b % 1009
+        @swiftpy.task
+        def nap(seconds): time.sleep(seconds); return os.getpid()
+        def other(seconds): time.sleep(seconds); return os.getpid()
+        other = swiftpy.task(other)
+
+        draw = random.Random(1)
+        futures, values = [add(1, 0), add(2, 0)], [1, 2]
+        for _ in range(3000):
+            task = draw.choice((add, multiply))
+            a, b = (draw.randrange(max(0, len(values) - 50), len(values)) for _ in "ab")
+            futures.append(task(futures[a], futures[b]))
+            values.append(task.function(values[a], values[b]))
+        assert swiftpy.gather(futures) == values
+        short = [(nap, other)[i % 2](0) for i in range(200)]
+        long = [(nap, other)[i % 2](0.1) for i in range(12)]
+        assert len(set(swiftpy.gather(short))) == 3 and len(set(swiftpy.gather(long))) == 3
+        """,
+        procs=4,
+    )
+
+
 def test_a_chain_whatever_it_is_made_of(tmp_path):
     """A chain travels in pieces to one worker at a time; here calls branch off it, and one in its middle fails."""
     passes(
