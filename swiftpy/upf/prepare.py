@@ -55,6 +55,8 @@ def understand(options: argparse.Namespace, lead: Lead) -> Intent:
     parent = exp_parent(settings)
     if options.restart:
         old = exps.find(parent, options.restart)
+        if not options.exp:  # a batch job goes on from what was over when it was submitted
+            _refuse_queued(old, options.after, lead)
         old, remarks = restart.source(old, parent, options.after)
         for remark in remarks:
             lead.console.line(remark)
@@ -62,6 +64,22 @@ def understand(options: argparse.Namespace, lead: Lead) -> Intent:
     compare = getattr(importlib.import_module(options.task.partition(":")[0]), "compare", _same_or_refuse)
     decisions = restart.plan(specs, old, compare, read_job, options.fresh, whole)
     return Intent(options, site, settings, specs, decisions, old)
+
+
+def _refuse_queued(old: exps.Exp, ended: str, lead: Lead) -> None:
+    """UserError if the EXP's batch job has yet to begin: it would train the same RUNs. `ended`: a job that is gone."""
+    job = restart.queued(old)
+    if job is None or job["jobid"] == ended or old.lock.exists():
+        return
+    has = f"{old.id}: its job {job['jobid']}, submitted to {job['site']}, has not begun"
+    over = lead.call_in_child("swiftpy.upf.task:is_over", job["scheduler"], job["jobid"])
+    if over is None:
+        raise UserError(
+            f"{has}, and {job['scheduler']} cannot be asked here whether it will:"
+            f" cancel it, and say that it is gone with --after {job['jobid']}"
+        )
+    if not over:
+        raise UserError(f"{has}: cancel it first, or restart {old.id} when it has ended")
 
 
 def _check_hooks(names: Sequence[str], lead: Lead) -> None:
