@@ -38,9 +38,9 @@ def understand(options: argparse.Namespace, lead: Lead) -> Intent:
     """Read and check everything. UserError with all problems, of all RUNs."""
     site = load_site(options.site)
     settings = resolve(site, os.environ)
-    model = settings["MODEL_NAME"]
-    if problem := name_problem(model.value):
-        raise UserError(f"{model} {problem}: it names a directory")
+    for name in (settings["MODEL_NAME"], settings["EXPID"]):
+        if name.value and (problem := name_problem(name.value)):
+            raise UserError(f"{name} {problem}: it names a directory")
     data = settings["DATA_SOURCE"]
     if data.value and not Path(data.value).is_dir():
         raise UserError(f"{data}: there is no such directory")
