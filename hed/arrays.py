@@ -144,7 +144,7 @@ def _sweep(directory: Path) -> None:
     for path in directory.glob("arrays-*"):
         if not _is_current(path):
             shutil.rmtree(path, ignore_errors=True)
-    local.sweep(directory, ".arrays-*")
+    local.sweep(directory, f".arrays-*.{os.uname().nodename}")
 
 
 def _is_current(path: Path) -> bool:
@@ -156,7 +156,7 @@ def _is_current(path: Path) -> bool:
 
 
 def _save(arrays: Arrays, target: Path, source: Path, columns: Columns) -> None:
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.{os.uname().nodename}")
     local.make(temporary)
     try:
         for name, values in _columns_of(arrays).items():

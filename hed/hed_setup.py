@@ -64,7 +64,7 @@ def _write_files(params: dict[str, Any], run: Path, source: Path, node_dir: Path
     responses = source / tables.RSP
     split = split_rows(responses, params["partition"], params.get("index"), params["partition_seed"])
     _record(run, params, split)
-    local.sweep(node_dir, f"index-*-{'[0-9a-f]' * 8}")  # what RUNs left that were killed
+    local.sweep(node_dir, f"index-*-{os.uname().nodename}")  # what RUNs left that were killed
     instance = node_dir / _local_name(params)
     local.make(instance)
     try:
@@ -133,7 +133,8 @@ def _local_name(params: dict[str, Any]) -> str:
     run = Path(params["instance_directory"])
     index = params.get("index")
     number = f"{index:03}" if isinstance(index, int) else "none"
-    return f"index-{number}-{run.parents[1].name}-{run.name}"[:200] + f"-{zlib.crc32(os.fsencode(run)):08x}"
+    name = f"index-{number}-{run.parents[1].name}-{run.name}"[:150]
+    return f"{name}-{zlib.crc32(os.fsencode(run)):08x}-{os.uname().nodename}"
 
 
 def _link_features(source: Path, instance: Path) -> None:

@@ -1,7 +1,8 @@
 """Directories on a node's local disk that a process which is killed does not leave there for good.
 
 Who makes one holds a lock on it, which the kernel drops however the process ends. So one that nobody holds is garbage,
-and whoever comes next on that node removes it.
+and whoever comes next on that node removes it. TMPDIR may be shared by nodes, and yet its locks known to each node alone:
+names end with the node's, and so do the patterns of what is swept.
 """
 
 import contextlib
@@ -17,7 +18,7 @@ def make(path: Path) -> None:
     """Make an empty directory, in the place of what is left there, and hold it until `remove`."""
     shutil.rmtree(path, ignore_errors=True)
     fresh = path.with_name(f".{path.name}.{os.getpid()}")  # a sweep must not find it before it is held
-    fresh.mkdir(parents=True)
+    fresh.mkdir(parents=True, exist_ok=True)
     _held[path] = os.open(fresh, os.O_RDONLY | os.O_DIRECTORY)
     with contextlib.suppress(OSError):  # a file system without locks: nothing there is ever swept
         fcntl.flock(_held[path], fcntl.LOCK_SH)

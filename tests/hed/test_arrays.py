@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import os
 from pathlib import Path
 
 import numpy as np
@@ -102,7 +103,7 @@ def test_what_is_left_of_other_tables_goes(source, tmp_path):
     [gone, there] = sorted(directories(source), key=lambda name: "gone" not in made_from(source.parent / name))
     (tmp_path / "gone" / tables.MD).unlink()
     (source.parent / "arrays-00000000-00000000").mkdir()
-    (source.parent / ".arrays-00000000-00000000.abcd").mkdir()
+    (source.parent / f".arrays-00000000-00000000.abcd.{os.uname().nodename}").mkdir()
     opened(source)
     assert len(directories(source)) == 2 and there in directories(source) and gone not in directories(source)
 

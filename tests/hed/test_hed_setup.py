@@ -116,15 +116,17 @@ def test_what_a_killed_run_left_goes_with_the_next_and_nothing_else(new_run, ori
     process = multiprocessing.get_context("fork").Process(target=_killed, args=(killed,))
     process.start()
     process.join()
-    (original.parent / "index-003").mkdir()  # the original workflow's, which may run beside ours
+    others = {"index-003", "index-004-EXP001-D-01234567-elsewhere"}  # the original workflow's; another node's
+    for name in others:
+        (original.parent / name).mkdir()
     hed_setup.pre_run(other)
     hed_setup.pre_run(last)  # both at work
     assert {path.name for path in original.parent.iterdir()} == {
-        *("original", "index-003", Path(other["input_dir"]).name, Path(last["input_dir"]).name)
+        *("original", Path(other["input_dir"]).name, Path(last["input_dir"]).name, *others)
     }
     for params in (other, last):
         hed_setup.clean_up(params)
-    assert {path.name for path in original.parent.iterdir()} == {"original", "index-003"}
+    assert {path.name for path in original.parent.iterdir()} == {"original", *others}
 
 
 def test_a_failure_leaves_nothing_on_the_local_disk(new_run, original):
