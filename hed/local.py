@@ -1,8 +1,8 @@
 """Directories on a node's local disk that a process which is killed does not leave there for good.
 
 Who makes one holds a lock on it, which the kernel drops however the process ends. So one that nobody holds is garbage,
-and whoever comes next on that node removes it. TMPDIR may be shared by nodes, and yet its locks known to each node alone:
-names end with the node's, and so do the patterns of what is swept.
+and whoever comes next on that node removes it. Nodes may share TMPDIR and yet know their own locks only: names end with
+the node's, and so do the patterns of what is swept.
 """
 
 import contextlib

@@ -17,7 +17,7 @@ from test_original import command
 
 from analysis import convergence, live, logs, metrics, progress
 from analysis.cli import main
-from analysis.exp import read_runs
+from analysis.exp import Saved, read_runs
 from analysis.timeline import read_timeline
 
 T = 1_795_244_000.0
@@ -351,3 +351,11 @@ def test_cell_grep(tmp_path, capsys):
     data.write_text("A,B\n")
     assert main(["cell-grep", str(data), str(table), "x"]) == 2
     assert capsys.readouterr().err == f"cell-grep: {data} has no column CELL_LINE_NAME: it has A, B\n"
+
+
+def test_the_wait_for_a_restart_is_no_training(tmp_path):
+    """Epochs of a minute each, a day in the queue after the second, and then only every other epoch is saved."""
+    day = 86400.0
+    times = [(1, 0.0, True), (2, 60.0, False), (3, 60 + day, True), (5, 180 + day, False)]
+    [run], _ = convergence.converged({tmp_path / "A": [Saved(epoch, 0.1, time, first) for epoch, time, first in times]})
+    assert (run.epoch_minutes, run.hours) == (1.0, 0.05)
