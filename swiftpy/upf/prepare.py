@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,8 @@ def understand(options: argparse.Namespace, lead: Lead) -> Intent:
         old = exps.find(parent, options.restart)
         if not options.exp:  # a batch job goes on from what was over when it was submitted
             _refuse_queued(old, options.after, lead)
+            for line in _queued_after(old, parent):
+                lead.console.line(line)
         old, remarks = restart.source(old, parent, options.after)
         for remark in remarks:
             lead.console.line(remark)
@@ -80,6 +83,15 @@ def _refuse_queued(old: exps.Exp, ended: str, lead: Lead) -> None:
         )
     if not over:
         raise UserError(f"{has}: cancel it first, or restart {old.id} when it has ended")
+
+
+def _queued_after(old: exps.Exp, parent: Path) -> Iterator[str]:
+    """A line for each EXP that goes on from this one when its job begins, as a successor in a chain does."""
+    for file in sorted(parent.glob("*/restart.txt")):
+        with contextlib.suppress(OSError):  # another user's, which we may not read
+            same = file.read_text(encoding="utf-8", errors="replace").strip() == old.id
+            if same and (job := restart.queued(exps.Exp(file.parent))):
+                yield f"{file.parent.name} goes on from {old.id} as well: its job {job['jobid']} has not begun"
 
 
 def _check_hooks(names: Sequence[str], lead: Lead) -> None:

@@ -14,7 +14,7 @@ from swiftpy.sites.settings import resolve as settings_of
 from swiftpy.sites.site import load_site
 from swiftpy.upf.establish import user
 from swiftpy.upf.options import parse
-from swiftpy.upf.prepare import _refuse_queued, parameters, understand
+from swiftpy.upf.prepare import _queued_after, _refuse_queued, parameters, understand
 
 # What was seed 0 by default, or by the user's file of defaults, is 7 now.
 RUNNER = """
@@ -99,3 +99,14 @@ def test_a_job_that_may_wait_in_the_queue(tmp_path, over, ended, refusal):
         with Journal(old.journal) as journal:
             journal.write("job_started")
     _refuse_queued(old, ended, lead)
+
+
+def test_a_successor_in_the_queue_is_named(tmp_path):
+    old = create(tmp_path)
+    begun, waits = create(tmp_path, None, old), create(tmp_path, None, old)
+    for exp, events in ((begun, ("job_submitted", "job_started")), (waits, ("job_submitted",))):
+        with Journal(exp.journal) as journal:
+            for event in events:
+                journal.write(event, jobid="7")
+    assert list(_queued_after(old, tmp_path)) == ["EXP002 goes on from EXP000 as well: its job 7 has not begun"]
+    assert list(_queued_after(begun, tmp_path)) == []
