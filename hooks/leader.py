@@ -25,7 +25,7 @@ def stage_data(leaders: MPI.Comm, env: Mapping[str, str]) -> Generator[dict[str,
     is done.
     """
     began = time.monotonic()
-    if not env.get("DATA_SOURCE"):
+    if not {**os.environ, **env}.get("DATA_SOURCE"):
         print("DATA_SOURCE is not set: no data is staged")
         return
     group = Group(leaders)
