@@ -21,13 +21,13 @@ for name in $names; do
     [ -n "${!name:-}" ] || unset_before="$unset_before $name"
 done
 
-# ---- Settings: edit these, or set them in your environment, which takes precedence -------------------------------
+# ---- Settings: take the # away and edit, or set them in your environment, which takes precedence -----------------
 
 # The preprocessed IMPROVE data set: a directory with rsp_merged, ge_merged_data, md_merged_data (.parquet)
-: "${DATA_SOURCE:=}"
+# : "${DATA_SOURCE:=/path/to/improve/data}"
 # EXP directories are made in $CANDLE_DATA_DIR/$MODEL_NAME/Output
-: "${CANDLE_DATA_DIR:=out}"
-: "${MODEL_NAME:=unorun}"
+# : "${CANDLE_DATA_DIR:=out}"
+# : "${MODEL_NAME:=unorun}"
 # Software: the directory of a model, or of pre and post modules, of your own (README.md, Your own model)
 # : "${MODEL_PYTHON_DIR:=/path/to/UNO}"
 
@@ -95,7 +95,5 @@ export SWIFTPY_SCRIPT_SETTINGS=$from_script
 arguments=("${positional[@]:0:2}")
 [ ${#positional[@]} -lt 3 ] || arguments+=(--restart "${positional[2]}")
 [ ! -t 1 ] || arguments+=(--progress bar)
-if [ -n "${DATA_SOURCE:-}" ]; then
-    arguments+=(--hook hooks.leader:stage_data)
-fi
-exec "$python" -m swiftpy.sites "$site" "${arguments[@]}" --summary analysis.runs:print_table "$@"
+arguments+=(--hook hooks.leader:stage_data --summary analysis.runs:print_table)
+exec "$python" -m swiftpy.sites "$site" "${arguments[@]}" "$@"

@@ -5,7 +5,6 @@ checkpoints, which record the best so far.
 """
 
 import math
-import statistics
 from argparse import ArgumentParser
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -80,10 +79,10 @@ def pattern_of(losses: Sequence[float]) -> str:
 def converged(checkpoints: Mapping[Path, Sequence[Saved]]) -> tuple[list[Convergence], list[str]]:
     """The RUNs that have losses, and the names of the others; of the EXP with these `all_checkpoints`."""
     found, without = [], []
-    runs = [(run, _epoch_minutes(saved), *read_losses(run, saved)) for run, saved in checkpoints.items()]
-    finals = [losses[-1] for _, _, _, losses in runs if losses]
+    runs = [(run, *_times(saved), *read_losses(run, saved)) for run, saved in checkpoints.items()]
+    finals = [losses[-1] for *_, losses in runs if losses]
     limits: Any = np.percentile(finals, [10, 25, 75]) if finals else []
-    for run, minutes, first, losses in runs:
+    for run, minutes, hours, first, losses in runs:
         if not losses:
             without.append(run.name)
             continue
@@ -98,8 +97,8 @@ def converged(checkpoints: Mapping[Path, Sequence[Saved]]) -> tuple[list[Converg
                 losses[-1],
                 min(losses),
                 improvement,
-                statistics.mean(minutes) if minutes else None,
-                sum(minutes) / 60 if minutes else None,
+                minutes,
+                hours,
                 first,
                 losses,
             )
@@ -107,9 +106,17 @@ def converged(checkpoints: Mapping[Path, Sequence[Saved]]) -> tuple[list[Converg
     return found, without
 
 
-def _epoch_minutes(saved: Sequence[Saved]) -> list[float]:
-    times = [record.time for record in saved if record.time is not None]
-    return [(after - before) / 60 for before, after in pairwise(times)]
+def _times(saved: Sequence[Saved]) -> tuple[float, float] | tuple[None, None]:
+    """Minutes of an epoch on average, and hours of training, from one save to the next; (None, None) if unknown.
+
+    What lies between the last save of a job and the first of the next, which may wait for days, does not count.
+    """
+    seconds = epochs = 0.0
+    for before, after in pairwise(saved):
+        if before.time is not None and after.time is not None and not after.first:
+            seconds += after.time - before.time
+            epochs += after.epoch - before.epoch
+    return (seconds / epochs / 60, seconds / 3600) if epochs else (None, None)
 
 
 def analyze(parser: ArgumentParser, arguments: list[str]) -> None:

@@ -117,11 +117,15 @@ def read_history(run: Path) -> dict[str, list[float]]:
 
 
 class Saved(NamedTuple):
-    """Record of a checkpoint: `epoch` by its directory's name, `best` metric so far, `time` of writing (Unix time)."""
+    """Record of a checkpoint: `epoch` by its directory's name, `best` metric so far, `time` of writing (Unix time).
+
+    `first`: it is the first that its job has written of the RUN.
+    """
 
     epoch: int
     best: float | None
     time: float | None
+    first: bool
 
 
 def checkpoints(run: Path) -> list[Saved]:
@@ -134,7 +138,8 @@ def checkpoints(run: Path) -> list[Saved]:
             content = content if isinstance(content, dict) else {}
             best = content.get("best_metric_last")
             best = float(best) if isinstance(best, (int, float)) else None
-            found.append(Saved(epoch, best, unix_time(content.get("timestamp"))))
+            first = content.get("time_elapsed") == "__FIRST__"
+            found.append(Saved(epoch, best, unix_time(content.get("timestamp")), first))
     return found
 
 

@@ -118,10 +118,10 @@ def _from_journal(exp: Path, journal: list[dict[str, Any]]) -> View:
                 view.errors.append(f"{run_id}: {message}  ({event.get('log')})")
     view.works = sorted(works.values(), key=lambda work: work.rank or 0)
     view.queued = job.waiting(exp)
-    if view.queued:
+    if not view.started:
         upf, _ = job.inputs(exp)
         view.total = len(list(job.upf_lines(upf))) if upf else 0
-    elif not view.ended and not job.is_alive(exp):
+    if not view.queued and not view.ended and not job.is_alive(exp):
         view.ended = f"no sign of life for {job.DEAD_SECONDS} s: the job was killed; restart {exp.name} by its name"
     return view
 

@@ -3,7 +3,8 @@
 Parquet takes tenths of a second to decode, in each process, into memory of each. Here the first process to come writes
 the arrays beside the data's local copy; all others map these files, and the node holds each byte once. A directory of
 arrays appears complete or not at all, and its name tells which state of which tables it was made from: tables that
-change, or are staged anew, get another one, and the old one is removed.
+change, or are staged anew, get another one. What was made from tables that are no longer there as they were is removed
+by the next process that comes.
 """
 
 import dataclasses
@@ -25,7 +26,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from hed import tables
+from hed import local, tables
 from hed.partition_uno_pq import Split, id_column, split_ids
 
 FORMAT = 1
@@ -103,14 +104,12 @@ def open_arrays(source: Path, names: Columns, directory: Path) -> Arrays:
     Raises ValueError or FileNotFoundError, naming the table, where it lacks a column or holds features that are not
     finite. Where `directory` cannot be written to, the arrays are this process's own.
     """
-    versions = tuple(tables.file_version(source / table) for table in (tables.RSP, tables.GE, tables.MD))
-    return _open(source, names, directory, versions)
+    return _open(source, names, directory / _name(source, names))
 
 
 @functools.lru_cache(maxsize=1)
-def _open(source: Path, names: Columns, directory: Path, versions: tuple[tuple[int, int], ...]) -> Arrays:
-    of_this = f"arrays-{_checksum(FORMAT, source, names)}-"
-    target = directory / f"{of_this}{_checksum(versions)}"
+def _open(source: Path, names: Columns, target: Path) -> Arrays:
+    _sweep(target.parent)
     try:
         return _load(target)
     except FileNotFoundError:
@@ -120,29 +119,50 @@ def _open(source: Path, names: Columns, directory: Path, versions: tuple[tuple[i
         shutil.rmtree(target, ignore_errors=True)
     made = _make(source, names)
     try:
-        _save(made, target)
-        # Whoever has mapped them keeps them: a file goes when the last process that uses it does.
-        for old in directory.glob(f"{of_this}*"):
-            if old != target:
-                shutil.rmtree(old, ignore_errors=True)
+        _save(made, target, source, names)
         return _load(target)
     except (OSError, ValueError) as error:
-        log.warning("no arrays in %s for this node's processes to share: %s", directory, error)
+        log.warning("no arrays in %s for this node's processes to share: %s", target.parent, error)
         return made
+
+
+def _name(source: Path, names: Columns) -> str:
+    """Of the directory for these tables as they are now."""
+    versions = tuple(tables.file_version(source / table) for table in (tables.RSP, tables.GE, tables.MD))
+    return f"arrays-{_checksum(FORMAT, source, names)}-{_checksum(versions)}"
 
 
 def _checksum(*values: object) -> str:
     return f"{zlib.crc32(repr(values).encode()):08x}"
 
 
-def _save(arrays: Arrays, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-    temporary.mkdir()
+def _sweep(directory: Path) -> None:
+    """Remove arrays of tables that have changed or are gone, and what a process was writing when it was killed.
+
+    Whoever has mapped such arrays keeps them: a file goes when the last process that uses it does.
+    """
+    for path in directory.glob("arrays-*"):
+        if not _is_current(path):
+            shutil.rmtree(path, ignore_errors=True)
+    local.sweep(directory, f".arrays-*.{os.uname().nodename}")
+
+
+def _is_current(path: Path) -> bool:
+    try:
+        source, names = json.loads((path / NAMES).read_text(encoding="utf-8"))["tables"]
+        return path.name == _name(Path(source), Columns(*names))
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _save(arrays: Arrays, target: Path, source: Path, columns: Columns) -> None:
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.{os.uname().nodename}")
+    local.make(temporary)
     try:
         for name, values in _columns_of(arrays).items():
             np.save(temporary / f"{name}.npy", values)
         names = {
+            "tables": [str(source), columns],
             "cells": arrays.cells.ids.to_pylist(),
             "drugs": arrays.drugs.ids.to_pylist(),
             "cell": arrays.cell.names,
@@ -154,7 +174,7 @@ def _save(arrays: Arrays, target: Path) -> None:
         if not target.exists():  # or another process was faster
             raise
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        local.remove(temporary)
 
 
 def _columns_of(arrays: Arrays) -> dict[str, np.ndarray]:

@@ -10,18 +10,17 @@ import importlib.util
 import json
 import logging
 import os
-import shutil
 import zlib
 from pathlib import Path
 from typing import Any
 
-from hed import arrays, tables
+from hed import arrays, local, tables
 from hed.check import check
 from hed.devices import cfg_xpu
 from hed.partition_uno_pq import DEFAULT_SEED, Split, split_rows, write_split
 from model_runner.results import RUN_EXCEPTION, ModelResult, write_file
 
-__all__ = ["cfg_xpu", "check", "post_run", "pre_run"]
+__all__ = ["cfg_xpu", "check", "clean_up", "post_run", "pre_run"]
 
 log = logging.getLogger("RUNNER.hed_setup")
 
@@ -65,16 +64,16 @@ def _write_files(params: dict[str, Any], run: Path, source: Path, node_dir: Path
     responses = source / tables.RSP
     split = split_rows(responses, params["partition"], params.get("index"), params["partition_seed"])
     _record(run, params, split)
-    local = node_dir / _local_name(params)
-    shutil.rmtree(local, ignore_errors=True)  # an attempt that crashed on this node has left it
-    local.mkdir(parents=True)
+    local.sweep(node_dir, f"index-*-{os.uname().nodename}")  # what RUNs left that were killed
+    instance = node_dir / _local_name(params)
+    local.make(instance)
     try:
-        write_split(responses, split, str(local / "rsp_@@@_data.parquet"))
-        _link_features(source, local)
+        write_split(responses, split, str(instance / "rsp_@@@_data.parquet"))
+        _link_features(source, instance)
     except BaseException:  # a full disk must not stay full
-        shutil.rmtree(local, ignore_errors=True)
+        local.remove(instance)
         raise
-    params["input_dir"] = str(local)
+    params["input_dir"] = str(instance)
     return split
 
 
@@ -84,10 +83,15 @@ def post_run(params: dict[str, Any], output_map: dict[str, Any]) -> ModelResult:
     if marker:
         marker.parent.mkdir(exist_ok=True)
         write_file(marker, "DONE\n")
-    local = Path(params["input_dir"])
-    if local.name == _local_name(params):
-        shutil.rmtree(local, ignore_errors=True)
+    clean_up(params)
     return ModelResult.SUCCESS
+
+
+def clean_up(params: dict[str, Any]) -> None:
+    """Remove the RUN's directory from the local disk, also of one that failed."""
+    instance = Path(params["input_dir"])
+    if instance.name == _local_name(params):
+        local.remove(instance)
 
 
 def _finished(params: dict[str, Any]) -> bool:
@@ -129,11 +133,12 @@ def _local_name(params: dict[str, Any]) -> str:
     run = Path(params["instance_directory"])
     index = params.get("index")
     number = f"{index:03}" if isinstance(index, int) else "none"
-    return f"index-{number}-{run.parents[1].name}-{run.name}"[:200] + f"-{zlib.crc32(os.fsencode(run)):08x}"
+    name = f"index-{number}-{run.parents[1].name}-{run.name}"[:150]
+    return f"{name}-{zlib.crc32(os.fsencode(run)):08x}-{os.uname().nodename}"
 
 
-def _link_features(source: Path, local: Path) -> None:
+def _link_features(source: Path, instance: Path) -> None:
     for table in (tables.GE, tables.MD):
         tables.file_version(source / table)  # FileNotFoundError now rather than a dangling link in the model
         for name in ("merged", "train", "val", "test"):
-            (local / table.replace("merged", name)).symlink_to(source / table)
+            (instance / table.replace("merged", name)).symlink_to(source / table)

@@ -21,9 +21,13 @@ def stage_data(leaders: MPI.Comm, env: Mapping[str, str]) -> Generator[dict[str,
 
     TMP-ORIGINAL is `TMP_ORIGINAL` in the environment, by default /tmp/$USER/original; see `node_local` for what lies
     there. RUNs find their job's copy as TMP_ORIGINAL, and where users wrote TMP-ORIGINAL itself as `input_dir`. When
-    the job is over, the copy is removed unless STAGE_KEEP is set or another job uses it.
+    the job is over, the copy is removed unless STAGE_KEEP is set or another job uses it. Without DATA_SOURCE nothing
+    is done.
     """
     began = time.monotonic()
+    if not {**os.environ, **env}.get("DATA_SOURCE"):
+        print("DATA_SOURCE is not set: no data is staged")
+        return
     group = Group(leaders)
     source = setting(env, "DATA_SOURCE")
     place = NodeLocal(setting(env, "TMP_ORIGINAL", "/tmp/$USER/original"))

@@ -1,7 +1,8 @@
 """One RUN from its parameters to its results, in the order that CANDLE Supervisor's model_runner set.
 
 chdir to the RUN directory, stop.marker, pre module, rank.txt, parameters.txt, monitors, model, result.txt,
-history.txt, post module. What a model raises is raised again: only that RUN is lost.
+history.txt, post module, and then, however that ended, the pre module's `clean_up`. What a model raises is raised
+again: only that RUN is lost.
 """
 
 import logging
@@ -86,6 +87,14 @@ def _run(params: dict[str, Any], work_dir: Path) -> dict[str, Any]:
     params["model_file"] = resolve.find_model(params["model_name"], params["framework"], work_dir).file
     if _pre_run(params, work_dir) is ModelResult.SKIP:
         return _skipped(f"pre_run() of {params['pre_module']} returned SKIP", directory)
+    try:
+        return _run_prepared(params, directory, work_dir)
+    finally:
+        _clean_up(params, work_dir)
+
+
+def _run_prepared(params: dict[str, Any], directory: Path, work_dir: Path) -> dict[str, Any]:
+    """From the model to the post module."""
     os.chdir(directory)  # a pre module may have gone elsewhere
     write_file(directory / "rank.txt", os.environ.get("ADLB_RANK_SELF", "0") + "\n")
     try:
@@ -156,6 +165,18 @@ def _post_run(params: dict[str, Any], outcome: Outcome, work_dir: Path) -> None:
     answer = module.post_run(params, output_map)
     if answer is not None:
         _answer("post_run", answer)
+
+
+def _clean_up(params: Mapping[str, Any], work_dir: Path) -> None:
+    """What a pre module offers for the end of a RUN that it has begun: one that fails has no `post_run`."""
+    if not params.get("pre_module"):
+        return
+    try:
+        module = resolve.load(resolve.find_module(params["pre_module"], work_dir))
+        if hasattr(module, "clean_up"):
+            module.clean_up(params)
+    except Exception:
+        log.exception("clean_up() of %s failed", params["pre_module"])
 
 
 def _answer(function: str, answer: Any) -> ModelResult:

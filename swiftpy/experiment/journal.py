@@ -3,7 +3,7 @@
 Every line has `event` and `t` (seconds since 1970). The vocabulary, `?` = may be null:
 
     exp_created      restart?                        the first line; EXP that is to be carried over
-    job_submitted    upf, dflts?, jobid, site, job, chain
+    job_submitted    upf, dflts?, jobid, site, scheduler, job, chain
                                                      by the submitting side: job number `job` of at most `chain`
     job_started      upf, dflts?, procs, restart?, version, host, pid, jobid?, runs, epoch_seconds
                                                      names of the copies in the EXP; everything was carried
@@ -17,6 +17,7 @@ Every line has `event` and `t` (seconds since 1970). The vocabulary, `?` = may b
     run_interrupted  id, attempt, rank, host, epoch_seconds?
                                                      ended by the stop of the job, not by its own doing
     job_stopped      code, reason, done, failed, skipped, left
+                                                     code and reason alone from a batch job that never began
 
 A RUN without `run_done`, `run_skipped` or a final `run_failed` was running or waiting when the job died.
 """

@@ -63,6 +63,12 @@ def source(old: Exp, clock_dir: Path, ended: str = "") -> tuple[Exp, list[str]]:
         chain.append(before)
 
 
+def queued(exp: Exp) -> Mapping[str, Any] | None:
+    """The `job_submitted` of a batch job that has neither begun in this EXP nor said why it could not."""
+    events = journal.read(exp.journal)
+    return events[-1] if events and events[-1]["event"] == "job_submitted" else None
+
+
 def _unprepared(exp: Exp) -> bool:
     """An EXP of the original system has no journal; what it carried over is taken as it is."""
     if not exp.journal.exists() or not exp.restart.exists():

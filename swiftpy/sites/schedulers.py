@@ -1,4 +1,4 @@
-"""PBS, Slurm and Flux: submit a script, let it wait for another job, take it back, ask for the time that is left.
+"""PBS, Slurm and Flux: submit a script, let it wait for another job, take it back, ask what becomes of it.
 
 Thin on purpose; docs/sites.md says why this is no library.
 """
@@ -21,21 +21,49 @@ _PATIENCE = 120.0  # seconds that a scheduler's command may take; a busy server 
 
 @dataclass(frozen=True)
 class Scheduler:
-    """Commands and syntax of one scheduler. `inside` starts a command that is given from within a job."""
+    """Commands and syntax of one scheduler. `inside` starts a command that is given from within a job.
+
+    `show` asks for one job; the answer to it, or the refusal, matches `over` if there is no such job any more.
+    """
 
     directive: str
     submit: tuple[str, ...]
     after: str
     delete: tuple[str, ...]
+    show: tuple[str, ...]
+    over: str
     jobid: str
     inside: tuple[str, ...] = ()
 
 
 SCHEDULERS = {
-    "pbs": Scheduler("#PBS", ("qsub",), "-Wdepend=afterany:{}", ("qdel",), "PBS_JOBID"),
-    "slurm": Scheduler("#SBATCH", ("sbatch", "--parsable"), "--dependency=afterany:{}", ("scancel",), "SLURM_JOB_ID"),
+    "pbs": Scheduler(
+        directive="#PBS",
+        submit=("qsub",),
+        after="-Wdepend=afterany:{}",
+        delete=("qdel",),
+        show=("qstat", "-f"),
+        over=r"Unknown Job|has finished|job_state = [CFX]",
+        jobid="PBS_JOBID",
+    ),
+    "slurm": Scheduler(
+        directive="#SBATCH",
+        submit=("sbatch", "--parsable"),
+        after="--dependency=afterany:{}",
+        delete=("scancel",),
+        show=("squeue", "--noheader", "--format=%T", "--jobs"),
+        over=r"Invalid job id",
+        jobid="SLURM_JOB_ID",
+    ),
     "flux": Scheduler(
-        "# flux:", ("batch",), "--dependency=afterany:{}", ("cancel",), "FLUX_JOB_ID", inside=("flux", "--parent")
+        directive="# flux:",
+        submit=("batch",),
+        after="--dependency=afterany:{}",
+        delete=("cancel",),
+        show=("jobs", "--no-header", "--format={state}"),
+        over=r"INACTIVE|JobID \S+ unknown",
+        jobid="FLUX_JOB_ID",
+        inside=("flux", "--parent"),
     ),
 }
 
@@ -55,6 +83,20 @@ def delete(name: str, jobid: str) -> None:
     """Take a waiting job back, from within another one."""
     scheduler = SCHEDULERS[name]
     _command(scheduler, True, [*scheduler.delete, jobid])
+
+
+def is_over(name: str, jobid: str) -> bool | None:
+    """Whether a job has ended or was taken back; None if the scheduler cannot be asked here."""
+    scheduler = SCHEDULERS.get(name)
+    if scheduler is None:
+        return None
+    try:
+        answer = _command(scheduler, False, [*scheduler.show, jobid])
+    except UserError:
+        return None
+    if re.search(scheduler.over, answer.stdout + answer.stderr):
+        return True
+    return None if answer.returncode != 0 else not answer.stdout.strip()  # squeue lists a job that has ended no more
 
 
 def _command(scheduler: Scheduler, in_job: bool, command: list[str]) -> subprocess.CompletedProcess[str]:

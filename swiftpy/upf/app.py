@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import io
 import os
@@ -14,6 +15,7 @@ from swiftpy.core.scheduler import Scheduler
 from swiftpy.core.task import Kind, Task
 from swiftpy.errors import UserError
 from swiftpy.experiment import provenance
+from swiftpy.experiment.exp import Exp
 from swiftpy.experiment.restart import epoch_seconds
 from swiftpy.runtime.call import Payload, pack, resolve
 from swiftpy.runtime.job import JobSpec, Lead
@@ -21,7 +23,7 @@ from swiftpy.runtime.server import Server
 from swiftpy.sites.schedulers import job_id
 from swiftpy.sites.settings import local_env, walltime
 from swiftpy.upf import preflight
-from swiftpy.upf.establish import Experiment, establish, timestamp
+from swiftpy.upf.establish import Experiment, establish, record_refusal, timestamp
 from swiftpy.upf.options import DONE, FAILED_RUNS, STOPPED_EARLY, parse, time_limit
 from swiftpy.upf.outcomes import Outcomes
 from swiftpy.upf.prepare import Intent, explain, parameters, to_run, understand
@@ -45,6 +47,14 @@ class UpfApplication:
     def prepare(self, lead: Lead) -> JobSpec:
         """See Application."""
         options = parse(self._arguments)
+        try:
+            return self._prepare(options, lead)
+        except UserError as error:
+            if options.exp:
+                record_refusal(Exp(options.exp), error.exit_code, "; ".join(error.lines))
+            raise
+
+    def _prepare(self, options: argparse.Namespace, lead: Lead) -> JobSpec:
         self._lead, self._intent = lead, understand(options, lead)
         if options.plan:
             explain(self._intent, lead)

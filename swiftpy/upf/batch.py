@@ -18,6 +18,7 @@ from swiftpy.sites.launch import supervise
 from swiftpy.sites.schedulers import seconds_left
 from swiftpy.sites.settings import seconds
 from swiftpy.upf.chain import Ending, decide
+from swiftpy.upf.establish import record_refusal
 from swiftpy.upf.options import parse
 from swiftpy.upf.submit import Request, read_request, successor, withdraw
 
@@ -37,8 +38,14 @@ class Batch:
 
     def run(self, command: list[str]) -> int:
         """Run the launcher to its end, and do what follows from it; its exit code."""
-        code = supervise(command, self._told_to_end)
+        why = "the ranks ended before the job began: see output.txt"
+        try:
+            code = supervise(command, self._told_to_end)
+        except FileNotFoundError as error:
+            code, why = UserError.exit_code, f"{error.filename} is not there: look at `setup` in the site's file"
+            _say(why)
         self._follow_up(code)
+        record_refusal(self._exp, code, why)
         return code
 
     def _told_to_end(self) -> None:
@@ -76,8 +83,8 @@ class Batch:
 
 def _stop(exp: Exp) -> tuple[int, str] | None:
     """With which exit code the job ended, and why, as it says itself; None if it died before it could."""
-    stops = [event for event in journal.read(exp.journal) if event["event"] == "job_stopped"]
-    return (stops[-1]["code"], stops[-1]["reason"]) if stops else None
+    jobs = [event for event in journal.read(exp.journal) if event["event"] in ("job_started", "job_stopped")]
+    return (jobs[-1]["code"], jobs[-1]["reason"]) if jobs and jobs[-1]["event"] == "job_stopped" else None
 
 
 def _say(text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import socket
@@ -111,6 +112,16 @@ def _complete_markers(exp: exps.Exp, intent: Intent) -> None:
     for spec, decision in zip(intent.specs, intent.decisions, strict=True):
         if decision.verdict == "skip" and not markers.path(exp, spec.id).exists():
             markers.write(exp, spec.id, spec.params, decision.value or {}, time.time())
+
+
+def record_refusal(exp: exps.Exp, code: int, reason: str) -> None:
+    """Let the EXP of a batch job say that the job ended before it began; of any other nothing is changed."""
+    if restart.queued(exp) is None:
+        return
+    with contextlib.suppress(OSError):
+        with Journal(exp.journal) as journal:
+            journal.write("job_stopped", code=code, reason=reason)
+        provenance.log(exp, {"EXIT CODE": code, "COMPLETED": timestamp()})
 
 
 def user() -> str:

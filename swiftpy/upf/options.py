@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
         help="... let up to N jobs follow each other, until all is done",
     )
     add("--exp", type=Path, metavar="EXP", help="(batch scripts) run in this EXP, which was made at submission")
-    add("--after", default="", metavar="JOB", help="(batch scripts) this job has ended, even if its EXP looks alive")
+    add("--after", default="", metavar="JOB", help="with --restart: this job has ended, even if the EXP looks alive")
     return parser
 
 

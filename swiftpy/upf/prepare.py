@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,9 +39,9 @@ def understand(options: argparse.Namespace, lead: Lead) -> Intent:
     """Read and check everything. UserError with all problems, of all RUNs."""
     site = load_site(options.site)
     settings = resolve(site, os.environ)
-    model = settings["MODEL_NAME"]
-    if problem := name_problem(model.value):
-        raise UserError(f"{model} {problem}: it names a directory")
+    for name in (settings["MODEL_NAME"], settings["EXPID"]):
+        if name.value and (problem := name_problem(name.value)):
+            raise UserError(f"{name} {problem}: it names a directory")
     data = settings["DATA_SOURCE"]
     if data.value and not Path(data.value).is_dir():
         raise UserError(f"{data}: there is no such directory")
@@ -55,6 +56,10 @@ def understand(options: argparse.Namespace, lead: Lead) -> Intent:
     parent = exp_parent(settings)
     if options.restart:
         old = exps.find(parent, options.restart)
+        if not options.exp:  # a batch job goes on from what was over when it was submitted
+            _refuse_queued(old, options.after, lead)
+            for line in _queued_after(old, parent):
+                lead.console.line(line)
         old, remarks = restart.source(old, parent, options.after)
         for remark in remarks:
             lead.console.line(remark)
@@ -62,6 +67,31 @@ def understand(options: argparse.Namespace, lead: Lead) -> Intent:
     compare = getattr(importlib.import_module(options.task.partition(":")[0]), "compare", _same_or_refuse)
     decisions = restart.plan(specs, old, compare, read_job, options.fresh, whole)
     return Intent(options, site, settings, specs, decisions, old)
+
+
+def _refuse_queued(old: exps.Exp, ended: str, lead: Lead) -> None:
+    """UserError if the EXP's batch job has yet to begin: it would train the same RUNs. `ended`: a job that is gone."""
+    job = restart.queued(old)
+    if job is None or job["jobid"] == ended or old.lock.exists():
+        return
+    has = f"{old.id}: its job {job['jobid']}, submitted to {job['site']}, has not begun"
+    over = lead.call_in_child("swiftpy.upf.task:is_over", job["scheduler"], job["jobid"])
+    if over is None:
+        raise UserError(
+            f"{has}, and {job['scheduler']} cannot be asked here whether it will:"
+            f" cancel it, and say that it is gone with --after {job['jobid']}"
+        )
+    if not over:
+        raise UserError(f"{has}: cancel it first, or restart {old.id} when it has ended")
+
+
+def _queued_after(old: exps.Exp, parent: Path) -> Iterator[str]:
+    """A line for each EXP that goes on from this one when its job begins, as a successor in a chain does."""
+    for file in sorted(parent.glob("*/restart.txt")):
+        with contextlib.suppress(OSError):  # another user's, which we may not read
+            same = file.read_text(encoding="utf-8", errors="replace").strip() == old.id
+            if same and (job := restart.queued(exps.Exp(file.parent))):
+                yield f"{file.parent.name} goes on from {old.id} as well: its job {job['jobid']} has not begun"
 
 
 def _check_hooks(names: Sequence[str], lead: Lead) -> None:

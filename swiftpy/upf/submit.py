@@ -106,8 +106,8 @@ def submit(request: Request, old: Exp | None) -> tuple[Exp, str]:
     provenance.write_jobid(exp, jobid)
     provenance.log(exp, submission_record(settings, exp, jobid, job.procs, job.nodes))
     with Journal(exp.journal) as journal:
-        what = {"jobid": jobid, "site": site.name, "job": request.job, "chain": options.chain}
-        journal.write("job_submitted", upf=upf, dflts=dflts, **what)
+        where = {"jobid": jobid, "site": site.name, "scheduler": site.scheduler}
+        journal.write("job_submitted", upf=upf, dflts=dflts, **where, job=request.job, chain=options.chain)
     return exp, jobid
 
 

@@ -35,6 +35,11 @@ def seconds_left() -> float | None:
     return schedulers.seconds_left(os.environ)
 
 
+def is_over(scheduler: str, jobid: str) -> bool | None:
+    """Whether a job has ended, see `swiftpy.sites.schedulers`."""
+    return schedulers.is_over(scheduler, jobid)
+
+
 def run_one(function: str, params: dict[str, Any]) -> dict[str, Any]:
     """Run one RUN in its directory, which is made here, so that a full disk costs this RUN alone."""
     Path(params["instance_directory"]).mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,7 @@ from test_original import command
 
 from analysis import convergence, live, logs, metrics, progress
 from analysis.cli import main
-from analysis.exp import read_runs
+from analysis.exp import Saved, read_runs
 from analysis.timeline import read_timeline
 
 T = 1_795_244_000.0
@@ -95,7 +95,8 @@ def test_live_view(job, capsys):
 def test_a_job_in_the_queue_was_not_killed(tmp_path, capsys):
     exp = tmp_path / "EXP000"
     submitted = {"jobid": "77.pbs", "site": "aurora", "job": 1, "chain": 1, "upf": "a.upf", "dflts": "mine.json"}
-    write_journal(exp, (0, "exp_created", {"restart": None}), (1, "job_submitted", submitted))
+    queued = [(0, "exp_created", {"restart": None}), (1, "job_submitted", submitted)]
+    write_journal(exp, *queued)
     (exp / "a.upf").write_text('{"id": "A"}\n{"id": "B"}\n')
     (exp / "mine.json").write_text('{"epochs": 3}')
     text = "job 77.pbs was submitted to aurora and has not begun"
@@ -104,6 +105,15 @@ def test_a_job_in_the_queue_was_not_killed(tmp_path, capsys):
     view = live.look(exp, T)
     assert view.ended is None and f"{text}" in live.frame(exp, view, T)[2]
     assert [run.status for run in read_runs(exp)] == ["waiting"] * 2
+    write_journal(exp, *queued, (2, "job_stopped", {"code": 2, "reason": "a.upf:1: epochs must be"}))
+    (exp / "turbine.log").write_text("EXIT CODE:         2\n")
+    assert list(progress.summary(exp))[-1] == "STOP: exit code 2: a.upf:1: epochs must be"
+    assert [line.split("] ")[-1] for line in live.frame(exp, live.look(exp, T), T)[1:]] == [
+        "0/2 RUNs: 0 running, 2 waiting",
+        "ended with exit code 2: a.upf:1: epochs must be",
+    ]
+    write_journal(exp, *queued)
+    (exp / "turbine.log").unlink()
     (exp / "lock.json").write_text("{}")
     os.utime(exp / "lock.json", (T, T))
     assert list(progress.summary(exp))[-1].startswith("STOP:"), "it was killed before it had begun"
@@ -341,3 +351,11 @@ def test_cell_grep(tmp_path, capsys):
     data.write_text("A,B\n")
     assert main(["cell-grep", str(data), str(table), "x"]) == 2
     assert capsys.readouterr().err == f"cell-grep: {data} has no column CELL_LINE_NAME: it has A, B\n"
+
+
+def test_the_wait_for_a_restart_is_no_training(tmp_path):
+    """Epochs of a minute each, a day in the queue after the second, and then only every other epoch is saved."""
+    day = 86400.0
+    times = [(1, 0.0, True), (2, 60.0, False), (3, 60 + day, True), (5, 180 + day, False)]
+    [run], _ = convergence.converged({tmp_path / "A": [Saved(epoch, 0.1, time, first) for epoch, time, first in times]})
+    assert (run.epoch_minutes, run.hours) == (1.0, 0.05)

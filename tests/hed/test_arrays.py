@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import os
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +93,23 @@ def test_a_changed_table_is_noticed_and_the_old_arrays_go(source):
     after, [new] = arrays.open_arrays(source, NAMES, source.parent), directories(source)
     assert old != new
     np.testing.assert_allclose(after.cells.matrix[:, 0], before.cells.matrix[:, 0] + 1)  # mapped, although removed
+
+
+def test_what_is_left_of_other_tables_goes(source, tmp_path):
+    """Of data that is gone, of a format that is, and of a process that was killed; not of other data that is there."""
+    for name in ("gone", "there"):
+        synthetic.generate(tmp_path / name, SPEC)
+        arrays.open_arrays(tmp_path / name, NAMES, source.parent)
+    [gone, there] = sorted(directories(source), key=lambda name: "gone" not in made_from(source.parent / name))
+    (tmp_path / "gone" / tables.MD).unlink()
+    (source.parent / "arrays-00000000-00000000").mkdir()
+    (source.parent / f".arrays-00000000-00000000.abcd.{os.uname().nodename}").mkdir()
+    opened(source)
+    assert len(directories(source)) == 2 and there in directories(source) and gone not in directories(source)
+
+
+def made_from(path):
+    return (path / arrays.NAMES).read_text()
 
 
 def test_damage_is_repaired(source):

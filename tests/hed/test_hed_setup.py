@@ -1,5 +1,8 @@
 import json
 import logging
+import multiprocessing
+import os
+import signal
 from pathlib import Path
 
 import pandas as pd
@@ -101,6 +104,29 @@ def test_a_crashed_attempt_is_in_nobodys_way(new_run):
     hed_setup.pre_run(again)
     assert again["input_dir"] == crashed["input_dir"]
     assert pq.read_metadata(Path(again["input_dir"]) / "rsp_test_data.parquet").num_rows == 8
+
+
+def _killed(params):
+    hed_setup.pre_run(params)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_what_a_killed_run_left_goes_with_the_next_and_nothing_else(new_run, original):
+    killed, other, last = (new_run(name, index=n) for n, name in enumerate(("A", "B", "C")))
+    process = multiprocessing.get_context("fork").Process(target=_killed, args=(killed,))
+    process.start()
+    process.join()
+    others = {"index-003", "index-004-EXP001-D-01234567-elsewhere"}  # the original workflow's; another node's
+    for name in others:
+        (original.parent / name).mkdir()
+    hed_setup.pre_run(other)
+    hed_setup.pre_run(last)  # both at work
+    assert {path.name for path in original.parent.iterdir()} == {
+        *("original", Path(other["input_dir"]).name, Path(last["input_dir"]).name, *others)
+    }
+    for params in (other, last):
+        hed_setup.clean_up(params)
+    assert {path.name for path in original.parent.iterdir()} == {"original", *others}
 
 
 def test_a_failure_leaves_nothing_on_the_local_disk(new_run, original):

@@ -150,3 +150,36 @@ def test_a_chain_ends_at_n_and_when_nothing_is_left(workplace, submit):
     workplace.write([{"id": "A"}])
     assert submit("pbs", "--chain", "2", "--restart", "EXP002", PROCS="2").returncode == 0
     assert submit.jobs()[3:] == ["0"]
+
+
+def test_what_waits_in_the_queue_is_not_trained_twice(workplace, submit):
+    workplace.write([{"id": "A"}])
+    assert submit("pbs", FAKE_HOLD="1").returncode == 0
+    result = submit("pbs", "--restart", "EXP000")
+    assert result.returncode == 2 and workplace.exps() == [workplace.exp(0)]
+    text = "EXP000: its job 1.fake-pbs, submitted to pbs-here, has not begun: cancel it first, or restart"
+    assert result.stderr.startswith(text)
+    subprocess.run([workplace.root / "fake" / "bin" / "qdel", "1.fake-pbs"], check=True)
+    result = submit("pbs", "--restart", "EXP000", "--plan")
+    assert result.returncode == 0 and "1 to run" in result.stdout, result.stderr
+
+
+def test_a_job_that_never_begins_says_why(workplace, submit):
+    """Its data is gone by then; or its script cannot start the ranks."""
+    workplace.write([{"id": "A"}])
+    (workplace.root / "data").mkdir()
+    assert submit("slurm", DATA_SOURCE="data", FAKE_HOLD="1").returncode == 0
+    (workplace.root / "data").rmdir()
+    subprocess.run([workplace.root / "fake" / "bin" / "scancel", "1"], check=True)  # we run its script ourselves
+    exp = workplace.exp(0)
+    script = exp / "turbine-slurm.sh"
+    for text, reason in (
+        (script.read_text(), "there is no such directory"),
+        (script.read_text().replace(str(MPIEXEC), "/no/mpiexec"), "/no/mpiexec is not there"),
+    ):
+        script.write_text(text)
+        (exp / "journal.jsonl").write_text("".join((exp / "journal.jsonl").read_text().splitlines(True)[:2]))
+        assert subprocess.run(["bash", script], capture_output=True, env=workplace.env).returncode == 2
+        last = journal(exp)[-1]
+        assert (last["event"], last["code"]) == ("job_stopped", 2) and reason in last["reason"]
+        assert "EXIT CODE:         2\n" in (exp / "turbine.log").read_text()

@@ -87,7 +87,7 @@ def test_an_exp_name_that_is_taken(workplace):
 
 def test_names_that_are_no_names(workplace):
     workplace.write(['{"id": "A"}'])
-    assert "EXPID 'a/b' contains '/'" in refused(workplace.run(EXPID="a/b"), workplace)[-1]
+    assert "EXPID=a/b (environment) contains '/'" in refused(workplace.run(EXPID="a/b"), workplace)[-1]
     assert "MODEL_NAME=../x" in refused(workplace.run(MODEL_NAME="../x"), workplace)[-1]
     assert "DATA_SOURCE=/nowhere" in refused(workplace.run(DATA_SOURCE="/nowhere"), workplace)[-1]
     assert "WALLTIME=soon" in refused(workplace.run(WALLTIME="soon"), workplace)[-1]

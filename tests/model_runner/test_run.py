@@ -150,16 +150,26 @@ def test_order_of_pre_model_and_post(run, models, tmp_path):
     assert text(directory, "visits.txt").splitlines() == [
         "pre []",
         f"post ['history.txt', 'parameters.txt', 'rank.txt', 'result.txt', 'visits.txt'] {result}",
+        "clean up",
     ]
     assert "learning_rate=0.2" in text(directory, "parameters.txt"), "pre_run may change params"
     assert run("returns", "cwd", pre_module="visited", returns="cwd")[0]["result"] == "1.0"
     assert (directory / "stop.marker").exists()
 
 
+def test_a_pre_module_cleans_up_after_a_failure_too(run, models, tmp_path):
+    with pytest.raises(RunError, match="post_run"):
+        run("linreg", pre_module="visited", post_module="visited", post_answer="ERROR", clean_up_raises=True)
+    assert text(tmp_path / "RUN000", "visits.txt").splitlines()[-1] == "clean up"
+    with pytest.raises(ValueError, match="the model is wrong"):
+        run("returns", "raises", pre_module="visited", returns="raise")
+    assert text(tmp_path / "raises", "visits.txt").splitlines()[-1] == "clean up"
+
+
 def test_answers_of_pre_and_post(run, models):
     answer, directory = run("linreg", "skip", pre_module="visited", post_module="visited", pre_answer="SKIP")
     assert (answer["status"], answer["reason"]) == ("skip", "pre_run() of visited returned SKIP")
-    assert files(directory) == ["visits.txt"] and "post" not in text(directory, "visits.txt")
+    assert files(directory) == ["visits.txt"] and text(directory, "visits.txt") == "pre []\n"
     with pytest.raises(RunError, match=r"pre_run\(\) returned ERROR"):
         run("linreg", pre_module="visited", pre_answer="ERROR")
     with pytest.raises(RunError, match=r"post_run\(\) returned ERROR"):

@@ -5,7 +5,8 @@
 Slurm: what --signal asks for), and a second later every process of the job is killed with SIGKILL, whatever session it
 has gone to. FAKE_EPOCHS=N in the environment of the submission makes the deadline independent of how fast this machine
 is: job number K is at its limit when its RUNs have trained K times N epochs in all, and does nothing in its last second
-but what its batch script does: it cannot end by itself before it is killed.
+but what its batch script does: it cannot end by itself before it is killed. With FAKE_HOLD in the environment of the
+submission a job stays in the queue until it is deleted.
 
 Directives are parsed strictly: an option that the fake does not know is refused, as a typo would be.
 """
@@ -115,12 +116,21 @@ def main(jobs, name, arguments):
         return run(jobs, int(arguments[1]), json.loads((jobs / f"{arguments[1]}.json").read_text()))
     if name in ("qsub", "sbatch"):
         return submit(jobs, "pbs" if name == "qsub" else "slurm", arguments)
-    job = json.loads((jobs / f"{arguments[-1].partition('.')[0]}.json").read_text()) if name == "qstat" else {}
-    if name == "qstat":
-        limit = f"    Resource_List.walltime = {job['walltime']}\n" if job.get("walltime") else ""
-        print(f"Job Id: {arguments[-1]}\n    job_state = R\n{limit}    stime = {time.ctime(job['started'])}\n")
+    number = arguments[-1].partition(".")[0]
     if name in ("qdel", "scancel"):
-        (jobs / f"{arguments[-1].partition('.')[0]}.deleted").touch()
+        (jobs / f"{number}.deleted").touch()
+        return 0
+    job = json.loads((jobs / f"{number}.json").read_text())
+    if (jobs / f"{number}.ended").exists() or ("started" not in job and (jobs / f"{number}.deleted").exists()):
+        if name == "qstat":
+            print(f"qstat: {arguments[-1]} Job has finished, use -x or -H", file=sys.stderr)
+        return 35 if name == "qstat" else 0
+    if name == "squeue":
+        print("RUNNING" if "started" in job else "PENDING")
+        return 0
+    limit = f"    Resource_List.walltime = {job['walltime']}\n" if job.get("walltime") else ""
+    began = f"    stime = {time.ctime(job['started'])}\n" if "started" in job else ""
+    print(f"Job Id: {arguments[-1]}\n    job_state = {'R' if began else 'Q'}\n{limit}{began}")
     return 0
 
 
@@ -149,7 +159,7 @@ def submit(jobs, scheduler, arguments):
 
 
 def run(jobs, number, job):
-    while not all((jobs / f"{before}.ended").exists() for before in job["after"]):
+    while "FAKE_HOLD" in os.environ or not all((jobs / f"{before}.ended").exists() for before in job["after"]):
         if (jobs / f"{number}.deleted").exists():
             return
         time.sleep(0.05)

@@ -2,9 +2,12 @@
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+
+from job import MODELS
 
 SCRIPT = Path(__file__).parents[2] / "upf-uno-heds.sh"
 
@@ -32,3 +35,15 @@ def test_it_finds_its_files_wherever_it_is_called_from(tmp_path, place):
     result = script(path, "local", *"abcd", cwd=cwd, CDPATH=str(SCRIPT.parents[1]))
     assert result.returncode == 2
     assert result.stderr.splitlines()[-1] == "too many arguments: a b c d; there are UPF, DFLTS and EXP, then options"
+
+
+def test_what_the_sites_file_names_counts(tmp_path):
+    """DATA_SOURCE was staged if it was in the environment; MODEL_NAME and CANDLE_DATA_DIR were the script's."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "upf.json").write_text('{"id": "A"}\n')
+    settings = f'[settings]\nPROCS = "4"\nPPN = "2"\nMODEL_PYTHON_DIR = "{MODELS}"\nMODEL_NAME = "toy"\n'
+    (tmp_path / "mine.toml").write_text(f'scheduler = "pbs"\nlaunch = ["x"]\n{settings}DATA_SOURCE = "data"\n')
+    env = {"PYTHON": sys.executable, "DATA_SOURCE": "", "MODEL_NAME": ""}
+    result = script(SCRIPT, "./mine.toml", "upf.json", "--dry-run", cwd=tmp_path, **env)
+    assert result.returncode == 0, result.stderr
+    assert f"export DATA_SOURCE={tmp_path}/data" in result.stdout and "--hook=hooks.leader:stage_data" in result.stdout

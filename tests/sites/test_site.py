@@ -1,5 +1,6 @@
 """Site files, settings of batch jobs, devices, and what the scheduler says of the time."""
 
+import subprocess
 import time
 
 import pytest
@@ -140,3 +141,31 @@ def test_the_time_that_is_left(monkeypatch):
 
     monkeypatch.setattr(schedulers, "_ask", broken)
     assert schedulers.seconds_left({"PBS_JOBID": "1.pbs"}) is None
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "code", "stdout", "stderr", "over"),
+    [
+        ("pbs", 0, "Job Id: 1.pbs\n    Job_Name = EXP000\n    job_state = Q\n", "", False),
+        ("pbs", 35, "", "qstat: 1.pbs Job has finished, use -x or -H to obtain historical job information", True),
+        ("pbs", 153, "", "qstat: Unknown Job Id 1.pbs", True),
+        ("pbs", 255, "", "Connection refused\nqstat: cannot connect to server pbs (errno=111)", None),
+        ("slurm", 0, "PENDING\n", "", False),
+        ("slurm", 0, "", "", True),
+        ("slurm", 1, "", "slurm_load_jobs error: Invalid job id specified", True),
+        ("slurm", 1, "", "slurm_load_jobs error: Unable to contact slurm controller (connect failure)", None),
+        ("flux", 0, "SCHED\n", "", False),
+        ("flux", 0, "INACTIVE\n", "", True),
+        ("flux", 1, "", "JobID f2 unknown", True),
+        ("flux", 1, "", "flux-jobs: ERROR: ERROR: Unable to connect to Flux: broker socket was not found", None),
+    ],
+)
+def test_whether_a_job_is_over(monkeypatch, scheduler, code, stdout, stderr, over):
+    answer = subprocess.CompletedProcess((), code, stdout, stderr)
+    monkeypatch.setattr(schedulers, "_command", lambda *arguments: answer)
+    assert schedulers.is_over(scheduler, "1.pbs") is over
+
+
+def test_a_scheduler_that_is_not_here(monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert schedulers.is_over("slurm", "1") is None

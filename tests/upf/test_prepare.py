@@ -14,7 +14,7 @@ from swiftpy.sites.settings import resolve as settings_of
 from swiftpy.sites.site import load_site
 from swiftpy.upf.establish import user
 from swiftpy.upf.options import parse
-from swiftpy.upf.prepare import parameters, understand
+from swiftpy.upf.prepare import _queued_after, _refuse_queued, parameters, understand
 
 # What was seed 0 by default, or by the user's file of defaults, is 7 now.
 RUNNER = """
@@ -77,3 +77,36 @@ def test_a_restart_compares_defaults_too(tmp_path, monkeypatch):
     lead = SimpleNamespace(call_in_child=lambda name, *arguments, env: resolve(name)(*arguments))
     with pytest.raises(UserError, match="RUN A cannot go on from EXP000: seed 0 -> 7"):
         understand(parse(["upf.json", "--restart", "EXP000", "--task", "runner_with_defaults:run"]), lead)
+
+
+@pytest.mark.parametrize(
+    ("over", "ended", "refusal"),
+    [
+        (None, "", "pbs cannot be asked here whether it will: cancel it, and say that it is gone with --after 7.pbs"),
+        (False, "", "has not begun: cancel it first"),
+        (None, "7.pbs", None),
+        (True, "", None),
+    ],
+)
+def test_a_job_that_may_wait_in_the_queue(tmp_path, over, ended, refusal):
+    lead = SimpleNamespace(call_in_child=lambda name, scheduler, jobid: over)
+    old = create(tmp_path)
+    with Journal(old.journal) as journal:
+        journal.write("job_submitted", jobid="7.pbs", site="aurora", scheduler="pbs")
+    if refusal:
+        with pytest.raises(UserError, match=refusal):
+            _refuse_queued(old, ended, lead)
+        with Journal(old.journal) as journal:
+            journal.write("job_started")
+    _refuse_queued(old, ended, lead)
+
+
+def test_a_successor_in_the_queue_is_named(tmp_path):
+    old = create(tmp_path)
+    begun, waits = create(tmp_path, None, old), create(tmp_path, None, old)
+    for exp, events in ((begun, ("job_submitted", "job_started")), (waits, ("job_submitted",))):
+        with Journal(exp.journal) as journal:
+            for event in events:
+                journal.write(event, jobid="7")
+    assert list(_queued_after(old, tmp_path)) == ["EXP002 goes on from EXP000 as well: its job 7 has not begun"]
+    assert list(_queued_after(begun, tmp_path)) == []

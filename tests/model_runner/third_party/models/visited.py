@@ -30,6 +30,12 @@ def post_run(params, output_map):
     return ModelResult[params["post_answer"]] if "post_answer" in params else None
 
 
+def clean_up(params):
+    note(params, "clean up")
+    if "clean_up_raises" in params:
+        raise OSError("its disk is gone")
+
+
 def check(param_sets, data_dir):
     if data_dir == "broken":
         raise OSError("cannot read the tables")
