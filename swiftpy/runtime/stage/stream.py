@@ -185,9 +185,8 @@ class Schedule:
 
 
 def _buffers(count: int, size: int) -> list[memoryview]:
-    """In large pages where the system has them: the kernel makes and looks up 512 times fewer of them, also for each
-    message between two ranks of a machine."""
-    room = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
+    """In large pages where the system has them: fewer to make, and to look up for each copy between two processes."""
+    room = -(-size // _HEADER) * _HEADER
     memory = mmap.mmap(-1, max(count * room, 1), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     with contextlib.suppress(OSError):  # a kernel without large pages
         memory.madvise(mmap.MADV_HUGEPAGE)

@@ -118,7 +118,7 @@ class TreeWriter:
                 position += entry.size
                 self.checksums.append(xxhash.xxh3_64_intdigest(part))
                 if wanted:
-                    write_file(f"{self._root}/{entry.path}", entry.mode, entry.mtime, entry.size, (part,))
+                    write_file(f"{self._root}/{entry.path}", entry.mode, entry.mtime, (part,))
                 continue
             checksum = xxhash.xxh3_64()
 
@@ -134,21 +134,16 @@ class TreeWriter:
                     yield part
 
             if wanted:
-                write_file(f"{self._root}/{entry.path}", entry.mode, entry.mtime, entry.size, parts())
+                write_file(f"{self._root}/{entry.path}", entry.mode, entry.mtime, parts())
             else:
                 deque(parts(), maxlen=0)
             self.checksums.append(checksum.intdigest())
 
 
-def write_file(path: str, mode: int, mtime: int, size: int, parts: Iterable[memoryview]) -> None:
-    """Make a new file of these parts, with this mode, whatever the umask is, and time (ns). No link is followed.
-
-    The room for a large one is taken first: ext4 then looks for it once and not at every page, with less of the CPU.
-    """
+def write_file(path: str, mode: int, mtime: int, parts: Iterable[memoryview]) -> None:
+    """Make a new file of these parts, with this mode, whatever the umask is, and time (ns). No link is followed."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
     try:
-        if size > _PIECE:
-            os.posix_fallocate(fd, 0, size)
         for part in parts:
             written = os.write(fd, part)
             while written < len(part):

@@ -120,7 +120,7 @@ class Unpacker:
                 left -= len(part)
                 yield part
 
-        write_file(f"{self._root}/{path}", mode, mtime, size, parts())
+        write_file(f"{self._root}/{path}", mode, mtime, parts())
         return checksum.intdigest()
 
     def _check_link(self, entry: Entry) -> None:
