@@ -192,6 +192,7 @@ class _Forward:
 
     def __init__(self, file: Any) -> None:
         self._file = file
+        self._buffer = memoryview(bytearray(_PIECE))
         self._position = 0
         self.last = b"?"
 
@@ -199,7 +200,7 @@ class _Forward:
         if isinstance(self._file, _Pieces):
             part = self._file.read_some(count)
         else:
-            part = memoryview(self._file.read(count))
+            part = self._buffer[: self._file.readinto(self._buffer[:count])]
         self._position += len(part)
         return part
 
