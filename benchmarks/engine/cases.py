@@ -195,9 +195,9 @@ def unlike(system):
     def tree(count):
         values = [first(number) for number in range(count // 2)]
         while len(values) > 1:
+            odd = values[-1:] if len(values) % 2 else []
             if not system.dataflow:
                 values = system.results(values)
-            odd = values[-1:] if len(values) % 2 else []
             values = [add(a, b) for a, b in zip(values[::2], values[1::2], strict=False)] + odd
         assert system.result(values[0]) == sum(range(count // 2))
 
