@@ -27,14 +27,11 @@ from swiftpy.runtime.doorbell import Doorbell  # noqa: E402
 from swiftpy.runtime.group import Group  # noqa: E402
 from swiftpy.runtime.order import Assignment, Order, Report, Taken  # noqa: E402
 from swiftpy.runtime.store import DataSent, Packed, Reference  # noqa: E402
-from swiftpy.runtime.transport import SPIN, Backoff  # noqa: E402
+from swiftpy.runtime.transport import Backoff  # noqa: E402
 
 _TAG = 7
 #: Of the large parts of a message, which follow it.
 _DATA_TAG = 8
-#: Seconds that a rank looks for messages without a pause after one has come or gone if nothing had for QUIET seconds:
-#: then all caches are cold, and an answer takes the longer for it. That costs 1 % of a core at most.
-COLD_SPIN, QUIET = 1.5e-3, 0.15
 #: Seconds between two looks while a large message waits to be fetched: MPI moves it only when it is called.
 _UNFINISHED_PAUSE = 1e-3
 
@@ -58,8 +55,8 @@ class MpiTransport:
     """Messages as pickles over MPI.
 
     Nothing blocks inside MPI: MPICH spins there, which costs a core, and where ranks share cores it costs them
-    milliseconds. A rank that waits looks for 300 us after the last message, then sleeps until its doorbell rings; ranks
-    of other nodes cannot ring it, so that with several nodes its sleep is short, and grows (see Backoff).
+    milliseconds. A rank that waits looks for 300 us, then sleeps until its doorbell rings; ranks of other nodes cannot
+    ring it, so that with several nodes its sleep is short, and grows (see Backoff).
     """
 
     def __init__(self, comm: MPI.Intracomm, bell: Doorbell | None, alone: bool) -> None:
@@ -69,7 +66,6 @@ class MpiTransport:
         self._alone = alone and bell is not None
         self._unfinished: list[MPI.Request] = []
         self._status = MPI.Status()
-        self._spin_until = 0.0
         self._incoming: list[tuple[Reference, list[bytearray], list[MPI.Request]]] = []
 
     def send(self, dest: int, message: Any) -> None:
@@ -78,7 +74,6 @@ class MpiTransport:
             self._send_data(dest, message.reference, message.packed)
             return
         request = self._comm.isend(_plain(message), dest, _TAG)
-        self._stir()
         if self._bell is not None:
             self._bell.ring(dest)
         if not request.Test():
@@ -101,11 +96,11 @@ class MpiTransport:
         message = self._look()
         if message is not None or timeout <= 0:
             return message
-        now = time.perf_counter()
-        deadline, backoff = now + timeout, Backoff()
-        while (left := deadline - now) > 0:
+        deadline = time.monotonic() + timeout
+        backoff = Backoff()
+        while (left := deadline - time.monotonic()) > 0:
             woken = False
-            if now < self._spin_until:
+            if backoff.spinning:
                 os.sched_yield()  # time.sleep(0) takes 50 us and more: the kernel lets timers be late by so much
             else:
                 woken = self._sleep(left if self._alone else min(left, backoff.pause()), also)
@@ -114,13 +109,7 @@ class MpiTransport:
                 message = self._look()  # see `_sleep`; else the caller would make a whole turn to come back for it
             if message is not None or woken:
                 return message
-            now = time.perf_counter()
         return None
-
-    def _stir(self) -> None:
-        """A message came or went: more are likely to come soon."""
-        now = time.perf_counter()
-        self._spin_until = now + (COLD_SPIN if now - self._spin_until > QUIET else SPIN)
 
     def _sleep(self, seconds: float, also: Sequence[int]) -> bool:
         """Sleep until something may have come; True if something woke us, be it a message, `also`, or `wake`."""
@@ -147,7 +136,6 @@ class MpiTransport:
         if arrived is None:
             return None
         message = _restored(arrived.recv())
-        self._stir()
         if type(message) is _Announced:
             self._receive_data(self._status.Get_source(), message)
             return self._look()

@@ -33,10 +33,6 @@ class Transport(Protocol):
         """End the whole job at once."""
 
 
-#: Seconds that a rank polls without a pause: several times what it needs for an answer, for to be woken takes as long.
-SPIN = 300e-6
-
-
 class Backoff:
     """Pauses between polls, where nothing can wake who waits: yields for 300 us, then sleeps, longer and longer.
 
@@ -44,6 +40,9 @@ class Backoff:
     MPICH spins. A rank that waits so costs 0.2 % of a core; with a doorbell, and all else that a waiting worker does,
     at most 0.65 % (benchmarks/idle.py).
     """
+
+    #: Several times what a rank needs for an answer: to be woken takes as long.
+    SPIN = 300e-6
 
     def __init__(self, longest: float = 20e-3) -> None:
         self._longest = longest
@@ -57,7 +56,7 @@ class Backoff:
     @property
     def spinning(self) -> bool:
         """Whether it is too early to sleep."""
-        return time.perf_counter() - self._since < SPIN
+        return time.perf_counter() - self._since < self.SPIN
 
     def pause(self) -> float:
         """Seconds to sleep now."""

@@ -286,6 +286,8 @@ class Worker:
             message = TaskKilled(*attempt, outcome.seconds)
         with self._turn:
             self._outbox.append(message)
+            if not self._inbox:
+                self._flush()
 
     def _note(self, order: Order, what: str) -> None:
         """A line in this rank's output, so that a reader finds where each attempt begins and ends."""
