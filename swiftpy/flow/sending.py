@@ -70,14 +70,13 @@ class Sending:
         return function.definition
 
     def _begin(self, first: int, calls: list[Any], keeper: Keeper | None) -> None:
-        futures = [self._futures[id] for id in range(first, first + len(calls))]
-        cancelled = begin_all(futures)
+        cancelled = begin_all(map(self._futures.__getitem__, range(first, first + len(calls))))
         for index in cancelled:
             calls[index] = CANCELLED_CALL
         if keeper is not None:
             for index in set(range(len(calls))).difference(cancelled):
                 self._bring_arguments(calls[index])
-                calls[index] = keeper.begin(futures[index], calls[index])
+                calls[index] = keeper.begin(self._futures[first + index], calls[index])
 
     def _bring_arguments(self, call: Any) -> None:
         """A kept call is known by the values of its arguments, so they must be here."""

@@ -81,7 +81,7 @@ class Settling:
                     if index not in report.failed:
                         self._settle_one(first + index, value, None)
             else:
-                futures = [self._futures.pop(id) for id in range(first, first + len(values))]
+                futures = map(self._futures.pop, range(first, first + len(values)))
                 self.untold += settle_all(futures, values)
         elif report.state is not TaskState.READY:
             error = report.error or TaskError("interrupted", "the job ended before it")

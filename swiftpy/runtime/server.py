@@ -146,16 +146,15 @@ class Loop:
             commands += self._scheduler.step(event)
         if not commands:
             return
-        for command in commands:
-            if type(command) is ReportOutcome:
-                self._client.resolved(command)
-            elif type(command) is StartTask:
-                self._client.started(command)
-        self._client.commit()
         by_worker: dict[int, list[Command]] = {}
         for command in commands:
-            if not isinstance(command, ReportOutcome):
-                by_worker.setdefault(command.worker, []).append(command)
+            if isinstance(command, ReportOutcome):
+                self._client.resolved(command)
+                continue
+            if type(command) is StartTask:
+                self._client.started(command)
+            by_worker.setdefault(command.worker, []).append(command)
+        self._client.commit()
         for worker, several in by_worker.items():  # as one message: more would wake it several times, and it us
             messages = [self._message(command) for command in several]
             self._transport.send(worker, messages if len(messages) > 1 else messages[0])
