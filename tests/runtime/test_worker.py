@@ -76,6 +76,15 @@ def heard_by(transport, seconds=10):
     return message if type(message) is list else [] if message is None else [message]
 
 
+def alone():
+    """The server's side of the transport of one worker, and the thread that this is."""
+    server, transport = QueueTransport.group(2)
+    beside = SimpleNamespace(close=lambda: None, descriptors=(), wants=None)
+    thread = threading.Thread(target=Worker(transport, InlineExecutor("here", 1, None), beside, lambda: None).run)
+    thread.start()
+    return server, thread
+
+
 def sleeps(*seconds, first=0, **kind):
     """One task for each: the calls do not travel together, because their kinds differ."""
     return [Task(first + i, Kind("time:sleep", **kind), [(s,)]) for i, s in enumerate(seconds)]
@@ -133,11 +142,7 @@ def test_a_definition_is_kept_though_its_order_was_given_back():
     def order(task_id, attempt, function, definition, *call):
         return Order(task_id, attempt, function, (definition, pickle.dumps([call]), None))
 
-    server, transport = QueueTransport.group(2)
-    beside = SimpleNamespace(close=lambda: None, descriptors=(), wants=None)
-    worker = Worker(transport, InlineExecutor("here", 1, None), beside, lambda: None)
-    thread = threading.Thread(target=worker.run)
-    thread.start()
+    server, thread = alone()
     double = cloudpickle.dumps(lambda x: 2 * x)
     for message in order(0, 1, "time:sleep", None, 0.3), order(1, 1, "double#1", double, 1), RecallTasks(1):
         server.send(1, message)
@@ -154,11 +159,7 @@ def test_a_definition_is_kept_though_its_order_was_given_back():
 
 def test_who_is_asked_to_share_before_it_has_begun_keeps_its_first_task():
     """Else what only this worker may run would go to and fro for ever."""
-    server, transport = QueueTransport.group(2)
-    beside = SimpleNamespace(close=lambda: None, descriptors=(), wants=None)
-    worker = Worker(transport, InlineExecutor("here", 1, None), beside, lambda: None)
-    thread = threading.Thread(target=worker.run)
-    thread.start()
+    server, thread = alone()
     orders = [Order(id, 1, "time:sleep", (None, pickle.dumps([(0,)]), None)) for id in range(3)]
     server.send(1, [*orders, RecallTasks(1)])
     heard = []
@@ -168,6 +169,18 @@ def test_who_is_asked_to_share_before_it_has_begun_keeps_its_first_task():
     thread.join(10)
     kinds = [(type(message), message.task_id) for message in heard if isinstance(message, TaskReturned | TaskFinished)]
     assert kinds == [(TaskReturned, 1), (TaskReturned, 2), (TaskFinished, 0)]
+
+
+def test_what_has_ended_is_told_while_a_long_task_runs():
+    """Outcomes wait for those of the next tasks at hand; one of which may turn out long."""
+    server, thread = alone()
+    server.send(1, [Order(id, 1, "time:sleep", (None, pickle.dumps([(id / 2,)]), None)) for id in range(2)])
+    together = []
+    while not together or not isinstance(together[-1][-1], TaskFinished) or together[-1][-1].task_id != 1:
+        together.append(heard_by(server) or pytest.fail(f"nothing came after {together}"))
+    server.send(1, StopWorker(1))
+    thread.join(10)
+    assert [[message.task_id for message in each] for each in together[1:]] == [[0], [1]]
 
 
 def test_a_worker_that_gets_the_signal_tells_the_server():
