@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 import types
 import weakref
@@ -45,6 +44,8 @@ class Functions:
         name = getattr(function, "__qualname__", "")
         if is_found(function) and function.__module__ != "__main__":
             return Function(f"{function.__module__}:{name}", None)
+        import hashlib  # it loads a library for cryptography, and most workers submit nothing
+
         definition = cloudpickle.dumps(function)
         digest = hashlib.blake2b(definition, digest_size=6).hexdigest()
         return Function(f"{name or type(function).__name__}#{digest}", definition)

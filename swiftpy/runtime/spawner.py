@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import json
 import os
+import pickle
 import select
 import signal
 import socket
@@ -53,13 +53,13 @@ class Spawner:
 
         SWIFTPY_PYTHON in `env` names another interpreter to run it: that of staged software.
         """
-        request = json.dumps(["spawn", args, env]).encode()
+        request = pickle.dumps(("spawn", args, env))
         socket.send_fds(self._socket, [request], [channel, output])
         return int(self._receive()["pid"])
 
     def kill(self, pid: int) -> None:
         """Kill a child with its process group; its end is reported by `exited`."""
-        self._socket.send(json.dumps(["kill", pid]).encode())
+        self._socket.send(pickle.dumps(("kill", pid)))
 
     def exited(self, timeout: float = 0.0) -> tuple[int, int] | None:
         """(pid, return code) of a child that ended, -N for signal N; None if none did within `timeout` seconds."""
@@ -80,7 +80,7 @@ class Spawner:
         data = self._socket.recv(_MESSAGE)
         if not data:
             raise RuntimeError("the process that starts isolated children has died")
-        message: dict[str, int] = json.loads(data)
+        message: dict[str, int] = pickle.loads(data)
         return message
 
 
@@ -125,7 +125,7 @@ class _Helper:
         data, fds, _, _ = socket.recv_fds(self._socket, _MESSAGE, 2)
         if not data:
             return False  # the rank is gone
-        verb, *arguments = json.loads(data)
+        verb, *arguments = pickle.loads(data)
         if verb == "spawn":
             self._spawn(*arguments, *fds)
         elif verb == "kill" and arguments[0] in self._children:
@@ -152,7 +152,7 @@ class _Helper:
         os.close(channel)
         os.close(output)
         self._children[child.pid] = child
-        self._socket.send(json.dumps({"pid": child.pid}).encode())
+        self._socket.send(pickle.dumps({"pid": child.pid}))
 
     def _report_exits(self) -> None:
         for pid, child in list(self._children.items()):
@@ -160,7 +160,7 @@ class _Helper:
                 continue
             _kill_group(pid)  # what the child started; before it is reaped, while its number is still its own
             del self._children[pid]
-            self._socket.send(json.dumps({"pid": pid, "code": child.wait()}).encode())
+            self._socket.send(pickle.dumps({"pid": pid, "code": child.wait()}))
 
 
 def _kill_group(pid: int) -> None:

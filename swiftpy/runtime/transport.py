@@ -1,9 +1,8 @@
-"""How server and workers exchange messages: the interface, a pause between polls, and an in-process form."""
+"""How server and workers exchange messages: the interface, and a pause between polls."""
 
 from __future__ import annotations
 
 import os
-import queue
 import time
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -67,36 +66,3 @@ class Backoff:
     def wait(self) -> None:
         """Pause once."""
         os.sched_yield() if self.spinning else time.sleep(self.pause())
-
-
-class QueueTransport:
-    """Ranks that are threads of one process: for tests, and for trying things without MPI."""
-
-    def __init__(self, rank: int, queues: list[queue.SimpleQueue[Any]]) -> None:
-        self.rank = rank
-        self._queues = queues
-
-    @classmethod
-    def group(cls, size: int) -> list[QueueTransport]:
-        """The transports of `size` ranks that can reach each other."""
-        queues: list[queue.SimpleQueue[Any]] = [queue.SimpleQueue() for _ in range(size)]
-        return [cls(rank, queues) for rank in range(size)]
-
-    def send(self, dest: int, message: Any) -> None:
-        """See Transport."""
-        self._queues[dest].put(message)
-
-    def recv(self, timeout: float, also: Sequence[int] = ()) -> Any | None:
-        """See Transport; here nothing but a message ends the wait before its time."""
-        timeout = min(timeout, 0.01) if also else timeout
-        try:
-            return self._queues[self.rank].get(timeout=timeout) if timeout else self._queues[self.rank].get(False)
-        except queue.Empty:
-            return None
-
-    def wake(self) -> None:
-        """See Transport: here nobody needs it."""
-
-    def abort(self, code: int) -> None:
-        """See Transport."""
-        raise SystemExit(code)

@@ -1,13 +1,13 @@
 """The server's loop, with messages in an order that real ranks seldom produce."""
 
 import pytest
+from queues import QueueTransport
 
 from swiftpy.core.events import StopWorker, SubmissionClosed, TaskFinished, TaskSubmitted, WorkerReady
 from swiftpy.core.scheduler import Scheduler
 from swiftpy.core.task import Kind, Site, Task, TaskState
 from swiftpy.runtime.server import Loop, Server
 from swiftpy.runtime.signals import StopRequest
-from swiftpy.runtime.transport import QueueTransport
 
 
 class Submits:

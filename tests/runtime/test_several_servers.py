@@ -7,6 +7,7 @@ import textwrap
 import time
 
 import pytest
+from queues import QueueTransport
 
 from job import MPIEXEC, processes_in
 from simulator import GroupSimulation, Recorder, tasks
@@ -28,7 +29,6 @@ from swiftpy.flow.records import Records
 from swiftpy.runtime.groupserver import GroupServer
 from swiftpy.runtime.layout import Layout
 from swiftpy.runtime.order import Assignment, Calls, Report, Taken
-from swiftpy.runtime.transport import QueueTransport
 from swiftpy.sim.conditions import Faults
 
 SHAPES = {

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import cloudpickle
 import pytest
+from queues import QueueTransport
 
 from simulator import Recorder
 from swiftpy.core.events import RecallAnswered, RecallTasks, StopWorker, TaskFinished, TaskReturned, WorkerReady
@@ -17,7 +18,6 @@ from swiftpy.runtime.executors import InlineExecutor
 from swiftpy.runtime.order import Order
 from swiftpy.runtime.server import Server
 from swiftpy.runtime.signals import StopRequest
-from swiftpy.runtime.transport import QueueTransport
 from swiftpy.runtime.worker import Worker
 
 
