@@ -220,7 +220,7 @@ class OwnJob(Engine):
         self._driver = threading.get_ident()
         try:
             while not (self._closing and self._scheduler.quiet and not self._gathering):
-                with self._driving:
+                with self._turns.lock:
                     self._advance(1.0)
                 self._tell()
             self.close()

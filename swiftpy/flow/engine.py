@@ -26,6 +26,7 @@ from swiftpy.flow.nested import CallSubmitted, Relay
 from swiftpy.flow.sending import Sending
 from swiftpy.flow.settling import Settling
 from swiftpy.flow.trace import Trace
+from swiftpy.flow.turns import Turns
 from swiftpy.runtime.call import Payload, describe
 from swiftpy.runtime.server import TICK, Server
 from swiftpy.runtime.signals import StopRequest
@@ -56,15 +57,11 @@ class Engine:
         self._gathering = Gathering(keepers)
         self.settling = Settling(self._gathering.futures, keepers, self._end_early)
         self.functions = Functions()
-        self._driving = threading.Lock()  # the server
+        self._turns = Turns(lambda: self._server.wake())
         self._fetching = threading.RLock()
         self._requested: deque[Reference] = deque()
         self._sending: Sending
         self._asleep = False  # the thread that drives alone
-        self._drivers = 0
-        self._led = False  # one of the threads that wait drives; the others follow
-        self._following = 0
-        self._followers = threading.Condition()
         self._latest = self._handed_over_at = time.monotonic()
         self._ended = False
 
@@ -134,7 +131,8 @@ class Engine:
     def drive(self, enough: Callable[[], bool], timeout: float | None = None) -> None:
         """Drive until `enough()`, or for so many seconds. Raises Deadlock if that can never be."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        self._drivers += 1
+        turns = self._turns
+        turns.waiting += 1
         try:
             while not enough():
                 if self.stop.reason is not None:
@@ -142,45 +140,20 @@ class Engine:
                 left = 1.0 if deadline is None else min(1.0, deadline - time.monotonic())
                 if left <= 0:
                     return
-                if not self._take_over(enough, left):
+                if not turns.lead(enough, left, bool(self._gathering)):
                     continue
                 try:
                     # Again: it may have come about between the last look and this turn, by another thread's doing.
                     came = enough() or self._advance(left)
                 finally:
-                    self._led = False
-                    self._driving.release()
+                    turns.end()
                 self._tell()
-                self._tell_followers()
+                turns.tell_followers()
                 if not came and time.monotonic() - self._latest > PATIENCE and not enough():
                     self._check_for_deadlock()
         finally:
-            self._drivers -= 1
-            self._tell_followers()
-
-    def _take_over(self, enough: Callable[[], bool], seconds: float) -> bool:
-        """Become the thread that drives. False if another that waits does, and now something has come, or time passed:
-        to queue up behind it for the server would be to wait until something comes that only it waits for."""
-        if not self._driving.acquire(blocking=False):
-            if self._led:
-                if self._gathering:  # the other may be asleep
-                    self._server.wake()
-                with self._followers:
-                    self._following += 1
-                    if self._led and not enough():
-                        self._followers.wait(seconds)
-                    self._following -= 1
-                return False
-            self._server.wake()  # the thread that drives alone may be asleep
-            if not self._driving.acquire(timeout=NAP):  # or another that waits was faster
-                return False
-        self._led = True
-        return True
-
-    def _tell_followers(self) -> None:
-        if self._following:
-            with self._followers:
-                self._followers.notify_all()
+            turns.waiting -= 1
+            turns.tell_followers()
 
     def wait_for_all(self) -> None:
         """Wait for all that was submitted."""
@@ -189,7 +162,7 @@ class Engine:
 
     def close(self) -> None:
         """No more tasks: let the workers end. Tasks that still run are given up if the job shall end early."""
-        with self._driving:
+        with self._turns.lock:
             self._ended = True
             self.submit = self.submit_all = _refuse  # type: ignore[method-assign]
             self._server.take([SubmissionClosed()])
@@ -208,11 +181,11 @@ class Engine:
         self._server.wake()
 
     def _hand_over_if_free(self) -> None:
-        if self._driving.acquire(blocking=False):
+        if self._turns.lock.acquire(blocking=False):
             try:
                 self._advance(0.0)
             finally:
-                self._driving.release()
+                self._turns.lock.release()
             self._tell()
 
     def _handed_over(self, runs: list[GatheredRun], given: list[int]) -> list[Event]:
@@ -257,21 +230,21 @@ class Engine:
             untold, settling.untold = settling.untold, []
             for future in untold:
                 future.tell()
-        if self._driving.locked():  # who drives now may wait for what the callbacks did
+        if self._turns.lock.locked():  # who drives now may wait for what the callbacks did
             self._server.wake()
 
     def _drive_alone(self) -> None:
         """What the thread does that drives while the program computes."""
         nap = NAP
         while not self._ended:
-            if self._drivers:
+            if self._turns.waiting:
                 time.sleep(nap)
                 nap = min(2 * nap, QUIET)
                 continue
             nap = NAP
-            with self._driving:
+            with self._turns.lock:
                 quiet = time.monotonic() - self._latest > QUIET
-                if not self._ended and not self._drivers:
+                if not self._ended and not self._turns.waiting:
                     late = time.monotonic() - self._handed_over_at > GATHER
                     self._asleep = quiet  # and then look for calls: who adds one looks for a sleeper afterwards
                     seconds = 0.2 if quiet and not self._gathering else 0.0
