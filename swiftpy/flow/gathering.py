@@ -116,8 +116,8 @@ class Gathering:
                 open_run.futures.append(future)
                 continue
             waits_for = needed or []
-            if len(waits_for) != 1 or waits_for[0] not in last:  # else it has no value yet: nobody was given its call
-                waits_for = self._adopt(waits_for, future.engine)
+            if waits_for and (len(waits_for) > 1 or waits_for[0] not in last):
+                waits_for = self._adopt(waits_for, future.engine)  # else it has no value: nobody was given its call
             run = last.get(waits_for[0]) if len(waits_for) == 1 else None
             if run is not None and run.may_chain(kind) and kind.function not in self._alone:
                 del last[waits_for[0]]

@@ -118,22 +118,29 @@ class Loop:
         message = self._early.popleft() if self._early else self._transport.recv(timeout)
         came = message is not None
         while message is not None:
-            several: Any = message
-            if type(message) is Report:
-                self._reporters.append(message.server)
-                several = message.messages
-            for each in several if type(several) is list else (message,):
-                if type(each) in EVENTS:
-                    events.append(each)
-                else:
-                    # First what came before: else a client that submits a task now would say that it needs the result
-                    # of a call which ends with one of these events, and which nobody resolves after them.
-                    self.take(events)
-                    events = self._hear(each)
+            if type(message) in EVENTS:
+                events.append(message)
+            else:
+                events = self._sort(message, events)
             if len(events) >= BATCH:
                 break
             message = self._early.popleft() if self._early else self._transport.recv(0)
         return came, events
+
+    def _sort(self, message: Any, events: list[Event]) -> list[Event]:
+        """What is, after these events, in a message that is none: several, or something for the client."""
+        if type(message) is Report:
+            self._reporters.append(message.server)
+            message = message.messages
+        for each in message if type(message) is list else (message,):
+            if type(each) in EVENTS:
+                events.append(each)
+            else:
+                # First what came before: else a client that submits a task now would say that it needs the result
+                # of a call which ends with one of these events, and which nobody resolves after them.
+                self.take(events)
+                events = self._hear(each)
+        return events
 
     def _hear(self, message: Any) -> list[Event]:
         """What events follow from a message that is none."""

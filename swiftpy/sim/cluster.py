@@ -8,7 +8,7 @@ import math
 import random
 from collections import deque
 from collections.abc import Mapping, Sequence
-from time import thread_time
+from time import perf_counter
 from typing import Any
 
 from swiftpy.core.events import (
@@ -71,7 +71,7 @@ class Cluster:
         self._number = itertools.count()
         self._sent: deque[tuple[int, Any]] = deque()
         self._inbox: deque[Any] = deque()
-        self._mark = thread_time()
+        self._mark = perf_counter()
         self.now = 0.0
         self.dead: set[int] = set()
         self.hung: set[int] = set()
@@ -110,10 +110,10 @@ class Cluster:
     def recv(self, timeout: float, also: Sequence[int] = ()) -> Any | None:
         """See Transport."""
         if not self._inbox and timeout > 0:
-            self.server_seconds += thread_time() - self._mark
+            self.server_seconds += perf_counter() - self._mark
             self._deliver()
             self._wait(timeout)
-            self._mark = thread_time()
+            self._mark = perf_counter()
         return self._inbox.popleft() if self._inbox else None
 
     def wake(self) -> None:
