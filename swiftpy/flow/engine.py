@@ -25,7 +25,6 @@ from swiftpy.flow.gathering import ENOUGH, GatheredRun, Gathering
 from swiftpy.flow.nested import CallSubmitted, Relay
 from swiftpy.flow.sending import Sending
 from swiftpy.flow.settling import Settling
-from swiftpy.flow.trace import Trace
 from swiftpy.flow.turns import Turns
 from swiftpy.runtime.call import Payload, describe
 from swiftpy.runtime.server import TICK, Server
@@ -34,6 +33,7 @@ from swiftpy.runtime.store import Reference
 
 if TYPE_CHECKING:
     from swiftpy.flow.memo import Keeper
+    from swiftpy.flow.trace import Trace
 
 #: Seconds between the looks of the thread that drives while nobody waits.
 NAP = 1e-3

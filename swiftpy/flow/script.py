@@ -15,7 +15,6 @@ from swiftpy.core.scheduler import Scheduler
 from swiftpy.errors import Deadlock, UserError
 from swiftpy.flow import program
 from swiftpy.flow.engine import Engine
-from swiftpy.flow.trace import Trace
 from swiftpy.runtime.job import JobSpec, Lead
 from swiftpy.runtime.server import Server
 
@@ -96,6 +95,8 @@ class ScriptApplication(Engine):
         self.stop = lead.stop
         self._hosts = dict(enumerate(lead.layout.hosts))
         if self._options.trace is not None or self._options.summary:
+            from swiftpy.flow.trace import Trace  # a fourth of what only rank 0 imports, while the others wait
+
             try:
                 self.trace = Trace(time.monotonic, self._options.trace)
             except OSError as error:
