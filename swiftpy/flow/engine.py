@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 NAP = 1e-3
 #: Seconds that it lets calls gather while others wait for workers: chains that grow side by side would be cut short.
 GATHER = 20e-3
-#: Seconds without any event after which that thread sleeps until it is woken.
-QUIET = 0.05
+#: Seconds without any event after which that thread sleeps until it is woken, or for so many.
+QUIET, SLEEP = 0.05, 0.2
 #: Seconds without any event after which it is asked whether one can ever come.
 PATIENCE = 1.0
 
@@ -61,7 +61,8 @@ class Engine:
         self._fetching = threading.RLock()
         self._requested: deque[Reference] = deque()
         self._sending: Sending
-        self._asleep = False  # the thread that drives alone
+        self._rouse: Callable[[], None] | None = None  # what wakes the thread that drives alone, if it sleeps
+        self._called = threading.Event()
         self._latest = self._handed_over_at = time.monotonic()
         self._ended = False
 
@@ -86,7 +87,7 @@ class Engine:
             future = Future()
         future.engine = self
         self._gathering.add(future, kind, function, args, kwargs)
-        if self._asleep:
+        if self._rouse is not None:
             self._wake()
         elif len(self._gathering.added) >= ENOUGH:
             self._hand_over_if_free()
@@ -98,7 +99,7 @@ class Engine:
         A call is a tuple of arguments; in a `column`, the only argument.
         """
         bulk = self._gathering.add_all(kind, function, calls, self.drive, column)
-        if self._asleep:
+        if self._rouse is not None:
             self._wake()
         return bulk
 
@@ -177,8 +178,9 @@ class Engine:
 
     def _wake(self) -> None:
         """Wake the thread that drives alone: once, as a program may submit a thousand tasks before it is awake."""
-        self._asleep = False
-        self._server.wake()
+        rouse, self._rouse = self._rouse, None
+        if rouse is not None:
+            rouse()
 
     def _hand_over_if_free(self) -> None:
         if self._turns.lock.acquire(blocking=False):
@@ -241,18 +243,24 @@ class Engine:
                 time.sleep(nap)
                 nap = min(2 * nap, QUIET)
                 continue
-            nap = NAP
+            nap, idle = NAP, False
             with self._turns.lock:
                 quiet = time.monotonic() - self._latest > QUIET
                 if not self._ended and not self._turns.waiting:
                     late = time.monotonic() - self._handed_over_at > GATHER
-                    self._asleep = quiet  # and then look for calls: who adds one looks for a sleeper afterwards
-                    seconds = 0.2 if quiet and not self._gathering else 0.0
+                    dull = self._scheduler.quiet  # nothing can come
+                    self._rouse = (self._called.set if dull else self._server.wake) if quiet else None
+                    sleepy = quiet and not self._gathering  # who adds a call looks for a sleeper afterwards
+                    idle = sleepy and dull
+                    seconds = SLEEP if sleepy and not dull else 0.0
                     self._advance(seconds, hand_over=late or not self._scheduler.waiting)
-                    self._asleep = False
             self._tell()
-            if not quiet:
+            if idle:  # without the lock: who submits a call, and waits for it, need not wait for us to wake up, too
+                self._called.wait(SLEEP)
+            elif not quiet:
                 time.sleep(NAP)
+            self._rouse = None
+            self._called.clear()
 
     def _check_for_deadlock(self) -> None:
         """Called when nothing came for PATIENCE, so that no message is on its way: can what is waited for ever come?"""
