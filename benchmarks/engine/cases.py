@@ -83,7 +83,7 @@ def roundtrip(system):
     trial = statistics.median(once() for _ in range(20))
     hot = [once() for _ in range(int(min(3000, 1e6 / trial)) + 5)]
     idle = []
-    for _ in range(4):
+    for _ in range(7):
         time.sleep(1)
         idle.append(once())
     return {
