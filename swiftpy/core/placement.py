@@ -59,6 +59,13 @@ class Placement:
         return [task for tasks in self.suspended.values() for task in tasks]
 
     @property
+    def forsaken(self) -> dict[Task, Gang]:
+        """The parallel tasks that failed on some of their workers and run on others, if nothing else runs."""
+        running = {task for tasks in self.running.values() for task in tasks}
+        gangs = {task: self.gangs[task.id] for task in running if task.id in self.gangs}
+        return gangs if len(gangs) == len(running) and all(gang.error for gang in gangs.values()) else {}
+
+    @property
     def recalling(self) -> bool:
         """Whether workers were asked to give calls back, and have not answered."""
         return self._sharing.unanswered

@@ -32,6 +32,7 @@ from swiftpy.core.events import (
     WorkerReady,
     WorkWanted,
 )
+from swiftpy.core.gang import Gang
 from swiftpy.core.outcomes import Outcomes, interrupted
 from swiftpy.core.pieces import Pieces
 from swiftpy.core.placement import Placement
@@ -129,6 +130,14 @@ class Scheduler:
         """Tasks that wait for others, when nothing runs or is ready that they could wait for."""
         stalled = self._placement.stalled
         return [] if stalled is None else [*self._dependencies, *stalled]
+
+    @property
+    def forsaken(self) -> dict[Task, Gang]:
+        """Parallel tasks whose last workers may wait for ever, inside of MPI, for those on which it failed.
+
+        Empty if anything else runs, and if other servers have the workers: these would have to say so.
+        """
+        return self._placement.forsaken if isinstance(self._placement, Placement) else {}
 
     @property
     def busy(self) -> list[int]:

@@ -15,6 +15,7 @@ from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any
 
 from swiftpy.core.events import Event, ReportOutcome, StartTask, SubmissionClosed, TaskSubmitted, ValueGiven
+from swiftpy.core.gang import Gang
 from swiftpy.core.scheduler import Scheduler
 from swiftpy.core.task import Kind, Task
 from swiftpy.errors import Deadlock
@@ -43,6 +44,9 @@ GATHER = 20e-3
 QUIET, SLEEP = 0.05, 0.2
 #: Seconds without any event after which it is asked whether one can ever come.
 PATIENCE = 1.0
+#: Seconds without any event after which parallel tasks, if nothing else runs, that failed on one rank are given up: in
+#: MPI, their other ranks may wait for that one for ever.
+FORSAKEN = 60.0
 
 
 class Engine:
@@ -265,8 +269,13 @@ class Engine:
     def _check_for_deadlock(self) -> None:
         """Called when nothing came for PATIENCE, so that no message is on its way: can what is waited for ever come?"""
         only_program = threading.current_thread() is threading.main_thread() and threading.active_count() == 2
+        if not only_program or self._gathering or self._sending.data.waiting:
+            return
+        silence = time.monotonic() - self._latest
+        if silence > FORSAKEN and (forsaken := self._scheduler.forsaken):
+            raise Deadlock(*(_forsaken(task, gang, silence) for task, gang in forsaken.items()))
         stuck = self._scheduler.stuck
-        if not only_program or self._gathering or self._sending.data.waiting or not (stuck or self._scheduler.quiet):
+        if not (stuck or self._scheduler.quiet):
             return
         unset = {future.id for future in self._gathering.futures.values() if future.by_hand}
         lines = [f"{task.kind.name} waits for {_waited_for(task, stuck, unset)}" for task in stuck[:10]]
@@ -318,6 +327,13 @@ class Engine:
 
 def _refuse(*_: Any, **__: Any) -> Any:
     raise RuntimeError("the script has ended: no tasks can be submitted any more")
+
+
+def _forsaken(task: Task, gang: Gang, seconds: float) -> str:
+    """What can be said of a parallel task that ended on some of its ranks only."""
+    why = gang.error.summary() if gang.error is not None else ""
+    others = ", ".join(map(str, sorted(gang.unfinished)))
+    return f"{task.kind.name} failed: {why}; rank {others} may wait for it in MPI, {seconds:.0f} s by now"
 
 
 def _waited_for(task: Task, stuck: list[Task], unset: set[int]) -> str:

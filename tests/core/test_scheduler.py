@@ -236,6 +236,18 @@ def test_a_parallel_task_of_which_one_part_is_killed_is_interrupted():
     assert reports(scheduler.step(TaskFinished(2, 0, 1, b"", 1.0))) == [(0, 1, "interrupted")]
 
 
+def test_a_parallel_task_is_forsaken_that_failed_on_one_worker_and_runs_on_another_while_nothing_else_does():
+    scheduler = scheduler_with(NODES, task(0, ranks=2), task(1), ready=[1, 2, 3])
+    assert not scheduler.forsaken
+    scheduler.step(TaskFailed(1, 0, 1, ERROR, 1.0))
+    assert not scheduler.forsaken, "another task may go on for hours"
+    scheduler.step(TaskFinished(3, 1, 1, b"", 1.0))
+    [(forsaken, gang)] = scheduler.forsaken.items()
+    assert forsaken.id == 0 and gang.unfinished == {2} and gang.error == ERROR
+    scheduler.step(TaskFinished(2, 0, 1, b"", 1.0))
+    assert not scheduler.forsaken
+
+
 def test_drain_starts_nothing_and_grace_kills():
     scheduler = scheduler_with(TWO, *[task(i, retries=1) for i in range(3)], ready=[1, 2])
     commands = scheduler.step(DrainRequested("SIGTERM"))

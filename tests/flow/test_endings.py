@@ -96,6 +96,29 @@ def test_a_bug_in_a_thread_of_the_engine_ends_the_job(tmp_path):
     assert "rank 1: a bug in the engine" in result.stderr and "ZeroDivisionError" in result.stderr
 
 
+def test_a_parallel_task_that_failed_on_one_rank_while_the_others_wait_for_it_in_mpi(tmp_path):
+    result = run(
+        tmp_path,
+        """
+        import swiftpy.flow.engine, swiftpy.runtime.server
+        swiftpy.flow.engine.FORSAKEN = swiftpy.runtime.server.PATIENCE = 1.0
+
+        @swiftpy.task(ranks=2)
+        def meet(comm):
+            if comm.rank: raise ValueError("not me")
+            comm.barrier()
+
+        future = meet()
+        time.sleep(0.1)
+        future.result()
+        """,
+        procs=3,
+    )
+    assert result.returncode == 1
+    assert "Deadlock: meet failed: exception: ValueError: not me (rank 2" in result.stderr
+    assert "rank 1 may wait for it in MPI" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("options", "error"),
     [
