@@ -15,10 +15,9 @@ from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any
 
 from swiftpy.core.events import Event, ReportOutcome, StartTask, SubmissionClosed, TaskSubmitted, ValueGiven
-from swiftpy.core.gang import Gang
 from swiftpy.core.scheduler import Scheduler
 from swiftpy.core.task import Kind, Task
-from swiftpy.errors import Deadlock
+from swiftpy.flow import deadlock
 from swiftpy.flow.bulk import Bulk
 from swiftpy.flow.functions import Function, Functions
 from swiftpy.flow.future import Future
@@ -44,9 +43,6 @@ GATHER = 20e-3
 QUIET, SLEEP = 0.05, 0.2
 #: Seconds without any event after which it is asked whether one can ever come.
 PATIENCE = 1.0
-#: Seconds without any event after which parallel tasks, if nothing else runs, that failed on one rank are given up: in
-#: MPI, their other ranks may wait for that one for ever.
-FORSAKEN = 60.0
 
 
 class Engine:
@@ -269,18 +265,10 @@ class Engine:
     def _check_for_deadlock(self) -> None:
         """Called when nothing came for PATIENCE, so that no message is on its way: can what is waited for ever come?"""
         only_program = threading.current_thread() is threading.main_thread() and threading.active_count() == 2
-        if not only_program or self._gathering or self._sending.data.waiting:
-            return
-        silence = time.monotonic() - self._latest
-        if silence > FORSAKEN and (forsaken := self._scheduler.forsaken):
-            raise Deadlock(*(_forsaken(task, gang, silence) for task, gang in forsaken.items()))
-        stuck = self._scheduler.stuck
-        if not (stuck or self._scheduler.quiet):
-            return
-        unset = {future.id for future in self._gathering.futures.values() if future.by_hand}
-        lines = [f"{task.kind.name} waits for {_waited_for(task, stuck, unset)}" for task in stuck[:10]]
-        count = sum(task.count for task in stuck)
-        raise Deadlock(f"{count} tasks can never run, {len(unset)} futures were never set", *lines)
+        if only_program and not self._gathering and not self._sending.data.waiting:
+            silence = time.monotonic() - self._latest
+            if found := deadlock.find(self._scheduler, self._gathering.futures.values(), silence):
+                raise found
 
     # -- what the server tells its client ----------------------------------------------------------------------
 
@@ -327,18 +315,3 @@ class Engine:
 
 def _refuse(*_: Any, **__: Any) -> Any:
     raise RuntimeError("the script has ended: no tasks can be submitted any more")
-
-
-def _forsaken(task: Task, gang: Gang, seconds: float) -> str:
-    """What can be said of a parallel task that ended on some of its ranks only."""
-    why = gang.error.summary() if gang.error is not None else ""
-    others = ", ".join(map(str, sorted(gang.unfinished)))
-    return f"{task.kind.name} failed: {why}; rank {others} may wait for it in MPI, {seconds:.0f} s by now"
-
-
-def _waited_for(task: Task, stuck: list[Task], unset: set[int]) -> str:
-    """What a task waits for that can never run, for people."""
-    names = [other.kind.name for other in stuck if any(other.id <= id < other.id + other.count for id in task.after)]
-    if not unset.isdisjoint(task.after):
-        names.append("a future that was never set")
-    return ", ".join(names[:3]) or "what it submitted"

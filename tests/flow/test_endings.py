@@ -100,8 +100,8 @@ def test_a_parallel_task_that_failed_on_one_rank_while_the_others_wait_for_it_in
     result = run(
         tmp_path,
         """
-        import swiftpy.flow.engine, swiftpy.runtime.server
-        swiftpy.flow.engine.FORSAKEN = swiftpy.runtime.server.PATIENCE = 1.0
+        import swiftpy.flow.deadlock, swiftpy.runtime.server
+        swiftpy.flow.deadlock.FORSAKEN = swiftpy.runtime.server.PATIENCE = 1.0
 
         @swiftpy.task(ranks=2)
         def meet(comm):
