@@ -42,9 +42,9 @@ class JobSpec:
 
     `outputs` are the files of the ranks' stdout and stderr; if empty, they go where the launcher takes them. `env` is
     added to the environment of the tasks, and `local_env` to that of the n-th rank of a node. `hooks` are names, see
-    `swiftpy.runtime.hooks`. `grace` and `walltime` are those of `Server`. `preflight` names a function, with its
-    arguments, that every rank calls, see `preflight`. `groups` are those of `Layout`;
-    if they are `traced`, they say which worker made which calls.
+    `swiftpy.runtime.hooks`. `grace` is that of `Server`; in `walltime` seconds from `prepare` on the whole job will be
+    killed. `preflight` names a function, with its arguments, that every rank calls, see `preflight`. `groups` are those
+    of `Layout`; if they are `traced`, they say which worker made which calls.
     """
 
     outputs: tuple[str, ...]
@@ -150,6 +150,7 @@ def _take_part(
     application: Application | None, join: Callable[[Worker], None], world: World, lead: Lead, spec: JobSpec
 ) -> int:
     """All that follows when every rank knows that the job is to be: this rank's part of it, and its exit code."""
+    killed_at = time.monotonic() + spec.walltime
     output = redirect(Path(spec.outputs[world.rank])) if spec.outputs else 1
     if world.rank != SERVER:
         with Path(os.devnull).open() as nothing:
@@ -164,7 +165,10 @@ def _take_part(
     gc.freeze()
     code, clean = 0, True
     if application is not None:
-        code, clean = (application.failed(reasons), True) if reasons else _serve(application, world, lead, spec)
+        if reasons:
+            code = application.failed(reasons)
+        else:
+            code, clean = _serve(application, world, lead, spec, killed_at)
     elif not reasons and world.rank in spec.groups:
         from swiftpy.runtime.groupserver import GroupServer
 
@@ -181,12 +185,13 @@ def _take_part(
     return code
 
 
-def _serve(application: Application, world: World, lead: Lead, spec: JobSpec) -> tuple[int, bool]:
+def _serve(application: Application, world: World, lead: Lead, spec: JobSpec, killed_at: float) -> tuple[int, bool]:
     """Rank 0's part: the exit code, and whether all workers have stopped."""
     from swiftpy.core.scheduler import Scheduler
 
     scheduler = Scheduler(lead.layout.workers, lead.layout.groups)
-    server = Server(world.transport, scheduler, application, lead.stop, spec.grace, time.monotonic, spec.walltime)
+    left = killed_at - time.monotonic()  # hooks may have taken minutes of it
+    server = Server(world.transport, scheduler, application, lead.stop, spec.grace, time.monotonic, left)
     application.serve(server, scheduler)
     return application.finish(), server.clean
 
