@@ -17,7 +17,7 @@ and the predictions of finished RUNs. Everything else is copied, with its times.
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -39,14 +39,13 @@ class Carried:
     dropped: tuple[Path, ...]
 
 
-def carry(old: Exp, new: Exp, decisions: Iterable[Decision], tick: Callable[[], None] = lambda: None) -> Carried:
+def carry(old: Exp, new: Exp, decisions: Iterable[Decision]) -> Carried:
     """Carry over markers and RUN directories; on disk when this returns. Journal `job_started` after it.
 
-    `old` is what `restart.source` returned, `new` is fresh from `create`. `tick` is called before every
-    file (for the lock's heartbeat: copies can take minutes). OSError, such as a full disk: `new` is
+    `old` is what `restart.source` returned, `new` is fresh from `create`. OSError, such as a full disk: `new` is
     useless, `old` as it was.
     """
-    carrier = _Carrier(old.root, tick)
+    carrier = _Carrier(old.root)
     for decision in decisions:
         if decision.verdict in ("skip", "resume"):
             carrier.directory(old.run_dir(decision.id), new.run_dir(decision.id), decision.verdict == "skip")
@@ -57,9 +56,8 @@ def carry(old: Exp, new: Exp, decisions: Iterable[Decision], tick: Callable[[], 
 
 
 class _Carrier:
-    def __init__(self, old_root: Path, tick: Callable[[], None]) -> None:
+    def __init__(self, old_root: Path) -> None:
         self._old_root = old_root
-        self._tick = tick
         self.copied = 0
         self.linked = 0
         self.dropped: list[Path] = []
@@ -90,7 +88,6 @@ class _Carrier:
 
     def copy(self, source: Path, target: Path) -> None:
         """Copy one file with its times."""
-        self._tick()
         shutil.copy2(source, target)
         self.copied += target.stat().st_size
 

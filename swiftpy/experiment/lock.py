@@ -9,6 +9,7 @@ import json
 import os
 import socket
 import tempfile
+import threading
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -48,29 +49,26 @@ class LockState:
 
 
 class Lock:
-    """The lock of this process on one EXP."""
+    """The lock of this process on one EXP. It beats until it is released, whatever else the process does meanwhile:
+    to copy models, stage software, or print a summary takes minutes."""
 
     def __init__(self, exp: Exp, jobid: str = "") -> None:
         """Take the lock. OSError: the EXP cannot be written."""
         self._path = exp.lock
-        self._last_beat = time.monotonic()
+        self._released = threading.Event()
         owner = Owner(socket.gethostname(), os.getpid(), _start_of(os.getpid()), _machine(), jobid)
         replace_text(self._path, json.dumps(asdict(owner)) + "\n")
-
-    def beat(self, now: float) -> None:
-        """Show that the job lives; `now` in monotonic seconds. For the server's loop: touches once in 10 s.
-
-        A file system that is away for a moment must not end the job, so a failure is tried again 10 s later.
-        """
-        if now - self._last_beat < BEAT_S:
-            return
-        self._last_beat = now
-        with contextlib.suppress(OSError):
-            os.utime(self._path)
+        threading.Thread(target=self._beat, daemon=True, name="swiftpy").start()
 
     def release(self) -> None:
         """Give the lock back at the end of the job."""
+        self._released.set()
         self._path.unlink(missing_ok=True)
+
+    def _beat(self) -> None:
+        while not self._released.wait(BEAT_S):
+            with contextlib.suppress(OSError):  # a file system that is away for a moment must not end the job
+                os.utime(self._path)
 
 
 def holder(exp: Exp, clock_dir: Path) -> LockState:

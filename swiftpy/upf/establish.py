@@ -52,7 +52,7 @@ def _establish(intent: Intent, lead: Lead) -> Experiment:
         lead.console.line(f"  {line}")
     inputs = exp.copy_inputs(intent.options.upf, intent.options.dflts)
     if intent.old is not None:
-        _take_over(intent, intent.old, exp, held, lead)
+        _take_over(intent, intent.old, exp, lead)
     env = environment(intent.settings) | {"EXPID": exp.id, "TURBINE_OUTPUT": str(exp.root), "USER": user()}
     provenance.write_environment(exp, {**os.environ, **env})
     provenance.write_jobid(exp, jobid or f"{socket.gethostname()}:{os.getpid()}")
@@ -74,9 +74,9 @@ def _open(intent: Intent, lead: Lead, jobid: str) -> tuple[exps.Exp, lock.Lock]:
     return exp, held
 
 
-def _take_over(intent: Intent, old: exps.Exp, exp: exps.Exp, held: lock.Lock, lead: Lead) -> None:
+def _take_over(intent: Intent, old: exps.Exp, exp: exps.Exp, lead: Lead) -> None:
     """Have what a restart needs of the old EXP."""
-    carried = carry(old, exp, intent.decisions, lambda: held.beat(time.monotonic()))
+    carried = carry(old, exp, intent.decisions)
     megabytes = f"copied {carried.copied / 1e6:.1f} MB, linked {carried.linked / 1e6:.1f} MB"
     lead.console.line(f"restart of {old.root}: {megabytes}")
     for link in carried.dropped:
