@@ -93,14 +93,14 @@ def stage_archive(leaders: MPI.Comm, archive: Path, target: Target, adapt: Adapt
     began, group = time.monotonic(), Group(leaders)
     identity = group.together(f"read {archive}", lambda: _identity(archive) if group.rank == 0 else None)
     origin: dict[str, list[int]] = group.broadcast(identity)
-    size = origin[str(archive)][0]
+    size, mtime, _ = origin[str(archive)]
     with _Place(group, target, origin) as place:
         mine = not group.together(f"verify {place.target}", lambda: _is_whole(place.target, origin))
         if not any(group.gather(mine)):
             return Staged(place.target, place.keep(), 0, 0, time.monotonic() - began)
         place.make([size] if mine else [])
         consumer = Unpacker(place.part) if mine else _Passing()
-        reader = tree.TreeReader(archive.parent, [Entry(archive.name, "file", 0, 0, size)])
+        reader = tree.TreeReader(archive.parent, [Entry(archive.name, "file", 0, mtime, size)])
         broadcast(group, size, reader, consumer)
         place.same_everywhere(consumer.checksum)
 
