@@ -203,7 +203,7 @@ def test_too_little_room_is_seen_before_the_first_byte(world, shared, source):
     mount_small(world, disk, "size=1m", at=1)
     try:
         action = lambda: stage(world, shared, source)  # noqa: E731
-        agreed(world, shared, action, r"node 1: cannot make .*: 0.01 GB are needed, 0.00 GB are free")
+        agreed(world, shared, action, r"node 1: cannot make .*: \d+\.\d MB are needed, \d\.\d MB are free")
     finally:
         unmount(world, disk, at=1)
 

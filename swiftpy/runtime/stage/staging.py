@@ -246,7 +246,7 @@ def _check_room(folder: Path, sizes: Sequence[int]) -> None:
     needed = sum(-(-size // _BLOCK) * _BLOCK for size in sizes)
     free = disk.f_bavail * disk.f_frsize
     if needed > free:
-        raise OSError(None, f"{needed / 1e9:.2f} GB are needed, {free / 1e9:.2f} GB are free", str(folder))
+        raise OSError(None, f"{needed / 1e6:.1f} MB are needed, {free / 1e6:.1f} MB are free", str(folder))
     if disk.f_files and len(sizes) > disk.f_favail:
         raise OSError(None, f"{len(sizes)} files are needed, {disk.f_favail} more can be made", str(folder))
 
