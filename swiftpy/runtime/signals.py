@@ -45,7 +45,7 @@ def limited(grace: float, end: Callable[[], None]) -> Iterator[None]:
 
 def _watch(heard: socket.socket, grace: float, end: Callable[[], None]) -> None:
     """Until the other side is closed."""
-    first = time.monotonic() if requested() else None
+    first: float | None = None
     with heard:
         while True:
             heard.settimeout(None if first is None else max(first + grace - time.monotonic(), 0.001))
