@@ -58,7 +58,7 @@ def transport_only(leaders, source, node):
     """Reading and sending as ours does, and no more."""
     node.mkdir()
     size = source.stat().st_size
-    reader = TreeReader(source.parent, [Entry(source.name, "file", 0, 0, size)])
+    reader = TreeReader(source.parent, [Entry(source.name, "file", 0, source.stat().st_mtime_ns, size)])
     broadcast(Group(leaders), size, reader, deque(maxlen=0).extend)
 
 

@@ -8,12 +8,14 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from swiftpy.runtime.call import resolve
 from swiftpy.runtime.group import GroupError, UnansweredError
+from swiftpy.runtime.signals import limited
 
 if TYPE_CHECKING:
     from swiftpy.runtime.mpi import World
@@ -30,8 +32,8 @@ Hook = Callable[[Any, Mapping[str, str]], "Mapping[str, str] | Generator[Mapping
 class Hooks:
     """The hooks of a job, on one rank."""
 
-    def __init__(self, world: World, names: tuple[str, ...]) -> None:
-        self._world, self._names = world, names
+    def __init__(self, world: World, names: tuple[str, ...], grace: float) -> None:
+        self._world, self._names, self._grace = world, names, grace
         self._begun: list[tuple[str, Generator[Any, Any, Any]]] = []
         #: What the hooks of this rank's node add to the environment of its tasks.
         self.env: dict[str, str] = {"SWIFTPY_NODE": str(world.node_number)}
@@ -42,10 +44,11 @@ class Hooks:
             reason, mine = None, dict[str, str]()
             if self._world.leaders is not None:
                 try:
-                    mine = self._begin(name, {**env, **self.env})
+                    with self._limited(name):
+                        mine = self._begin(name, {**env, **self.env})
                 except GroupError as error:  # all leaders have it, with the nodes' names
                     reason = f"hook {name} failed: {error}"
-                except Exception as exception:
+                except (Exception, SystemExit) as exception:  # a sys.exit() here would leave all others waiting
                     reason = f"hook {name} failed on {self._world.node}: {type(exception).__name__}: {exception}"
             reasons = [r for r in self._gather(reason) if r]
             if reasons:
@@ -57,17 +60,23 @@ class Hooks:
         """Let the hooks clean up, the last one first. What fails there is said, and no more."""
         for name, generator in reversed(self._begun):
             try:
-                next(generator, None)
-            except Exception as exception:
+                with self._limited(name):
+                    next(generator, None)
+            except (Exception, SystemExit) as exception:
                 print(f"hook {name}: cleaning up failed: {type(exception).__name__}: {exception}", file=sys.stderr)
         self._begun.clear()
+
+    def _limited(self, name: str) -> AbstractContextManager[None]:
+        """A hook that hangs must not keep the job from ending when it is told to."""
+        text = f"hook {name} on {self._world.node} did not end when told to: the job is aborted"
+        return limited(self._grace, lambda: self._world.die(text))
 
     def _begin(self, name: str, env: Mapping[str, str]) -> dict[str, str]:
         result: Any = load(name)(self._world.leaders, env)
         if inspect.isgenerator(result):
             self._begun.append((name, result))
             result = next(result, None)
-        return dict(result or {})
+        return _variables(result)
 
     def _gather(self, reason: str | None) -> list[str | None]:
         try:
@@ -76,6 +85,21 @@ class Hooks:
             text = f"{reason}; other nodes still wait in the hook after {PATIENCE:g} s: the job is aborted"
             self._world.abort(text)
             raise
+
+
+def _variables(result: Any) -> dict[str, str]:
+    """What a hook returned, if tasks can be given that as their environment; TypeError otherwise."""
+    if result is None:
+        return {}
+    if not isinstance(result, Mapping):
+        raise TypeError(f"it returned {result!r}: return a dictionary of environment variables, or nothing")
+    for name, value in result.items():
+        texts = isinstance(name, str) and isinstance(value, str)
+        if not texts or not name or "=" in name or "\0" in name + value:
+            raise TypeError(
+                f"it returned {{{name!r}: {value!r}}}: that is no name of a variable with its value, a string"
+            )
+    return dict(result)
 
 
 def load(name: str) -> Hook:

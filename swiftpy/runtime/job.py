@@ -155,7 +155,7 @@ def _take_part(
     if world.rank != SERVER:
         with Path(os.devnull).open() as nothing:
             os.dup2(nothing.fileno(), 0)  # the launcher's pipe never ends: what reads in a task would wait for ever
-    hooks = Hooks(world, spec.hooks)
+    hooks = Hooks(world, spec.hooks, spec.grace)
     reasons = hooks.run(spec.env)
     works = world.rank in lead.layout.workers and world.rank not in spec.groups
     executors = _executors(world, spec, hooks.env, lead.spawner, output) if works else None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import signal
 import sys
 import threading
 import time
@@ -245,9 +246,17 @@ class World:
 
     def abort(self, reason: str) -> None:
         """End the whole job at once, saying why where it was started."""
+        self._say(reason)
+        self.transport.abort(2)
+
+    def die(self, reason: str) -> None:
+        """The same, from any thread: the one that uses MPI may be in it for ever. The launcher ends the others."""
+        self._say(reason)
+        os._exit(128 + signal.SIGTERM)
+
+    def _say(self, reason: str) -> None:
         with contextlib.suppress(OSError):
             print(f"swiftpy: {reason}", file=_terminal, flush=True)
-        self.transport.abort(2)
 
 
 def end_job_on_uncaught() -> None:

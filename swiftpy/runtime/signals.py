@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import signal
+import socket
+import threading
 import time
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 _installed: StopRequest | None = None
+#: Schedulers and launchers deliver one request twice, to the rank itself and through mpiexec: only a signal that comes
+#: so many seconds after the first counts as another.
+_APART = 1.0
+_NUMBERS = (signal.SIGINT, signal.SIGTERM)
 
 
 def requested() -> str | None:
@@ -15,14 +23,50 @@ def requested() -> str | None:
     return _installed.reason if _installed else None
 
 
-class StopRequest:
-    """`reason` is None until a signal came; `insisted` tells whether another followed.
+@contextlib.contextmanager
+def limited(grace: float, end: Callable[[], None]) -> Iterator[None]:
+    """Call `end`, in a thread, if what is done here goes on `grace` seconds after a signal, or another one comes.
 
-    Schedulers and launchers deliver one request twice, to the rank itself and through mpiexec, so only a signal that
-    comes at least `apart` seconds after the first counts as another.
+    For users' code, which no loop of ours interrupts. While it waits inside MPI, Python calls no handlers of signals,
+    but writes their numbers to this descriptor all the same.
     """
+    heard, told = socket.socketpair()
+    told.setblocking(False)
+    before = signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
+    watching = threading.Thread(target=_watch, args=(heard, grace, end), name="signals", daemon=True)
+    watching.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        told.close()
+        watching.join()
 
-    def __init__(self, apart: float = 1.0) -> None:
+
+def _watch(heard: socket.socket, grace: float, end: Callable[[], None]) -> None:
+    """Until the other side is closed."""
+    first: float | None = None
+    with heard:
+        while True:
+            heard.settimeout(None if first is None else max(first + grace - time.monotonic(), 0.001))
+            try:
+                numbers = heard.recv(64)
+            except TimeoutError:
+                return end()
+            if not numbers:
+                return None
+            now = time.monotonic()
+            if not set(_NUMBERS).intersection(numbers):
+                continue
+            if first is not None and now - first >= _APART:
+                return end()
+            first = first or now
+
+
+class StopRequest:
+    """`reason` is None until a signal came; `insisted` tells whether another followed."""
+
+    def __init__(self, apart: float = _APART) -> None:
         self.reason: str | None = None
         self.insisted = False
         self._apart = apart
@@ -32,7 +76,7 @@ class StopRequest:
         """Handle SIGINT and SIGTERM in this process from now on."""
         global _installed  # as the handlers themselves are: there is one of each in a process
         _installed = self
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in _NUMBERS:
             signal.signal(number, self._handle)
         # CPython notes that a KeyboardInterrupt left an `exec` of a string, and though the script's or a task's was
         # caught, ends the process by SIGINT after all, in the middle of others' MPI_Finalize. The next exec forgets it.

@@ -5,6 +5,7 @@ Thin on purpose; docs/sites.md says why this is no library.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 import subprocess
@@ -16,6 +17,8 @@ from pathlib import Path
 from swiftpy.errors import UserError
 from swiftpy.sites.settings import seconds
 
+#: In the environment of what a batch script starts: the scheduler's id of the job.
+JOBID = "SWIFTPY_JOBID"
 _PATIENCE = 120.0  # seconds that a scheduler's command may take; a busy server needs many
 
 
@@ -32,7 +35,6 @@ class Scheduler:
     delete: tuple[str, ...]
     show: tuple[str, ...]
     over: str
-    jobid: str
     inside: tuple[str, ...] = ()
 
 
@@ -44,7 +46,6 @@ SCHEDULERS = {
         delete=("qdel",),
         show=("qstat", "-f"),
         over=r"Unknown Job|has finished|job_state = [CFX]",
-        jobid="PBS_JOBID",
     ),
     "slurm": Scheduler(
         directive="#SBATCH",
@@ -53,7 +54,6 @@ SCHEDULERS = {
         delete=("scancel",),
         show=("squeue", "--noheader", "--format=%T", "--jobs"),
         over=r"Invalid job id",
-        jobid="SLURM_JOB_ID",
     ),
     "flux": Scheduler(
         directive="# flux:",
@@ -62,7 +62,6 @@ SCHEDULERS = {
         delete=("cancel",),
         show=("jobs", "--no-header", "--format={state}"),
         over=r"INACTIVE|JobID \S+ unknown",
-        jobid="FLUX_JOB_ID",
         inside=("flux", "--parent"),
     ),
 }
@@ -112,8 +111,20 @@ def _command(scheduler: Scheduler, in_job: bool, command: list[str]) -> subproce
 
 def job_id(environ: Mapping[str, str]) -> str:
     """The scheduler's id of the job that this process runs in, "" outside of one."""
-    names = [scheduler.jobid for scheduler in SCHEDULERS.values()]
-    return next((environ[name] for name in (*names, "LSB_JOBID", "COBALT_JOBID") if environ.get(name)), "")
+    names = (JOBID, "PBS_JOBID", "SLURM_JOB_ID", "FLUX_JOB_ID", "LSB_JOBID", "COBALT_JOBID")
+    return next((environ[name] for name in names if environ.get(name)), "")
+
+
+def ask_job_id(environ: Mapping[str, str]) -> str:
+    """The same for a batch script. What it starts finds it as `JOBID`.
+
+    Flux takes FLUX_JOB_ID away from a batch script, and gives ranks the id that their `flux run` has inside the job.
+    """
+    told = {name: value for name, value in environ.items() if name != JOBID}  # the job's before, if that submitted us
+    if environ.get("FLUX_URI"):
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            told[JOBID] = _ask("flux", "getattr", "jobid")
+    return job_id(told)
 
 
 def seconds_left(environ: Mapping[str, str]) -> float | None:

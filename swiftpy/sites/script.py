@@ -21,6 +21,10 @@ def values(site: Site, settings: Mapping[str, Setting]) -> dict[str, str]:
     missing = [name for name in site.required if not settings[name].value]
     if missing:
         raise UserError(*(f"{name} is not set, and {site.name} needs it: export {name}=..." for name in missing))
+    if site.scheduler:
+        for setting in (settings["QUEUE"], settings["PROJECT"]):
+            if re.search(r"\s", setting.value):  # the directive would end there
+                raise UserError(f"{setting} has a blank in it: {site.scheduler} takes no such name")
     job = size(site, settings)
     limit = walltime(settings, site.scheduler)
     given = {

@@ -7,6 +7,7 @@ directories of SWIFTPY_SITES (separated by colons), which win over the sites tha
 from __future__ import annotations
 
 import os
+import re
 import string
 import sys
 from collections.abc import Iterator, Mapping
@@ -135,6 +136,8 @@ def _problems(data: Mapping[str, Any]) -> Iterator[str]:
                 yield f"unknown key settings.{name}: the keys are {', '.join(NAMES)}"
             elif not isinstance(value, str):
                 yield f"{table}.{name} must be a string, not {value!r}"
+            elif not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
+                yield f"{table}: {name!r} is no name of a variable"
     if not data.get("launch"):
         yield 'launch is missing: the command that starts the ranks, such as ["mpiexec", "-n", "{RANKS}"]'
     if data.get("directives") and not data.get("scheduler"):
@@ -159,13 +162,14 @@ def _fits(key: str, value: Any) -> bool:
 
 def _placeholder_problems(key: str, text: str) -> Iterator[str]:
     try:
-        used = [name for _, name, _, _ in string.Formatter().parse(text) if name is not None]
+        fields = [field[1:] for field in string.Formatter().parse(text)]
     except ValueError as error:
         yield f"{key}: {text!r}: {error} (a brace itself is written twice)"
         return
-    for name in used:
-        if name not in PLACEHOLDERS:
-            yield f"{key}: {text!r}: there is no {{{name}}}: use {', '.join(PLACEHOLDERS)}"
+    for name, form, conversion in fields:  # Python's formatting knows {NAME!r:>5}, which has no use here
+        written = f"{name}{f'!{conversion}' if conversion else ''}{f':{form}' if form else ''}"
+        if name is not None and written not in PLACEHOLDERS:
+            yield f"{key}: {text!r}: there is no {{{written}}}: use {', '.join(PLACEHOLDERS)}"
 
 
 def _device_problems(devices: Mapping[str, Any]) -> Iterator[str]:

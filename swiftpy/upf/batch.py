@@ -15,7 +15,7 @@ from swiftpy.errors import UserError
 from swiftpy.experiment import journal
 from swiftpy.experiment.exp import Exp
 from swiftpy.sites.launch import supervise
-from swiftpy.sites.schedulers import seconds_left
+from swiftpy.sites.schedulers import JOBID, ask_job_id, seconds_left
 from swiftpy.sites.settings import seconds
 from swiftpy.upf.chain import Ending, decide
 from swiftpy.upf.establish import record_refusal
@@ -95,6 +95,7 @@ def _say(text: str) -> None:
 def main(arguments: list[str]) -> int:
     """Run the launcher that the batch script names; its exit code."""
     exp = Exp(Path(arguments[0]))
+    os.environ[JOBID] = ask_job_id(os.environ)
     return Batch(exp, read_request(exp), dict(os.environ)).run(arguments[2:])
 
 

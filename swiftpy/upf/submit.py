@@ -127,6 +127,8 @@ def successor(request: Request, exp: Exp, crashes: int) -> tuple[Exp, str]:
     options = parse(request.arguments)
     options.fresh = False  # what was to start anew has
     jobid = schedulers.job_id(os.environ)
+    if not jobid:
+        raise UserError("the scheduler does not say which job this is, so no other can wait for its end")
     return submit(
         replace(request, arguments=command_line(options), job=request.job + 1, crashes=crashes, after=jobid), exp
     )

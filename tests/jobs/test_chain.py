@@ -57,6 +57,37 @@ def submit(workplace):
     return command
 
 
+FLUX = """#!/bin/sh
+echo "$@" >> "$FAKE_FLUX"
+case $* in *getattr*) echo f2B ;; *batch*) echo f3C ;; *timeleft*) echo 3000 ;; esac
+"""
+
+
+def test_the_successor_of_a_job_of_flux_waits_for_it_in_the_parent_instance(workplace):
+    """A batch script of Flux has no FLUX_JOB_ID; what submits without --parent does so into the job that ends."""
+    workplace.write([{"id": "A"}])
+    flux = workplace.root / "bin" / "flux"
+    flux.parent.mkdir()
+    flux.write_text(FLUX)
+    flux.chmod(0o755)
+    said = workplace.root / "said"
+    env = {**workplace.env, "PATH": f"{flux.parent}:{os.environ['PATH']}", "FAKE_FLUX": str(said)}
+    env |= {"PROCS": "2", "PPN": "2", "WALLTIME": "01:00:00"}
+
+    def python(*command, **more):
+        command = [sys.executable, "-m", *map(str, command)]
+        return subprocess.run(command, cwd=workplace.root, env={**env, **more}, capture_output=True, text=True)
+
+    result = python("swiftpy.sites", "flux", "upf.json", "dflts.json", "--chain", "2")
+    assert result.stdout == f"job f3C: {workplace.exp(0)}\n", result.stderr
+    crash = ["sh", "-c", "echo in $SWIFTPY_JOBID; exit 9"]
+    result = python("swiftpy.upf.batch", workplace.exp(0), "--", *crash, FLUX_URI="local://", SWIFTPY_JOBID="f1A")
+    assert result.returncode == 9 and result.stdout.startswith("in f2B\nswiftpy: successor: job f3C"), result.stdout
+    batches = [line for line in said.read_text().splitlines() if "batch" in line]
+    assert batches[0] == f"batch {workplace.exp(0)}/turbine-flux.sh"
+    assert batches[1] == f"--parent batch --dependency=afterany:f2B {workplace.exp(1)}/turbine-flux.sh"
+
+
 def test_one_job_from_submission_to_end(workplace, submit):
     workplace.write([{"id": "A"}, {"id": "B"}])
     result = submit("pbs", "--dry-run", WALLTIME="00:10:00")

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -158,12 +159,28 @@ def test_every_rank_looks_at_what_the_hooks_made_of_its_nodes_environment(place)
 
 def test_a_hook_that_fails_on_one_node_while_the_others_wait_for_it(place):
     (place.root / "bad.py").write_text(
+        "import swiftpy.runtime.hooks\n"
+        "swiftpy.runtime.hooks.PATIENCE = 1.0\n"
         "def hook(leaders, env):\n    if leaders.rank == 1: raise OSError('no such fabric')\n    leaders.barrier()\n"
     )
     began = time.monotonic()
     result = place.run("--hook", "bad.py", "--ranks-per-node", "1", procs=3)
     assert result.returncode != 0 and time.monotonic() - began < 20
     assert "node 1: OSError: no such fabric" in result.stderr
+
+
+def test_a_hook_that_hangs_in_mpi_ends_at_the_second_signal(place):
+    (place.root / "hangs.py").write_text(
+        "def hook(leaders, env):\n    open(f'begun{leaders.rank}', 'w')\n    leaders.recv(source=leaders.rank)\n"
+    )
+    job = place.start("--hook", "hangs.py", "--ranks-per-node", "1", procs=2)
+    wait_for((place.root / "begun1").exists)
+    job.send_signal(signal.SIGTERM)
+    time.sleep(1.2)
+    assert job.poll() is None
+    job.send_signal(signal.SIGTERM)
+    assert job.wait(10) != 0
+    assert " did not end when told to: the job is aborted" in (place.root / "job.log").read_text()
 
 
 def test_a_leader_is_killed_while_data_arrive_and_the_job_is_started_again(place):
@@ -304,4 +321,4 @@ def test_nodes_with_networks_and_disks_of_their_own(place, network):
     result = run()
     assert result.returncode == 2
     assert "stage_data failed: node1: cannot make" in result.stdout
-    assert result.stdout.count("0.02 GB are needed, 0.01 GB are free") == 1
+    assert len(re.findall(r"15\.\d MB are needed, 10\.\d MB are free", result.stdout)) == 1

@@ -203,7 +203,7 @@ def test_too_little_room_is_seen_before_the_first_byte(world, shared, source):
     mount_small(world, disk, "size=1m", at=1)
     try:
         action = lambda: stage(world, shared, source)  # noqa: E731
-        agreed(world, shared, action, r"node 1: cannot make .*: 0.01 GB are needed, 0.00 GB are free")
+        agreed(world, shared, action, r"node 1: cannot make .*: \d+\.\d MB are needed, \d\.\d MB are free")
     finally:
         unmount(world, disk, at=1)
 
@@ -224,18 +224,29 @@ def test_a_disk_that_fills_up_meanwhile(world, shared, source):
         unmount(world, disk, at=1)
 
 
-def test_a_source_that_shrinks_while_it_is_read(world, shared, source, monkeypatch):
-    """The reader that finds the end, one of three, stops all."""
+@pytest.mark.parametrize("size", [CHUNK, CHUNK * 5 + 17], ids=["shorter", "written to"])
+def test_a_source_that_changes_while_it_is_read(world, shared, source, monkeypatch, size):
+    """The reader that finds it, one of three, stops all."""
     real = stream.broadcast
 
-    def shrunk(group, length, read, consume):
+    def changed(group, length, read, consume):
         if world.rank == 0:
-            os.truncate(source / "large", CHUNK)
+            with (source / "large").open("r+b") as file:
+                file.truncate(size)
+                file.write(b"new")
         world.gather(None)
         real(group, length, read, consume)
 
-    monkeypatch.setattr("swiftpy.runtime.stage.staging.broadcast", shrunk)
-    agreed(world, shared, lambda: stage(world, shared, source), r"it became shorter while it was staged \(.*large\)")
+    monkeypatch.setattr("swiftpy.runtime.stage.staging.broadcast", changed)
+    agreed(world, shared, lambda: stage(world, shared, source), r"it was changed while it was staged \(.*large\)")
+
+
+def test_chosen_files(world, shared, source):
+    staged = stage(world, shared, source, names=["large", "a/b/0.bin"])
+    assert staged.files == 2
+    there = {str(path.relative_to(staged.folder)) for path in staged.folder.rglob("*")}
+    assert there == {"large", "a", "a/b", "a/b/0.bin", ".staged.json"}
+    agreed(world, shared, lambda: stage(world, shared, source, names=["large", "a"]), r"it is no file \(.*source/a\)")
 
 
 def test_bytes_that_change_on_their_way(world, shared, source, monkeypatch):

@@ -1,8 +1,13 @@
-"""Hooks by name: what is wrong with one is known before it is run."""
+"""Hooks by name: what is wrong with one is known before it is run, or ends the job with its reason."""
+
+import os
+import signal
+import threading
+import time
 
 import pytest
 
-from swiftpy.runtime.hooks import problems
+from swiftpy.runtime.hooks import Hooks, problems
 
 NOT_RUN = "raise SystemExit('it was run')\n"
 FILES = {
@@ -49,3 +54,71 @@ def test_hooks(name, tmp_path, monkeypatch):
     else:
         assert len(found) == 1 and found[0].startswith(f"--hook {name}: ")
         assert CASES[name].format(here=tmp_path) in found[0]
+
+
+class OneNode:
+    """A world of one rank, which notes how it was ended."""
+
+    leaders, node, node_number = object(), "x1", 0
+
+    def __init__(self):
+        self.died = threading.Event()
+
+    def gather(self, value, patience=None):
+        return [value]
+
+    def share(self, value):
+        return value
+
+    def die(self, reason):
+        assert reason == "hook hangs.py on x1 did not end when told to: the job is aborted"
+        self.died.set()
+
+
+FAULTS = {
+    "import sys\ndef hook(l, e): sys.exit('no licence')": "SystemExit: no licence",
+    "raise SystemExit(1)\nhook = print": "SystemExit: 1",
+    "def hook(l, e): return ['A']": "it returned ['A']: return a dictionary",
+    "def hook(l, e): yield {'A': 1}": "it returned {'A': 1}: that is no name of a variable with",
+    "def hook(l, e): return {'A=B': ''}": "it returned {'A=B': ''}: that is no name",
+}
+
+
+@pytest.mark.parametrize("text", FAULTS)
+def test_what_a_hook_does_wrong_is_the_jobs_reason(text, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "wrong.py").write_text(text)
+    [reason] = Hooks(OneNode(), ("wrong.py",), 60.0).run({})
+    assert reason.startswith("hook wrong.py failed on x1: ") and FAULTS[text] in reason
+
+
+def test_a_hook_that_leaves_python_when_it_cleans_up(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "leaves.py").write_text("def hook(l, e):\n    yield {}\n    raise SystemExit(3)")
+    hooks = Hooks(OneNode(), ("leaves.py",), 60.0)
+    assert hooks.run({}) == []
+    hooks.finish()
+    assert "hook leaves.py: cleaning up failed: SystemExit: 3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("grace", "signals"), [(0.05, 1), (60.0, 2)])
+def test_a_hook_that_hangs_ends_with_the_job_that_is_told_to_end(grace, signals, tmp_path, monkeypatch):
+    """At the second signal, or when the grace period after the first is over."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("swiftpy.runtime.signals._APART", 0.01)
+    (tmp_path / "hangs.py").write_text("def hook(l, e): e['world'].died.wait(20)")
+    world = OneNode()
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+
+    def tell():
+        for _ in range(signals):
+            time.sleep(0.1)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    telling = threading.Thread(target=tell)
+    telling.start()
+    try:
+        assert Hooks(world, ("hangs.py",), grace).run({"world": world}) == [] and world.died.is_set()
+    finally:
+        telling.join()
+        signal.signal(signal.SIGTERM, before)

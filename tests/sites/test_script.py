@@ -63,6 +63,7 @@ def test_what_is_wrong_is_said_before_anything_is_made(here):
     assert "PROCS=1 (environment)" in dry_run(here, "slurm", PROCS="1").stderr
     assert "SOFTWARE_SOURCE=env.tar: there is no file" in dry_run(here, "pbs", SOFTWARE_SOURCE="env.tar").stderr
     assert "PPN=0 (environment)" in dry_run(here, "slurm", PPN="0").stderr
+    assert "QUEUE=a b (environment) has a blank in it" in dry_run(here, "slurm", QUEUE="a b").stderr
     assert "WALLTIME=soon (environment)" in dry_run(here, "slurm", WALLTIME="soon").stderr
     assert "colon" in dry_run(here, "pbs", CANDLE_DATA_DIR="out:put").stderr
     assert "site local has no scheduler" in dry_run(here, "local").stderr

@@ -53,6 +53,8 @@ def test_paths_among_the_settings_are_the_users(tmp_path, monkeypatch):
         ('launch = ["x"]\ndirectives = ["-q x"]', "directives without scheduler"),
         ('launch = ["x", "{NODE}"]', "launch: '{NODE}': there is no {NODE}: use PROCS, PPN, NODES"),
         ('launch = ["{PROCS"]', "expected '}'"),
+        ('launch = ["{RANKS!z:q}"]', "there is no {RANKS!z:q}: use PROCS"),
+        ('launch = ["x"]\n[environment]\n"A=B" = "1"', "environment: 'A=B' is no name of a variable"),
         ('launch = ["x"]\nrequired = ["PROJCT"]', "required must be a list of DATA_SOURCE"),
         ('launch = ["x"]\n[settings]\nPPN = 12', "settings.PPN must be a string, not 12"),
         ('launch = ["x"]\n[settings]\nppn = "12"', "unknown key settings.ppn: the keys are DATA_SOURCE"),

@@ -1,6 +1,7 @@
 """An environment that is packed, unpacked at another path, and used there."""
 
 import os
+import socket
 import subprocess
 import sys
 import venv
@@ -27,6 +28,11 @@ def env(tmp_path_factory):
     return root
 
 
+def bind(path):
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(os.path.relpath(path))  # no address may be longer than 107 bytes
+
+
 def pack_and_unpack(env, archive, target):
     assert cli.main(["stage", "pack", str(env), str(archive)]) == 0
     part = target.with_name("part")
@@ -38,7 +44,7 @@ def pack_and_unpack(env, archive, target):
 
 
 @pytest.mark.parametrize("name", ["new", "a place with blanks", "long" * 40], ids=["new", "blanks", "long"])
-def test_a_packed_environment_works_elsewhere(env, tmp_path, name):
+def test_a_packed_environment_works_elsewhere(env, tmp_path, name, capsys):
     target = pack_and_unpack(env, tmp_path / "env.tar.zst", tmp_path / name)
     hidden = env.with_name("gone")
     env.rename(hidden)  # so that nothing can come from there
@@ -54,6 +60,7 @@ def test_a_packed_environment_works_elsewhere(env, tmp_path, name):
             assert f"{os.path.realpath(target)}/base/lib" in out, "the standard library is the packed one"
     finally:
         hidden.rename(env)
+    assert "swiftpy is not installed in it" in capsys.readouterr().err
     assert (target / "data").read_text() == "data" and not (target / "data").is_symlink()
     assert (target / "bin/other").read_text() == "#!/bin/sh\necho untouched\n"
 
@@ -64,13 +71,27 @@ def test_what_is_no_environment(tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_link_to_nothing_is_named(env, tmp_path, capsys):
-    (env / "broken").symlink_to("/nowhere")
+@pytest.mark.parametrize(
+    ("make", "problem"),
+    [
+        (lambda path: path.symlink_to("/nowhere"), "leads out"),
+        (os.mkfifo, "is neither a file"),
+        (bind, "is neither a file"),
+    ],
+    ids=["link", "fifo", "socket"],
+)
+def test_what_nodes_would_refuse_is_named(env, tmp_path, capsys, make, problem):
+    make(env / "a broken")
     try:
         assert cli.main(["stage", "pack", str(env), str(tmp_path / "x.tar")]) == 2
     finally:
-        (env / "broken").unlink()
-    assert "env/broken leads out" in capsys.readouterr().err
+        (env / "a broken").unlink()
+    assert f"env/a broken {problem}" in capsys.readouterr().err
+
+
+def test_an_archive_in_the_environment_itself(env, capsys):
+    assert cli.main(["stage", "pack", str(env), str(env / "env.tar")]) == 2
+    assert "would become a part of itself" in capsys.readouterr().err and not list(env.glob("*.tar*"))
 
 
 def test_the_command_explains_itself():

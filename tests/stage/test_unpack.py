@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import lzma
 import random
 import tarfile
 from pathlib import Path
@@ -114,18 +115,25 @@ def test_links_that_stay_inside(tmp_path):
 
 
 def test_the_last_of_two_members_with_one_name_wins(tmp_path):
-    unpack(tmp_path / "t", make(("a", b"1"), ("a", b"22"), special("l", SYMLINK, "none"), ("l", b"3")))
+    linked_to_itself = special("a", HARDLINK, "a")  # `tar cf x.tar a a` writes that
+    members = ("a", b"1"), ("a", b"22"), linked_to_itself, special("l", SYMLINK, "none"), ("l", b"3")
+    unpack(tmp_path / "t", make(*members))
     assert (tmp_path / "t/a").read_bytes() == b"22"
     assert (tmp_path / "t/l").read_bytes() == b"3"
 
 
-@pytest.mark.parametrize("cut", [100, 700, 3000, -1200])
+@pytest.mark.parametrize("cut", [100, 700, 512 + 1024, 3000, -1200, -1024])
 @pytest.mark.parametrize("compress", [bytes, gzip.compress, zstandard.compress], ids=["tar", "gzip", "zstd"])
 def test_an_archive_that_was_cut_off(tmp_path, compress, cut):
     """tarfile itself takes an archive that ends after a member, or a damaged header, for whole."""
     data = make(("a", chance_bytes(1000)), ("b", chance_bytes(5000)))[: 512 + 1024 + 512 + 5120 + 1024]
     with pytest.raises(OSError, match="broken"):
         unpack(tmp_path / "t", compress(data[:cut]))
+
+
+def test_what_is_no_tar(tmp_path):
+    with pytest.raises(OSError, match=r"no tar \(plain, gzip or zstd\)"):
+        unpack(tmp_path / "t", lzma.compress(make(*FILES)))
 
 
 def test_a_damaged_header(tmp_path):

@@ -92,9 +92,11 @@ def pack(env: Path, archive: Path, tell: Callable[[str], None]) -> None:
 
     The installation that it was made from comes along in `base/`, unless that is the system's (/usr), which is on
     every node. `.gz` is compressed by gzip, `.zst` by zstd with all cores, other names not at all. ValueError for what
-    is no environment.
+    is no environment, or holds what nodes would refuse.
     """
     base = _base_of(env)
+    if archive.resolve().is_relative_to(env.resolve()):
+        raise ValueError(f"{archive} would become a part of itself: put it outside of {env}")
     temporary = archive.with_name(f".{archive.name}.{os.getpid()}")
     try:
         with (
@@ -155,6 +157,8 @@ def _add_tree(
         for name in [*folders, *sorted(files)]:
             path = here / name
             info = tar.gettarinfo(path, prefix + str(path.relative_to(root)))
+            if info is None or info.isfifo() or info.isdev():  # None: a socket
+                raise ValueError(f"{path} is neither a file nor a folder nor a link: remove it")
             text = link(path) if info.issym() else None
             if info.issym() and text is None:
                 info = _followed(tar, path, info.name)
@@ -212,8 +216,10 @@ def _compressed(file: BinaryIO, suffix: str) -> Any:
 
 
 def warnings(env: Path) -> list[str]:
-    """What of an environment stays where it is: packages installed in editable form."""
+    """What of an environment stays where it is, packages installed in editable form, and that RUNs need it to have."""
     found: list[str] = []
+    if not any(env.glob("lib/python3.*/site-packages/swiftpy*")):
+        found.append("swiftpy is not installed in it: RUNs cannot be run from it")
     for path in sorted(env.glob("lib/python3.*/site-packages/*.pth")):
         text = path.read_text(encoding="utf-8", errors="replace")
         outside = [line for line in text.splitlines() if line.startswith("/") and not line.startswith(str(env))]

@@ -93,14 +93,14 @@ def stage_archive(leaders: MPI.Comm, archive: Path, target: Target, adapt: Adapt
     began, group = time.monotonic(), Group(leaders)
     identity = group.together(f"read {archive}", lambda: _identity(archive) if group.rank == 0 else None)
     origin: dict[str, list[int]] = group.broadcast(identity)
-    size = origin[str(archive)][0]
+    size, mtime, _ = origin[str(archive)]
     with _Place(group, target, origin) as place:
         mine = not group.together(f"verify {place.target}", lambda: _is_whole(place.target, origin))
         if not any(group.gather(mine)):
             return Staged(place.target, place.keep(), 0, 0, time.monotonic() - began)
         place.make([size] if mine else [])
         consumer = Unpacker(place.part) if mine else _Passing()
-        reader = tree.TreeReader(archive.parent, [Entry(archive.name, "file", 0, 0, size)])
+        reader = tree.TreeReader(archive.parent, [Entry(archive.name, "file", 0, mtime, size)])
         broadcast(group, size, reader, consumer)
         place.same_everywhere(consumer.checksum)
 
@@ -246,7 +246,7 @@ def _check_room(folder: Path, sizes: Sequence[int]) -> None:
     needed = sum(-(-size // _BLOCK) * _BLOCK for size in sizes)
     free = disk.f_bavail * disk.f_frsize
     if needed > free:
-        raise OSError(None, f"{needed / 1e9:.2f} GB are needed, {free / 1e9:.2f} GB are free", str(folder))
+        raise OSError(None, f"{needed / 1e6:.1f} MB are needed, {free / 1e6:.1f} MB are free", str(folder))
     if disk.f_files and len(sizes) > disk.f_favail:
         raise OSError(None, f"{len(sizes)} files are needed, {disk.f_favail} more can be made", str(folder))
 

@@ -35,11 +35,17 @@ class Entry(NamedTuple):
 def scan(root: Path, names: Sequence[str] | None = None) -> list[Entry]:
     """All entries below a directory, or the chosen files in it, folders before what is in them.
 
-    OSError for what is neither file, folder nor link: a copy of a socket or a device has no use.
+    OSError for what is neither file, folder nor link: a copy of a socket or a device has no use. Nor may a folder be
+    chosen (Spark writes a table as a folder of parts, `x.parquet/`), as what is in it would be left behind.
     """
-    if names is not None:
-        return [_entry(name, name, (root / name).stat(), root / name) for name in names]
-    return list(_walk(str(root), ""))
+    if names is None:
+        return list(_walk(str(root), ""))
+    above = {str(folder): None for name in names for folder in reversed(Path(name).parents) if folder.name}
+    entries = [_entry(name, (root / name).stat(), root / name) for name in (*above, *names)]
+    for entry in entries[len(above) :]:
+        if entry.kind != "file":
+            raise OSError(None, "it is no file", str(root / entry.path))
+    return entries
 
 
 def _walk(root: str, folder: str) -> Iterator[Entry]:
@@ -47,13 +53,13 @@ def _walk(root: str, folder: str) -> Iterator[Entry]:
         children = sorted(found, key=lambda child: child.name)
     for child in children:
         path = f"{folder}/{child.name}" if folder else child.name
-        entry = _entry(path, child.name, child.stat(follow_symlinks=False), child.path)
+        entry = _entry(path, child.stat(follow_symlinks=False), child.path)
         yield entry
         if entry.kind == "dir":
             yield from _walk(root, path)
 
 
-def _entry(path: str, name: str, status: os.stat_result, full: str | Path) -> Entry:
+def _entry(path: str, status: os.stat_result, full: str | Path) -> Entry:
     mode, mtime = stat.S_IMODE(status.st_mode), status.st_mtime_ns
     if stat.S_ISREG(status.st_mode):
         return Entry(path, "file", mode, mtime, status.st_size, ctime=status.st_ctime_ns)
@@ -72,7 +78,7 @@ class TreeReader:
         self._ends = list(accumulate(entry.size for entry in files))
 
     def __call__(self, offset: int, view: memoryview) -> None:
-        """See stream.Read. OSError if a file got shorter since it was listed."""
+        """See stream.Read. OSError if a file was changed since it was listed."""
         number = bisect.bisect_right(self._ends, offset)
         filled = 0
         while filled < len(view):
@@ -92,8 +98,12 @@ class TreeReader:
             while done < len(view):
                 got = os.preadv(fd, [view[done:]], start + done)
                 if got == 0:
-                    raise OSError(None, "it became shorter while it was staged", path)
+                    break
                 done += got
+            # Chunks from before and after a change would make a file that never was, and the same on every node.
+            status = os.fstat(fd)
+            if done < len(view) or (status.st_size, status.st_mtime_ns) != (entry.size, entry.mtime):
+                raise OSError(None, "it was changed while it was staged", path)
         finally:
             os.close(fd)
 

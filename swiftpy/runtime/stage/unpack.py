@@ -53,10 +53,13 @@ class Unpacker:
                 while (member := tar.next()) is not None:
                     tar.members.clear()  # 50,000 of them are 50 MB
                     self._unpack(member, stream)
-            if stream.last.strip(b"\0"):  # tarfile takes a damaged header for the end
-                raise EOFError("it does not end as a tar does")
+            # tarfile takes for the end a damaged header, and that of an archive that was cut off after a member.
+            if not stream.last or stream.last.strip(b"\0"):
+                raise EOFError("it does not end as a tar does: was it cut off?")
             raw.skip_rest()
-        except (tarfile.TarError, zlib.error, EOFError) as error:
+        except tarfile.TarError as error:
+            raise OSError(None, f"the archive is broken, or no tar (plain, gzip or zstd): {error}") from error
+        except (zlib.error, EOFError) as error:
             raise OSError(None, f"the archive is broken: {error}") from error
         self.checksum = raw.checksum.intdigest()
         entries = [entry for entry in self._names.values() if entry.path]
@@ -68,6 +71,8 @@ class Unpacker:
 
     def _unpack(self, member: tarfile.TarInfo, stream: _Forward) -> None:
         path = self._safe(member.name)
+        if member.islnk() and path in self._names and path == self._safe(member.linkname):
+            return  # what GNU tar writes of a file that it is given a second time
         mode, mtime = member.mode & 0o777, int(member.mtime * 1e9)
         if member.isdir():
             (self._root / path).mkdir(parents=True, exist_ok=True)

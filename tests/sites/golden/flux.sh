@@ -19,5 +19,5 @@ export PROJECT=mine
 export WALLTIME=06:00:00
 
 exec /home/me/.venv/bin/python -m swiftpy.upf.batch '/home/me/my jobs/out/toy/Output/EXP000' -- \
-    flux run --nodes=195 --ntasks=780 \
+    flux run --nodes=195 --ntasks=780 --exclusive \
     /home/me/.venv/bin/python -m swiftpy.upf upf.json dflts.json --timeout=-1.0 --site=flux '--exp=/home/me/my jobs/out/toy/Output/EXP000'
