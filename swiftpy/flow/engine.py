@@ -11,7 +11,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any
 
 from swiftpy.core.events import Event, ReportOutcome, StartTask, SubmissionClosed, TaskSubmitted, ValueGiven
@@ -19,6 +18,7 @@ from swiftpy.core.scheduler import Scheduler
 from swiftpy.core.task import Kind, Task
 from swiftpy.errors import Deadlock
 from swiftpy.flow.bulk import Bulk
+from swiftpy.flow.calls import failure_of
 from swiftpy.flow.functions import Function, Functions
 from swiftpy.flow.future import Future
 from swiftpy.flow.gathering import ENOUGH, GatheredRun, Gathering
@@ -26,7 +26,7 @@ from swiftpy.flow.nested import CallSubmitted, Relay
 from swiftpy.flow.sending import Sending
 from swiftpy.flow.settling import Settling
 from swiftpy.flow.trace import Trace
-from swiftpy.runtime.call import Payload, describe
+from swiftpy.runtime.call import Payload
 from swiftpy.runtime.server import TICK, Server
 from swiftpy.runtime.signals import StopRequest
 from swiftpy.runtime.store import Reference
@@ -231,7 +231,7 @@ class Engine:
             events.append(TaskSubmitted(task))
         for id in given:
             future = self._gathering.futures.pop(id)
-            error = None if future.good() else describe(future.error() or CancelledError())
+            error = None if future.good() else failure_of(future)
             events.append(ValueGiven(id, error))
         return events
 

@@ -17,7 +17,7 @@ from swiftpy.core.events import ReportOutcome, StartTask
 from swiftpy.core.task import Kind, TaskState
 from swiftpy.errors import TaskError
 from swiftpy.flow import program
-from swiftpy.flow.calls import needs, pack_one
+from swiftpy.flow.calls import because_of, needs, pack_one
 from swiftpy.flow.functions import Function, Functions
 from swiftpy.flow.future import Future
 from swiftpy.runtime.store import InArguments, Packed
@@ -80,8 +80,7 @@ class NestedEngine:
 
         def one_less(done: Any) -> None:
             if done.failed():
-                reason = f"it needs a result that will not be there: {done.exception()}"
-                self._settle(future.id, None, TaskError("cancelled", reason))
+                self._settle(future.id, None, because_of(done))
             elif next(left) == 0:
                 self._send(future, kind, function, args, kwargs)
 
@@ -123,7 +122,7 @@ class NestedEngine:
         if message.value is not None:
             try:
                 (value,) = pickle.loads(message.value)
-            except Exception as exception:
+            except BaseException as exception:
                 error = TaskError("exception", f"its result cannot be unpickled: {exception}")
         self._settle(message.id, value, error)
 
@@ -138,6 +137,7 @@ class NestedEngine:
         self, future: Future, kind: Kind, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
         if not future.begin():
+            self._settle(future.id, None, None)
             return
         rank, key = self._worker.rank, _key(future.id)
         call = pack_one(args, kwargs)

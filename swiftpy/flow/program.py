@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -98,7 +99,7 @@ def gather(futures: Iterable[Future]) -> list[Any]:
 
 def as_completed(futures: Iterable[Future]) -> Iterator[Future]:
     """The futures as they are done."""
-    done: list[Future] = []
+    done: deque[Future] = deque()
     count = 0
     for future in set(futures):
         count += 1
@@ -107,4 +108,4 @@ def as_completed(futures: Iterable[Future]) -> Iterator[Future]:
         if not done:
             engine().drive(lambda: bool(done))
         count -= 1
-        yield done.pop(0)
+        yield done.popleft()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from swiftpy.core.events import ReportOutcome
 from swiftpy.core.task import TaskState
 from swiftpy.errors import TaskError
-from swiftpy.flow.calls import unpack_values
+from swiftpy.flow.calls import because_of, unpack_values
 from swiftpy.flow.future import Future, settle_all
 
 if TYPE_CHECKING:
@@ -59,10 +59,8 @@ class Settling:
 
     def cancel(self, ids: Iterable[int], culprit: Future) -> None:
         """These calls need the result of one that failed."""
-        reason = culprit.error() or "it was cancelled"
-        error = TaskError("cancelled", f"it needs a result that will not be there: {reason}")
         for id in ids:
-            self._settle_one(id, None, error)
+            self._settle_one(id, None, because_of(culprit))
 
     @property
     def unseen(self) -> list[TaskError]:

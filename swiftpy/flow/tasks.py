@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import types
 from collections.abc import Callable, Iterable, Iterator
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, overload
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from swiftpy.flow.nested import NestedEngine
 
 
+_RETURN_NO_RESULT = (inspect.isgeneratorfunction, inspect.iscoroutinefunction, inspect.isasyncgenfunction)
+
+
 class TaskFunction:
     """What `@task` makes of a function: calling it returns a future; `.options(...)` gives a variant; `.function` is
     the function itself."""
@@ -26,9 +30,10 @@ class TaskFunction:
     def __init__(self, function: Callable[..., Any], options: dict[str, Any]) -> None:
         if not callable(function):
             raise TypeError(f"a task is made of a function, not of {function!r}")
-        if inspect.isgeneratorfunction(function) or inspect.iscoroutinefunction(function):
-            raise TypeError(f"a task returns its result: {function.__qualname__} is a generator or coroutine function")
-        functools.update_wrapper(self, function)
+        if any(check(function) for check in _RETURN_NO_RESULT):
+            name = getattr(function, "__qualname__", function)
+            raise TypeError(f"a task returns its result: {name} is a generator or coroutine function")
+        functools.update_wrapper(self, function, updated=())  # an object's attributes are no business of ours
         self.function = function
         self._options = options
         task_kind("", **options)  # what is wrong with them is said where they are written
@@ -39,6 +44,12 @@ class TaskFunction:
         engine = program.engine()
         kind, function = self._description or self.described(engine)
         return engine.submit(kind, function, args, kwargs)
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        """In a class, what its function would be: a method, whose `self` is an argument as others are."""
+        if instance is None or not isinstance(self.function, types.FunctionType):
+            return self
+        return types.MethodType(self, instance)
 
     def described(self, engine: Engine | NestedEngine) -> tuple[Kind, Function]:
         """What is submitted to an engine for a call of this."""
