@@ -22,7 +22,7 @@ from swiftpy.flow.calls import failure_of
 from swiftpy.flow.functions import Function, Functions
 from swiftpy.flow.future import Future
 from swiftpy.flow.gathering import ENOUGH, GatheredRun, Gathering
-from swiftpy.flow.nested import CallSubmitted, Relay
+from swiftpy.flow.nested import CallSubmitted, FailureSeen, Relay
 from swiftpy.flow.sending import Sending
 from swiftpy.flow.settling import Settling
 from swiftpy.flow.trace import Trace
@@ -298,11 +298,14 @@ class Engine:
         """See Client: a task on a worker submitted others."""
         if self._sending.data.handle(message):
             return []
+        if type(message) is FailureSeen:
+            self.settling.seen_in_task(*message)
+            return []
         assert isinstance(message, CallSubmitted), f"no task can send {message!r}"
         runs, given, id = self._gathering.take(reserve=1)  # what was submitted before has lower ids
         events = self._handed_over(runs, given)
         self._sending.know(message.function)
-        relay = Relay(self._server, message.worker, message.id)
+        relay = Relay(self._server, self.settling, message.worker, message.id)
         task = Task(id, message.kind, [message.call], owner=relay)
         return [*events, TaskSubmitted(task)]
 
