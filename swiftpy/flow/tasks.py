@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, overload
 from swiftpy.core.task import ANYWHERE, Kind, Target
 from swiftpy.flow import program
 from swiftpy.flow.calls import needs
-from swiftpy.flow.functions import Function
+from swiftpy.flow.functions import Function, name_of
 from swiftpy.flow.future import Future
 
 if TYPE_CHECKING:
@@ -31,8 +31,7 @@ class TaskFunction:
         if not callable(function):
             raise TypeError(f"a task is made of a function, not of {function!r}")
         if any(check(function) for check in _RETURN_NO_RESULT):
-            name = getattr(function, "__qualname__", function)
-            raise TypeError(f"a task returns its result: {name} is a generator or coroutine function")
+            raise TypeError(f"a task returns its result: {name_of(function)} is a generator or coroutine function")
         functools.update_wrapper(self, function, updated=())  # an object's attributes are no business of ours
         self.function = function
         self._options = options

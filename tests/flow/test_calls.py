@@ -1,19 +1,23 @@
 """Which calls travel together, and that they do not share what they are given."""
 
+import fnmatch
+import functools
 import pickle
 import sys
+import types
 from collections import OrderedDict, defaultdict, deque
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
+import cloudpickle
 import pytest
 
 from swiftpy.core.events import ReportOutcome
 from swiftpy.core.task import Kind, Task, TaskState
 from swiftpy.errors import TaskError
 from swiftpy.flow import program
-from swiftpy.flow.calls import CANCELLED_CALL, Deferred, because_of, needs, pack_calls, unpack_values
+from swiftpy.flow.calls import CANCELLED_CALL, Deferred, because_of, needs, pack_calls, pack_one, unpack_values
 from swiftpy.flow.functions import Functions
 from swiftpy.flow.future import Future
 from swiftpy.flow.gathering import Gathering
@@ -317,3 +321,23 @@ def test_a_parallel_task_may_free_its_communicator(name):
     run = Run(f"{__name__}:Communicator.{name}", pack_calls(None, [()], None, None))
     outcome = InlineExecutor("host", 1, lambda gang: communicator).make(run, None, (1, 2))
     assert outcome.error is None and not communicator.there
+
+
+def test_cached_functions_and_properties_of_the_script_go_by_value(monkeypatch):
+    """Workers do not have them under their names; those of modules they do."""
+    script = types.ModuleType("__main__")
+    exec(
+        "import functools\n"
+        "@functools.cache\ndef fib(n): return n if n < 2 else fib(n - 1) + fib(n - 2)\n"
+        "class Table:\n    @functools.cached_property\n    def size(self): return fib(40)\n"
+        "def of_both(table): return fib(50), table.size\n",
+        script.__dict__,
+    )
+    monkeypatch.setitem(sys.modules, "__main__", script)
+    definition = Functions().find(script.of_both).definition
+    arguments = pack_one((script.Table(),), {})
+    library = cloudpickle.dumps(functools.lru_cache(add)), cloudpickle.dumps(fnmatch._compile_pattern)
+    monkeypatch.undo()
+    (table,), _ = pickle.loads(arguments)
+    assert pickle.loads(definition)(table) == (12586269025, 102334155) and "size" in vars(table)
+    assert pickle.loads(library[0]).__wrapped__ is add and pickle.loads(library[1]) is fnmatch._compile_pattern
