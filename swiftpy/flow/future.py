@@ -84,17 +84,18 @@ class Future(concurrent.futures.Future[Any]):
                 assert self.engine is not None
                 self.engine.fetch(self)
             return self._result
-        self._ask()
+        self.ask()
         return super().result(timeout)
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """How the task failed, None if it did not; waits for its end."""
         if self._state not in _FINAL:
             timeout = self._wait(timeout)
-        self._ask()
+        self.ask()
         return super().exception(timeout)
 
-    def _ask(self) -> None:
+    def ask(self) -> None:
+        """Somebody hears how it ended, if only that others ended so, too."""
         self.asked = True
         if self.when_asked is not None:
             tell, self.when_asked = self.when_asked, None

@@ -92,7 +92,10 @@ def gather(futures: Iterable[Future]) -> list[Any]:
     futures = list(futures)
     wait(futures)
     far = [future for future in futures if future.elsewhere is not None]
-    if far and all(future.good() for future in futures):
+    failed = [future for future in futures if not future.good()]
+    for future in failed:
+        future.ask()
+    if far and not failed:
         engine().request(far)
     return [future.result() for future in futures]
 

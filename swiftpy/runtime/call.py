@@ -231,6 +231,8 @@ def describe(exception: BaseException) -> TaskError:
         message = f"it called exit({exception.code!r})"
     elif isinstance(exception, Ended):
         message = str(exception)
+    elif isinstance(exception, TaskError):  # of a task that this one had submitted: a recursion passes it up
+        message = exception.message if exception.kind == "exception" else exception.summary()
     else:
         message = "".join(traceback.format_exception_only(exception)).strip().replace("\n", " ")
     trace = exception.__traceback__  # its first frame is ours

@@ -24,7 +24,7 @@ from swiftpy.flow.gathering import Gathering
 from swiftpy.flow.nested import NestedEngine, Relay
 from swiftpy.flow.settling import Settling
 from swiftpy.flow.tasks import task
-from swiftpy.runtime.call import PREVIOUS, Run
+from swiftpy.runtime.call import PREVIOUS, Run, describe
 from swiftpy.runtime.executors import InlineExecutor
 
 
@@ -219,6 +219,14 @@ def test_who_fails_because_of_another_says_so_in_one_line(error):
     assert "\n" not in message and (str(error).split("\n")[0] if error else "it was cancelled") in message
 
 
+def test_a_failure_that_is_passed_up_a_recursion_stays_one_line():
+    error = TaskError("exception", "ValueError: three", "its traceback", "host", 3)
+    for _ in range(9):
+        error = describe(error)
+    assert error.message == "ValueError: three" and "its traceback" in error.traceback
+    assert describe(TaskError("timeout", "5 s")).message == "timeout: 5 s"
+
+
 def test_what_needs_a_cancelled_call_of_a_task_is_cancelled_too():
     """In any order; and what was cancelled is forgotten."""
     sent = []
@@ -239,7 +247,7 @@ def test_what_needs_a_cancelled_call_of_a_task_is_cancelled_too():
     assert len(sent) == 1 and list(engine._futures) == [first.id]
 
 
-@pytest.mark.parametrize("asks", ["result", "before", "map", "never"])
+@pytest.mark.parametrize("asks", ["result", "before", "map", "gather", "never"])
 def test_a_failure_in_a_task_that_nobody_asks_for_is_told_at_the_end(asks):
     """By rank 0, which cannot know who asks for what on a worker unless it is told."""
     settling = Settling({}, {}, print)
@@ -259,6 +267,11 @@ def test_a_failure_in_a_task_that_nobody_asks_for_is_told_at_the_end(asks):
         assert settling.unseen and not to_server
         with pytest.raises(TaskError):
             future.result()
+    if asks == "gather":
+        other = Future()
+        other.settle(None, ValueError())
+        with pytest.raises(ValueError):
+            program.gather([other, future])
     for message in to_server:
         settling.seen_in_task(*message)
     assert [error.message for error in settling.unseen] == (["code 3"] if asks == "never" else [])
