@@ -182,7 +182,7 @@ class _Fate:
         if isinstance(exception, _InitializerError):
             if self.broken is None:
                 logging.getLogger("concurrent.futures").critical("exception in initializer:\n%s", error.traceback)
-                self.broken = error.message
+                self.broken = str(exception)
                 # Not here, where the engine is at work: their callbacks may do anything.
                 threading.Thread(target=self._give_up, daemon=True).start()
             exception = BrokenExecutor(self.broken)

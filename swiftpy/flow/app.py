@@ -80,9 +80,13 @@ def app(
     for name, several in (("the command", argv), ("inputs", inputs)):
         if isinstance(several, str | os.PathLike):
             raise TypeError(f"{name} must be a list, not {several!r}: no shell takes it apart")
+    if isinstance(stderr, Output):
+        raise TypeError(f"stderr must be a path, {stderr.path}: it is there while the command runs, and if it fails")
     outputs: list[Output] = []
 
     def made(value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            return [made(element) for element in value]
         if isinstance(value, Output) and (value.made_by is None or value in outputs):
             if value not in outputs:
                 outputs.append(value)
@@ -162,7 +166,11 @@ def _words(values: Iterable[Any], base: Path, parts: dict[Path, Path]) -> Iterat
         elif value is None:
             raise TypeError("an argument of the command is None")
         else:
-            yield str(base / value) if isinstance(value, os.PathLike) else str(value)
+            yield str(base / value) if isinstance(value, os.PathLike) else _text(value)
+
+
+def _text(value: Any) -> str:
+    return os.fsdecode(value) if isinstance(value, bytes) else str(value)
 
 
 def _part(made: _Made, base: Path, parts: dict[Path, Path]) -> Path:
@@ -214,7 +222,7 @@ def _run(
 
 
 def _spawn(words: list[str], actions: list[Any], cwd: Any, env: dict[str, str] | None) -> int:
-    environment = {**os.environ, **(env or {})}
+    environment = {**os.environ, **{name: _text(value) for name, value in (env or {}).items()}}
     before = None if cwd is None else Path.cwd()
     try:
         if cwd is not None:  # nothing else runs in this process

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import contextlib
 import dataclasses
 import itertools
@@ -15,7 +14,7 @@ import cloudpickle
 
 from swiftpy.errors import TaskError
 from swiftpy.flow.future import Future, as_arguments
-from swiftpy.runtime.call import PREVIOUS, Payload, describe
+from swiftpy.runtime.call import PREVIOUS, Cancelled, Payload, describe
 from swiftpy.runtime.store import InArguments, Packed, Place, pack
 
 _ATOMS = frozenset((int, float, str, bytes, bool, type(None), complex))
@@ -44,25 +43,30 @@ def needs(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Future] | None:
             if type(value) is Future:
                 found.append(value)
             else:
-                _collect(value, found)
+                _collect(value, found, {})
     return found or None
 
 
-def _collect(value: Any, found: list[Future]) -> None:
+def _collect(value: Any, found: list[Future], seen: dict[int, Any]) -> None:
+    """Add the futures in a value. `seen`: its containers by id, as nodes of a tree may know the one they are in."""
     kind = type(value)
-    if kind is Future:
-        found.append(value)
-    elif issubclass(kind, _SEQUENCES):
-        for element in value:
-            if type(element) not in _ATOMS:
-                _collect(element, found)
+    elements: Iterable[Any]
+    if issubclass(kind, _SEQUENCES):
+        elements = value
     elif issubclass(kind, dict):
-        for element in itertools.chain(value, value.values()):
-            if type(element) not in _ATOMS:
-                _collect(element, found)
+        elements = itertools.chain(value, value.values())
     elif dataclasses.is_dataclass(kind):
-        for field in dataclasses.fields(value):
-            _collect(getattr(value, field.name), found)
+        elements = [getattr(value, field.name, None) for field in dataclasses.fields(value)]
+    else:
+        return
+    if id(value) in seen:
+        return
+    seen[id(value)] = value
+    for element in elements:
+        if type(element) is Future:
+            found.append(element)
+        elif type(element) not in _ATOMS:
+            _collect(element, found, seen)
 
 
 #: Holds the large arguments of the call with this index; what the call is replaced by.
@@ -115,32 +119,32 @@ def _packed(call: Any, index: int, hold: Hold) -> bytes:
 def pack_one(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes | Packed:
     """One call's arguments, as they are to be sent or held."""
     with as_arguments(lambda: needs(args, kwargs)):
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(BaseException):
             packed = pack((args, kwargs))
             if _MAIN not in (packed.data if isinstance(packed, Packed) else packed):
                 return packed
         try:
             return pack((args, kwargs), cloudpickle.dumps)
-        except Exception as exception:
+        except BaseException as exception:  # what is pickled may do anything, such as exit
             return pickle.dumps(_Broken(TypeError(f"the arguments cannot be sent: {exception}")))
 
 
 class _Broken:
     """Stands for a call's arguments, and raises when they are unpickled."""
 
-    def __init__(self, exception: Exception) -> None:
+    def __init__(self, exception: BaseException) -> None:
         self._exception = exception
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _raise, (self._exception,)
 
 
-def _raise(exception: Exception) -> None:
+def _raise(exception: BaseException) -> None:
     raise exception
 
 
 #: In the place of a call that was cancelled before it started.
-CANCELLED_CALL = pickle.dumps(_Broken(concurrent.futures.CancelledError()))
+CANCELLED_CALL = pickle.dumps(_Broken(Cancelled("it was cancelled")))
 
 
 def unpack_values(data: bytes | list[bytes] | None) -> list[Any] | TaskError:
@@ -150,7 +154,18 @@ def unpack_values(data: bytes | list[bytes] | None) -> list[Any] | TaskError:
             return [value for part in data for value in pickle.loads(part)]
         values: list[Any] = pickle.loads(data or b"")
         return values
-    except Exception as exception:
+    except BaseException as exception:
         error = describe(exception)
         error.message = f"the result cannot be unpickled: {error.message}"
         return error
+
+
+def failure_of(future: Future) -> TaskError:
+    """Why a future that failed, or was cancelled, has no result."""
+    error = future.error() or Cancelled("it was cancelled")
+    return error if isinstance(error, TaskError) else describe(error)
+
+
+def because_of(culprit: Future) -> TaskError:
+    """Why a call fails that needs the result of a future that failed."""
+    return TaskError("cancelled", f"it needs a result that will not be there: {failure_of(culprit).summary()}")

@@ -11,7 +11,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any
 
 from swiftpy.core.events import Event, ReportOutcome, StartTask, SubmissionClosed, TaskSubmitted, ValueGiven
@@ -19,14 +18,15 @@ from swiftpy.core.scheduler import Scheduler
 from swiftpy.core.task import Kind, Task
 from swiftpy.flow import deadlock
 from swiftpy.flow.bulk import Bulk
+from swiftpy.flow.calls import failure_of
 from swiftpy.flow.functions import Function, Functions
 from swiftpy.flow.future import Future
 from swiftpy.flow.gathering import ENOUGH, GatheredRun, Gathering
-from swiftpy.flow.nested import CallSubmitted, Relay
+from swiftpy.flow.nested import CallSubmitted, FailureSeen, Relay
 from swiftpy.flow.sending import Sending
 from swiftpy.flow.settling import Settling
 from swiftpy.flow.turns import Turns
-from swiftpy.runtime.call import Payload, describe
+from swiftpy.runtime.call import Payload
 from swiftpy.runtime.server import TICK, Server
 from swiftpy.runtime.signals import StopRequest
 from swiftpy.runtime.store import Reference
@@ -206,7 +206,7 @@ class Engine:
             events.append(TaskSubmitted(task))
         for id in given:
             future = self._gathering.futures.pop(id)
-            error = None if future.good() else describe(future.error() or CancelledError())
+            error = None if future.good() else failure_of(future)
             events.append(ValueGiven(id, error))
         return events
 
@@ -276,11 +276,14 @@ class Engine:
         """See Client: a task on a worker submitted others."""
         if self._sending.data.handle(message):
             return []
+        if type(message) is FailureSeen:
+            self.settling.seen_in_task(*message)
+            return []
         assert isinstance(message, CallSubmitted), f"no task can send {message!r}"
         runs, given, id = self._gathering.take(reserve=1)  # what was submitted before has lower ids
         events = self._handed_over(runs, given)
         self._sending.know(message.function)
-        relay = Relay(self._server, message.worker, message.id)
+        relay = Relay(self._server, self.settling, message.worker, message.id)
         task = Task(id, message.kind, [message.call], owner=relay)
         return [*events, TaskSubmitted(task)]
 

@@ -27,7 +27,8 @@ def key_of_call(function: bytes, args: tuple[Any, ...], kwargs: dict[str, Any]) 
 
 def of_function(function: Callable[..., Any]) -> bytes:
     """The fingerprint of a function: its name and code, its defaults, what it has closed over, the plain constants of
-    its module that it names, and the functions of its module that it names, likewise. Comments do not count."""
+    its module that it names, lists and the like of such, and the functions of its module that it names, likewise; of
+    classes of the script the methods' code. Comments do not count."""
     return _encode(function, ())
 
 
@@ -70,6 +71,7 @@ def _encode(value: Any, outer: tuple[int, ...]) -> bytes:
         return b"S" + _digest(*sorted(_encode(element, outer) for element in value))
     if kind is Future:
         return _encode(value.result(0), outer)
+    value = _unwrapped(value)
     if isinstance(value, types.FunctionType):
         return _encode_function(value, outer)
     if isinstance(value, type):
@@ -97,8 +99,8 @@ def _encode_function(function: types.FunctionType, outer: tuple[int, ...]) -> by
         return b"g" + full_name
     closure = [cell.cell_contents for cell in function.__closure__ or ()]
     named = [(name, function.__globals__.get(name)) for name in sorted(_names(function.__code__))]
-    named = [(name, getattr(value, "function", value)) for name, value in named]  # what `task` has wrapped
-    near = [(name, value) for name, value in named if type(value) in _ATOMS or _is_near(value, function.__module__)]
+    named = [(name, _unwrapped(value)) for name, value in named]
+    near = [(name, value) for name, value in named if _is_constant(value) or _is_near(value, function.__module__)]
     outer = (*outer, id(function))
     parts = [full_name, _encode_code(function.__code__)]
     parts += [_encode(part, outer) for part in (function.__defaults__, function.__kwdefaults__, closure, near)]
@@ -125,9 +127,24 @@ def _names(code: types.CodeType) -> set[str]:
     return set(code.co_names).union(*map(_names, inner))
 
 
+def _unwrapped(value: Any) -> Any:
+    """The function in what `task`, `resource`, `functools.cache` and the like make of one."""
+    within = getattr(value, "__wrapped__", None)
+    return within if isinstance(within, types.FunctionType) and not isinstance(value, types.FunctionType) else value
+
+
+_CONTAINERS = (list, tuple, set, frozenset)
+
+
+def _is_constant(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(map(_is_constant, (*value, *value.values())))
+    return type(value) in _ATOMS or (type(value) in _CONTAINERS and all(map(_is_constant, value)))
+
+
 def _is_near(value: Any, module: str) -> bool:
-    """Whether a value is a function that the module itself defines."""
-    return isinstance(value, types.FunctionType) and value.__module__ == module
+    """Whether a value is a function or class that the module itself defines."""
+    return isinstance(value, types.FunctionType | type) and value.__module__ == module
 
 
 def _is_installed(module: str | None) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import types
 import weakref
@@ -41,14 +42,18 @@ class Functions:
         return found
 
     def _describe(self, function: Callable[..., Any]) -> Function:
-        name = getattr(function, "__qualname__", "")
         if is_found(function) and function.__module__ != "__main__":
-            return Function(f"{function.__module__}:{name}", None)
+            return Function(f"{function.__module__}:{function.__qualname__}", None)
         import hashlib  # it loads a library for cryptography, and most workers submit nothing
 
         definition = cloudpickle.dumps(function)
         digest = hashlib.blake2b(definition, digest_size=6).hexdigest()
-        return Function(f"{name or type(function).__name__}#{digest}", definition)
+        return Function(f"{name_of(function)}#{digest}", definition)
+
+
+def name_of(function: Callable[..., Any]) -> str:
+    """What people call it."""
+    return getattr(function, "__qualname__", "") or type(function).__name__
 
 
 def is_found(function: Callable[..., Any]) -> bool:
@@ -59,3 +64,27 @@ def is_found(function: Callable[..., Any]) -> bool:
     for part in getattr(function, "__qualname__", "").split("."):
         found = getattr(found, part, None)
     return found is function
+
+
+# -- what cloudpickle cannot send by value -------------------------------------------------------------------------
+
+
+def _reduce_cached(function: Any) -> Any:
+    """Of `functools.cache` and the like: a function of the script goes by value, and each worker has its own cache."""
+    if is_found(function) and function.__module__ != "__main__":
+        return function.__qualname__
+    return _cached, (function.__wrapped__, function.cache_parameters())
+
+
+def _cached(function: Callable[..., Any], parameters: dict[str, Any]) -> Any:
+    return functools.lru_cache(**parameters)(function)
+
+
+def _reduce_cached_property(value: functools.cached_property[Any]) -> Any:
+    """Until Python 3.11 it has a lock."""
+    return functools.cached_property, (value.func,), {"attrname": value.attrname}
+
+
+cloudpickle.CloudPickler.dispatch_table.update(
+    {functools._lru_cache_wrapper: _reduce_cached, functools.cached_property: _reduce_cached_property}
+)

@@ -39,6 +39,7 @@ class Future(concurrent.futures.Future[Any]):
     id = -1
     by_hand = False  # made by the program, and an argument of a call
     asked = False
+    when_asked: Callable[[], None] | None = None  # called once, when the program hears of a failure
     may_be_held = True  # where it was made, if it is large: the result may come when it is asked for
     #: What the future raises in the place of the error that it is settled with.
     translate: Callable[[BaseException], BaseException] | None = None
@@ -83,15 +84,22 @@ class Future(concurrent.futures.Future[Any]):
                 assert self.engine is not None
                 self.engine.fetch(self)
             return self._result
-        self.asked = True
+        self.ask()
         return super().result(timeout)
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """How the task failed, None if it did not; waits for its end."""
         if self._state not in _FINAL:
             timeout = self._wait(timeout)
-        self.asked = True
+        self.ask()
         return super().exception(timeout)
+
+    def ask(self) -> None:
+        """Somebody hears how it ended, if only that others ended so, too."""
+        self.asked = True
+        if self.when_asked is not None:
+            tell, self.when_asked = self.when_asked, None
+            tell()
 
     def _wait(self, timeout: float | None) -> float | None:
         """Let the engine work until this is done; how long the standard class may wait after that."""

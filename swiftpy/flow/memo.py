@@ -15,6 +15,7 @@ import cloudpickle
 from swiftpy.flow import fingerprint, program
 from swiftpy.flow.calls import Deferred, needs
 from swiftpy.flow.engine import Engine
+from swiftpy.flow.functions import name_of
 from swiftpy.flow.future import Future
 from swiftpy.flow.records import Records
 from swiftpy.flow.tasks import TaskFunction
@@ -43,7 +44,7 @@ class Memo:
     def __call__(self, function: Callable[..., Any]) -> TaskFunction:
         """The task with kept results."""
         if isinstance(function, KeptFunction):
-            raise TypeError(f"the results of {function.function.__qualname__} are kept already")
+            raise TypeError(f"the results of {name_of(function.function)} are kept already")
         if isinstance(function, TaskFunction):
             return KeptFunction(function.function, function._options, self)
         return KeptFunction(function, {}, self)
@@ -145,7 +146,7 @@ class Keeper:
         try:
             return fingerprint.key_of_call(self._fingerprint, args, kwargs)
         except (TypeError, pickle.PicklingError, RecursionError) as error:
-            name = self._function.__qualname__
+            name = name_of(self._function)
             raise TypeError(f"a result of {name} cannot be kept: an argument cannot be compared: {error}") from None
 
     def begin(self, future: Future, call: Any) -> Any:

@@ -7,6 +7,7 @@ is worked off depth first. A task that waits for them frees its worker meanwhile
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import pickle
 import time
@@ -17,13 +18,14 @@ from swiftpy.core.events import ReportOutcome, StartTask
 from swiftpy.core.task import Kind, TaskState
 from swiftpy.errors import TaskError
 from swiftpy.flow import program
-from swiftpy.flow.calls import needs, pack_one
+from swiftpy.flow.calls import because_of, needs, pack_one
 from swiftpy.flow.functions import Function, Functions
 from swiftpy.flow.future import Future
 from swiftpy.runtime.store import InArguments, Packed
 from swiftpy.runtime.worker import Worker
 
 if TYPE_CHECKING:
+    from swiftpy.flow.settling import Settling
     from swiftpy.runtime.server import Server
 
 
@@ -43,6 +45,13 @@ class CallSettled(NamedTuple):
     id: int
     value: bytes | None
     error: TaskError | None
+
+
+class FailureSeen(NamedTuple):
+    """A task on this worker has asked for a call with this id, and heard that it failed."""
+
+    worker: int
+    id: int
 
 
 class NestedEngine:
@@ -80,8 +89,7 @@ class NestedEngine:
 
         def one_less(done: Any) -> None:
             if done.failed():
-                reason = f"it needs a result that will not be there: {done.exception()}"
-                self._settle(future.id, None, TaskError("cancelled", reason))
+                self._settle(future.id, None, because_of(done))
             elif next(left) == 0:
                 self._send(future, kind, function, args, kwargs)
 
@@ -92,6 +100,8 @@ class NestedEngine:
     def submit_all(self, kind: Kind, function: Function, calls: list[Any], column: bool = False) -> Iterator[Any]:
         """Add calls; their results, in order."""
         futures = [self.submit(kind, function, (args,) if column else args, {}) for args in calls]
+        for future in futures:
+            future.asked = True  # the first failure ends the iteration
         return (future.result() for future in futures)
 
     def wait_for(self, future: Future, timeout: float | None = None) -> None:
@@ -123,7 +133,7 @@ class NestedEngine:
         if message.value is not None:
             try:
                 (value,) = pickle.loads(message.value)
-            except Exception as exception:
+            except BaseException as exception:
                 error = TaskError("exception", f"its result cannot be unpickled: {exception}")
         self._settle(message.id, value, error)
 
@@ -131,13 +141,21 @@ class NestedEngine:
         future = self._futures.pop(id, None)
         self._needed.pop(id, None)
         self._worker.data.held.pop(_key(id), None)
-        if future is not None and future.settle(value, error):
+        if future is None:
+            return
+        if error is not None:
+            seen = FailureSeen(self._worker.rank, id)
+            future.when_asked = functools.partial(self._worker.send, seen)
+            if future.asked:
+                future.when_asked()
+        if future.settle(value, error):
             future.tell()
 
     def _send(
         self, future: Future, kind: Kind, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
         if not future.begin():
+            self._settle(future.id, None, None)
             return
         rank, key = self._worker.rank, _key(future.id)
         call = pack_one(args, kwargs)
@@ -163,8 +181,8 @@ class Relay:
     may_be_held = True
     column = False
 
-    def __init__(self, server: Server, worker: int, id: int) -> None:
-        self._server, self._worker, self._id = server, worker, id
+    def __init__(self, server: Server, settling: Settling, worker: int, id: int) -> None:
+        self._server, self._settling, self._worker, self._id = server, settling, worker, id
 
     def begin(self, command: StartTask) -> list[Any]:
         """The calls as they are to be sent."""
@@ -177,6 +195,7 @@ class Relay:
             self._server.send(self._worker, CallSettled(self._id, report.value, None))
         elif report.state is not TaskState.READY:
             error = report.error or TaskError("interrupted", "the job ended before it")
+            self._settling.failed_in_task(self._worker, self._id, error)
             self._server.send(self._worker, CallSettled(self._id, None, error))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -91,14 +92,17 @@ def gather(futures: Iterable[Future]) -> list[Any]:
     futures = list(futures)
     wait(futures)
     far = [future for future in futures if future.elsewhere is not None]
-    if far and all(future.good() for future in futures):
+    failed = [future for future in futures if not future.good()]
+    for future in failed:
+        future.ask()
+    if far and not failed:
         engine().request(far)
     return [future.result() for future in futures]
 
 
 def as_completed(futures: Iterable[Future]) -> Iterator[Future]:
     """The futures as they are done."""
-    done: list[Future] = []
+    done: deque[Future] = deque()
     count = 0
     for future in set(futures):
         count += 1
@@ -107,4 +111,4 @@ def as_completed(futures: Iterable[Future]) -> Iterator[Future]:
         if not done:
             engine().drive(lambda: bool(done))
         count -= 1
-        yield done.pop(0)
+        yield done.popleft()

@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING, Any
 from swiftpy.core.events import ReportOutcome
 from swiftpy.core.task import TaskState
 from swiftpy.errors import TaskError
-from swiftpy.flow.calls import unpack_values
+from swiftpy.flow.calls import because_of, unpack_values
 from swiftpy.flow.future import Future, settle_all
 
 if TYPE_CHECKING:
     from swiftpy.flow.memo import Keeper
+
+
+#: Kinds of errors that follow from others, or from the program's will.
+_FOLLOWS = frozenset(("cancelled", "interrupted"))
 
 
 class Settling:
@@ -32,6 +36,7 @@ class Settling:
         self._futures, self._end_early = futures, end_early
         self._unsaved: list[tuple[Keeper, ReportOutcome]] = []
         self._failed: list[Future] = []
+        self._failed_in_tasks: dict[tuple[int, int], TaskError] = {}  # calls of tasks: worker, id
 
     def resolved(self, report: ReportOutcome) -> None:
         """An attempt ended. Futures of kept results are settled when these are safe, see `commit`."""
@@ -59,15 +64,23 @@ class Settling:
 
     def cancel(self, ids: Iterable[int], culprit: Future) -> None:
         """These calls need the result of one that failed."""
-        reason = culprit.error() or "it was cancelled"
-        error = TaskError("cancelled", f"it needs a result that will not be there: {reason}")
         for id in ids:
-            self._settle_one(id, None, error)
+            self._settle_one(id, None, because_of(culprit))
 
     @property
     def unseen(self) -> list[TaskError]:
-        """Failures of which the program never heard, because it did not ask for the results."""
-        return [error for future in self._failed if not future.asked and isinstance(error := future.error(), TaskError)]
+        """Failures of which neither the program nor a task of it heard, because they did not ask for the results."""
+        own = [error for future in self._failed if not future.asked and isinstance(error := future.error(), TaskError)]
+        return own + list(self._failed_in_tasks.values())
+
+    def failed_in_task(self, worker: int, id: int, error: TaskError) -> None:
+        """A call failed that a task on this worker had submitted."""
+        if error.kind not in _FOLLOWS:
+            self._failed_in_tasks[worker, id] = error
+
+    def seen_in_task(self, worker: int, id: int) -> None:
+        """That task has heard of it."""
+        self._failed_in_tasks.pop((worker, id), None)
 
     def _settle_all(self, report: ReportOutcome) -> None:
         first = report.task.id
@@ -92,7 +105,7 @@ class Settling:
         future = self._futures.pop(id)
         if future.settle(value, error):
             self.untold.append(future)
-        if error is not None and error.kind not in ("cancelled", "interrupted"):
+        if error is not None and error.kind not in _FOLLOWS:
             self._failed.append(future)
             if self.stop_on_error and self.culprit is None:
                 self.culprit = error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import types
 from collections.abc import Callable, Iterable, Iterator
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, overload
@@ -11,12 +12,15 @@ from typing import TYPE_CHECKING, Any, overload
 from swiftpy.core.task import ANYWHERE, Kind, Target
 from swiftpy.flow import program
 from swiftpy.flow.calls import needs
-from swiftpy.flow.functions import Function
+from swiftpy.flow.functions import Function, name_of
 from swiftpy.flow.future import Future
 
 if TYPE_CHECKING:
     from swiftpy.flow.engine import Engine
     from swiftpy.flow.nested import NestedEngine
+
+
+_RETURN_NO_RESULT = (inspect.isgeneratorfunction, inspect.iscoroutinefunction, inspect.isasyncgenfunction)
 
 
 class TaskFunction:
@@ -26,9 +30,9 @@ class TaskFunction:
     def __init__(self, function: Callable[..., Any], options: dict[str, Any]) -> None:
         if not callable(function):
             raise TypeError(f"a task is made of a function, not of {function!r}")
-        if inspect.isgeneratorfunction(function) or inspect.iscoroutinefunction(function):
-            raise TypeError(f"a task returns its result: {function.__qualname__} is a generator or coroutine function")
-        functools.update_wrapper(self, function)
+        if any(check(function) for check in _RETURN_NO_RESULT):
+            raise TypeError(f"a task returns its result: {name_of(function)} is a generator or coroutine function")
+        functools.update_wrapper(self, function, updated=())  # an object's attributes are no business of ours
         self.function = function
         self._options = options
         task_kind("", **options)  # what is wrong with them is said where they are written
@@ -39,6 +43,12 @@ class TaskFunction:
         engine = program.engine()
         kind, function = self._description or self.described(engine)
         return engine.submit(kind, function, args, kwargs)
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        """In a class, what its function would be: a method, whose `self` is an argument as others are."""
+        if instance is None or not isinstance(self.function, types.FunctionType):
+            return self
+        return types.MethodType(self, instance)
 
     def described(self, engine: Engine | NestedEngine) -> tuple[Kind, Function]:
         """What is submitted to an engine for a call of this."""

@@ -59,6 +59,12 @@ class Killed(Ended):
     kind = "interrupted"
 
 
+class Cancelled(Ended):
+    """The program cancelled the call before it began."""
+
+    kind = "cancelled"
+
+
 class Answer(NamedTuple):
     """What became of a run of calls: the pickled list of values, how many were made, (index, error) of failures, and
     the large values that stay, by their keys."""
@@ -140,7 +146,7 @@ class Run:
 
     def bring(self) -> None:
         """Get the arguments of the only call now."""
-        with contextlib.suppress(Exception):  # `make` will meet it again, and say so
+        with contextlib.suppress(BaseException):  # `make` will meet it again, and say so
             self.open()
             if type(self._todo[0]) is bytes:
                 self._brought = pickle.loads(self._todo[0])
@@ -207,11 +213,11 @@ def load_parts(parts: list[tuple[bytes, int, int]]) -> list[Any]:
 def _answer(values: list[Any], failures: list[tuple[int, TaskError]], place: Place | None) -> Answer:
     try:
         data, held = pack_results(values, place)
-    except Exception:  # of a class that came by value; or one that nobody can send: find out whose it is
+    except BaseException:  # of a class that came by value; or one that nobody can send: find out whose it is
         for index, value in enumerate(values):
             try:
                 cloudpickle.dumps(value, protocol=5)
-            except Exception as exception:
+            except BaseException as exception:
                 values[index] = None
                 failures.append((index, describe(exception)))
         failures.sort(key=lambda failure: failure[0])
@@ -223,6 +229,10 @@ def describe(exception: BaseException) -> TaskError:
     """An exception of a task as data."""
     if isinstance(exception, SystemExit):
         message = f"it called exit({exception.code!r})"
+    elif isinstance(exception, Ended):
+        message = str(exception)
+    elif isinstance(exception, TaskError):  # of a task that this one had submitted: a recursion passes it up
+        message = exception.message if exception.kind == "exception" else exception.summary()
     else:
         message = "".join(traceback.format_exception_only(exception)).strip().replace("\n", " ")
     trace = exception.__traceback__  # its first frame is ours
@@ -234,7 +244,7 @@ def describe(exception: BaseException) -> TaskError:
 def _pickled(exception: BaseException) -> bytes:
     """The exception itself if it comes back as what it was, else b""; many cannot, which is no reason to fail."""
     for dumps in (pickle.dumps, cloudpickle.dumps):  # the latter for classes that came by value: the script's own
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(BaseException):  # its class' code may do anything, such as exit
             data: bytes = dumps(exception, protocol=5)
             if type(pickle.loads(data)) is type(exception):
                 return data

@@ -52,10 +52,12 @@ class InlineExecutor:
             with _alarm(timeout):
                 answer = run.make()
         for _, error in answer.failures if gang else ():  # at once: if they do wait, nobody hears of it in another way
-            where = f"swiftpy: rank {self._rank}: a parallel task failed here, for which its other ranks may wait"
-            print(f"{where}: {error.message}", file=sys.stderr, flush=True)
+            if error.kind != "cancelled":
+                where = f"swiftpy: rank {self._rank}: a parallel task failed here, for which its other ranks may wait"
+                print(f"{where}: {error.message}", file=sys.stderr, flush=True)
         for communicator in run.first:
-            communicator.Free()  # MPI has room for some 2,000 of them
+            if communicator:  # the task may have done so
+                communicator.Free()  # MPI has room for some 2,000 of them
         return _outcome_of(answer, time.perf_counter() - began, self._host, self._rank, run.count)
 
 

@@ -22,7 +22,7 @@ def test_files_flow_between_commands_and_tasks(tmp_path):
 
         numbers = app(["seq", 3], stdout="deep/er/a file.txt")
         left, right = Output("left.txt"), Output("right.txt")
-        split = app(["sh", "-c", 'cat > "$1"; cp "$1" "$2"', "sh", left, right], stdin=numbers)
+        split = app(["sh", "-c", 'cat > "$1"; cp "$1" "$2"', b"sh", [left, right]], stdin=numbers)
         both = app(["cat", left, right, numbers], stdout="both.txt")
         assert lines(both).result() == 9 and lines(right).result() == 3
         assert split.result() == [Path("left.txt"), Path("right.txt")] and both.result() == Path("both.txt")
@@ -31,7 +31,7 @@ def test_files_flow_between_commands_and_tasks(tmp_path):
         assert lines(app(["cat", many(4)], stdout="all.txt", inputs=made)).result() == 4
 
         assert app(["true"]).result() is None
-        where = app(["sh", "-c", 'pwd; echo $SIZE'], cwd="runs/1", env={"SIZE": "9"}, stdout="where.txt").result()
+        where = app(["sh", "-c", 'pwd; echo $SIZE'], cwd="runs/1", env={"SIZE": 9}, stdout="where.txt").result()
         assert Path(where).read_text().split("\\n")[:2] == [str(Path("runs/1").resolve()), "9"]
         assert lines(app(["sh", "-c", 'cat "$0"', numbers], cwd="runs/2", stdout="3.txt")).result() == 3
         said = app(["sh", "-c", "echo out; echo err >&2"], stdout="out.log", stderr="err.log").result()
@@ -46,6 +46,11 @@ def test_a_command_is_a_list():
         swiftpy.app("echo hi")
     with pytest.raises(TypeError, match="a list"):
         swiftpy.app(["cat"], inputs="a file")
+
+
+def test_what_a_command_complains_of_is_no_output():
+    with pytest.raises(TypeError, match=r"stderr must be a path, a\.log"):
+        swiftpy.app(["cat"], stderr=swiftpy.Output("a.log"))
 
 
 def test_a_command_that_fails_leaves_no_output_and_says_why(tmp_path):

@@ -1,18 +1,31 @@
 """Which calls travel together, and that they do not share what they are given."""
 
+import fnmatch
+import functools
 import pickle
+import sys
+import types
 from collections import OrderedDict, defaultdict, deque
+from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import cloudpickle
 import pytest
 
-from swiftpy.core.task import Kind
-from swiftpy.flow.calls import Deferred, needs, pack_calls
+from swiftpy.core.events import ReportOutcome
+from swiftpy.core.task import Kind, Task, TaskState
+from swiftpy.errors import TaskError
+from swiftpy.flow import program
+from swiftpy.flow.calls import CANCELLED_CALL, Deferred, because_of, needs, pack_calls, pack_one, unpack_values
 from swiftpy.flow.functions import Functions
 from swiftpy.flow.future import Future
 from swiftpy.flow.gathering import Gathering
-from swiftpy.runtime.call import PREVIOUS, Run
+from swiftpy.flow.nested import NestedEngine, Relay
+from swiftpy.flow.settling import Settling
+from swiftpy.flow.tasks import task
+from swiftpy.runtime.call import PREVIOUS, Run, describe
+from swiftpy.runtime.executors import InlineExecutor
 
 
 def grow(values, value):
@@ -49,6 +62,31 @@ class Unloadable:
         return int, ("not a number",)
 
 
+@dataclass(slots=True)
+class Node:
+    value: Any
+    parent: Any = None
+    unset: Any = field(init=False)
+
+
+class PicklingExitsError(Exception):
+    def __reduce__(self):
+        sys.exit(3)
+
+
+class UnpicklingExitsError(Exception):
+    def __reduce__(self):
+        return sys.exit, (3,)
+
+
+def throw(kind):
+    raise {"pickled": PicklingExitsError, "unpickled": UnpicklingExitsError}[kind]
+
+
+def give(kind):
+    return {"pickled": PicklingExitsError, "unpickled": UnpicklingExitsError}[kind]()
+
+
 @pytest.mark.parametrize("given", [lambda: [], lambda: good([])], ids=["value", "future"])
 def test_a_task_that_changes_its_argument_does_not_change_that_of_the_next(given):
     shared = given()
@@ -80,6 +118,14 @@ def test_an_argument_that_cannot_be_unpickled_is_that_of_one_call():
 def test_futures_are_found_in_whatever_is_like_a_list_or_a_dict(hold):
     future = Future()
     assert needs((hold(future),), {}) == [future]
+
+
+def test_futures_are_found_in_what_knows_what_it_is_in():
+    future, ring = Future(), []
+    root = Node([])
+    root.value += [Node(future, root), ring]
+    ring.append(ring)
+    assert needs((root,), {}) == [future]
 
 
 @pytest.mark.parametrize("future", [Future(), good(3)], ids=["pending", "done"])
@@ -146,3 +192,165 @@ def test_a_future_that_gets_its_value_just_when_it_is_met_is_not_waited_for(monk
     monkeypatch.setattr(Future, "done", set_by_another_thread_meanwhile)
     (run,), given, _ = gathering.take()
     assert not run.needed and given == [by_hand.id]
+
+
+@pytest.mark.parametrize("when", ["pickled", "unpickled"])
+def test_what_exits_where_it_is_pickled_ends_its_call_and_no_process(when):
+    """A SystemExit that left the worker's loop would be no crash: the other ranks would wait for ever."""
+    answer = Run(f"{__name__}:throw", pack_calls(None, [(when,)], None, None)).make()
+    assert "ExitsError" in answer.failures[0][1].message
+    answer = Run(f"{__name__}:give", pack_calls(None, [(when,)], None, None)).make()
+    error = answer.failures[0][1] if answer.failures else unpack_values(answer.value)
+    assert "exit(3)" in error.message
+    assert made(shown, [(give(when),)]) == ([None], [0])
+
+
+def test_a_call_that_was_cancelled_is_no_failure():
+    """`run` would end the program for one, see `Settling`."""
+    answer = Run(f"{__name__}:add", pack_calls(None, [CANCELLED_CALL, (1, 2)], None, None)).make()
+    assert [(index, error.kind) for index, error in answer.failures] == [(0, "cancelled")]
+
+
+@pytest.mark.parametrize("error", [TaskError("exit", "code 3", "a\ntraceback"), ValueError("mine"), None])
+def test_who_fails_because_of_another_says_so_in_one_line(error):
+    culprit = Future()
+    culprit.cancel() if error is None else culprit.settle(None, error)
+    message = because_of(culprit).message
+    assert "\n" not in message and (str(error).split("\n")[0] if error else "it was cancelled") in message
+
+
+def test_a_failure_that_is_passed_up_a_recursion_stays_one_line():
+    error = TaskError("exception", "ValueError: three", "its traceback", "host", 3)
+    for _ in range(9):
+        error = describe(error)
+    assert error.message == "ValueError: three" and "its traceback" in error.traceback
+    assert describe(TaskError("timeout", "5 s")).message == "timeout: 5 s"
+
+
+def test_what_needs_a_cancelled_call_of_a_task_is_cancelled_too():
+    """In any order; and what was cancelled is forgotten."""
+    sent = []
+    data = SimpleNamespace(held={})
+    engine = NestedEngine(SimpleNamespace(rank=1, depth=0, send=sent.append, data=data))
+
+    def submit(*args):
+        return engine.submit(Kind("add"), Functions().find(add), args, {})
+
+    first = submit(1)
+    second = submit(first)
+    before = submit(second)
+    assert second.cancel()
+    after = submit(second)
+    assert before.error().kind == after.error().kind == "cancelled"
+    first.settle(1, None)
+    first.tell()
+    assert len(sent) == 1 and list(engine._futures) == [first.id]
+
+
+@pytest.mark.parametrize("asks", ["result", "before", "map", "gather", "never"])
+def test_a_failure_in_a_task_that_nobody_asks_for_is_told_at_the_end(asks):
+    """By rank 0, which cannot know who asks for what on a worker unless it is told."""
+    settling = Settling({}, {}, print)
+    to_server = []
+    worker = SimpleNamespace(rank=1, depth=0, send=to_server.append, data=SimpleNamespace(held={}))
+    engine = NestedEngine(worker)
+    to_worker = SimpleNamespace(send=lambda rank, message: engine.heard(message))
+    if asks == "map":
+        engine.submit_all(Kind("add"), Functions().find(add), [1], column=True)
+    else:
+        future = engine.submit(Kind("add"), Functions().find(add), (1,), {})
+        future.asked = asks == "before"
+    submitted = to_server.pop()
+    failed = ReportOutcome(Task(5, submitted.kind, None), TaskState.FAILED, 1, 1, error=TaskError("exit", "code 3"))
+    Relay(to_worker, settling, submitted.worker, submitted.id).deliver(failed)
+    if asks == "result":
+        assert settling.unseen and not to_server
+        with pytest.raises(TaskError):
+            future.result()
+    if asks == "gather":
+        other = Future()
+        other.settle(None, ValueError())
+        with pytest.raises(ValueError):
+            program.gather([other, future])
+    for message in to_server:
+        settling.seen_in_task(*message)
+    assert [error.message for error in settling.unseen] == (["code 3"] if asks == "never" else [])
+
+
+class Model:
+    def __init__(self, factor):
+        self.factor = factor
+
+    @task
+    def scale(self, x):
+        return self.factor * x
+
+    @task(priority=1)
+    @staticmethod
+    def double(x):
+        return 2 * x
+
+    @classmethod
+    @task
+    def name(cls, suffix):
+        return cls.__name__ + suffix
+
+
+def test_a_task_in_a_class_is_a_method(monkeypatch):
+    engine = SimpleNamespace(functions=Functions(), submit=lambda kind, function, args, kwargs: args)
+    monkeypatch.setattr(program, "_engine", engine)
+    model = Model(3)
+    assert model.scale(2) == Model.scale(model, 2) == (model, 2)
+    assert model.double(2) == Model.double(2) == (2,)
+    assert model.name("!") == Model.name("!") == (Model, "!")
+
+
+def test_an_object_as_a_task_keeps_its_attributes_to_itself():
+    class Called:
+        options = "its own"
+
+        def __call__(self):
+            return self.options
+
+    called = Called()
+    called.options = "also its own"
+    assert task(called).options(priority=1).function is called
+
+
+class Communicator:
+    there = True
+
+    def __bool__(self):
+        return self.there
+
+    def Free(self):  # noqa: N802
+        assert self.there, "it is MPI_COMM_NULL"
+        self.there = False
+
+
+@pytest.mark.parametrize("name", ["Free", "__bool__"])
+def test_a_parallel_task_may_free_its_communicator(name):
+    communicator = Communicator()
+    run = Run(f"{__name__}:Communicator.{name}", pack_calls(None, [()], None, None))
+    outcome = InlineExecutor("host", 1, lambda gang: communicator).make(run, None, (1, 2))
+    assert outcome.error is None and not communicator.there
+
+
+def test_cached_functions_and_properties_of_the_script_go_by_value(monkeypatch):
+    """Workers do not have them under their names; those of modules they do."""
+    script = types.ModuleType("__main__")
+    exec(
+        "import functools\n"
+        "@functools.cache\ndef fib(n): return n if n < 2 else fib(n - 1) + fib(n - 2)\n"
+        "class Table:\n    @functools.cached_property\n    def size(self): return fib(40)\n"
+        "def of_both(table): return fib(50), table.size\n",
+        script.__dict__,
+    )
+    monkeypatch.setitem(sys.modules, "__main__", script)
+    definition = Functions().find(script.of_both).definition
+    arguments = pack_one((script.Table(),), {})
+    library = cloudpickle.dumps(functools.lru_cache(add)), cloudpickle.dumps(fnmatch._compile_pattern)
+    monkeypatch.undo()
+    (table,), _ = pickle.loads(arguments)
+    assert pickle.loads(definition)(table) == (12586269025, 102334155) and "size" in vars(table)
+    assert pickle.loads(library[0]).__wrapped__ is add and pickle.loads(library[1]) is fnmatch._compile_pattern

@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 
@@ -17,6 +18,10 @@ async def unfinished(): ...
 
 
 def endless():
+    yield
+
+
+async def endless_too():
     yield
 
 
@@ -143,7 +148,7 @@ def test_wrong_options_are_refused_where_they_are_written(options, error):
         swiftpy.task(**options)(len)
 
 
-@pytest.mark.parametrize("function", [3, "len", unfinished, endless])
+@pytest.mark.parametrize("function", [3, "len", unfinished, endless, endless_too, partial(unfinished)])
 def test_what_is_no_function_of_a_result_is_refused_where_it_is_written(function):
     with pytest.raises(TypeError, match="a task"):
         swiftpy.task(function)

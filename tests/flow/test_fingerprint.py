@@ -63,10 +63,18 @@ def test_what_counts_is_the_value():
 
 
 SCRIPT = """
+import functools
 from swiftpy.flow.fingerprint import key_of_call, of_function
 LIMIT = 3
+SIZES = {"layers": [(10, 20)]}
+@functools.cache
+def cached(x):
+    return x - 1
+class Net:
+    def run(self, x):
+        return x ^ 1
 def helper(x):
-    return x + 1
+    return cached(x + 1) + Net().run(SIZES["layers"][0])
 def model(x, *, names={"a", "b", "c", "d"}):
     inner = lambda y: y * LIMIT  # a comment
     return helper(inner(x))
@@ -86,6 +94,7 @@ def test_functions_differ_by_what_they_compute_and_not_from_run_to_run(tmp_path)
     first = run()
     assert run(seed="7") == run("# a comment", "# another") == run("\nLIMIT", "\n\nOTHER = 5\n\nLIMIT") == first
     changes = [("LIMIT = 3", "LIMIT = 4"), ("x + 1", "x + 2"), ('"b"', '"B"'), ("y * ", "y + "), ("model", "MODEL")]
+    changes += [("20", "30"), ("x - 1", "x - 2"), ("x ^ 1", "x ^ 2")]
     assert len({first, *[run(*change) for change in changes]}) == len(changes) + 1
 
 
