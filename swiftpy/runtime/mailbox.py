@@ -87,6 +87,8 @@ class Mailbox:
         `running` is given by the thread that stands by: what it saw to run when it decided to.
         """
         with self._turn:
+            if running is not None and running is not self.running:
+                return  # it has ended meanwhile, and with it perhaps the job
             self._flush()
             while (message := self._transport.recv(seconds)) is not None:
                 seconds = 0.0
@@ -126,7 +128,7 @@ class Mailbox:
     def _give_back(self, running: Running | None) -> None:
         """Give back what was not begun; of what runs here, the calls after this one, if they do not need it."""
         rank = self._transport.rank
-        if running is not None and self.running is running and not running[0].chained:
+        if running is not None and not running[0].chained:
             order, run = running
             kept = run.give_up()
             if kept is not None:

@@ -78,6 +78,9 @@ class Worker:
         self.send(WorkerReady(self.rank))
         threading.Thread(target=self._stand_by, daemon=True, name="swiftpy").start()
         self._loop()
+        # This thread's loop ends, too, when it lets a task go on in another thread, which then takes up the loop: to
+        # leave now would be to call MPI from two threads at once, and to end what runs beside.
+        self._stopped.wait()
         self._isolated.close()
 
     @property
@@ -131,6 +134,8 @@ class Worker:
             message = self._mail.next(self._isolated.descriptors if self._beside is not None else ())
             if message is not None:
                 self._handle(message)
+                if self._stopped.is_set():
+                    return  # MPI is the main thread's from now on
             if self._beside is not None:
                 self._look_beside(self._beside)
             if released:

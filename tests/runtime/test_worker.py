@@ -10,7 +10,15 @@ import pytest
 from queues import QueueTransport
 
 from simulator import Recorder
-from swiftpy.core.events import RecallAnswered, RecallTasks, StopWorker, TaskFinished, TaskReturned, WorkerReady
+from swiftpy.core.events import (
+    RecallAnswered,
+    RecallTasks,
+    StopWorker,
+    TaskFinished,
+    TaskReturned,
+    TaskSuspended,
+    WorkerReady,
+)
 from swiftpy.core.scheduler import Scheduler
 from swiftpy.core.task import Kind, Site, Target, Task, TaskState
 from swiftpy.runtime.call import pack_call, previous
@@ -181,6 +189,43 @@ def test_what_has_ended_is_told_while_a_long_task_runs():
     server.send(1, StopWorker(1))
     thread.join(10)
     assert [[message.task_id for message in each] for each in together[1:]] == [[0], [1]]
+
+
+_waiting = {}
+
+
+def waits(name):
+    worker, gates = _waiting["worker"], _waiting["gates"]
+    worker.wait_until(gates[name].is_set)
+
+
+def test_the_rank_stays_until_it_is_told_to_stop_whichever_thread_has_the_loop():
+    """The first task waits in the main thread, the second in another; the main thread lets the second go on."""
+    server, transport = QueueTransport.group(2)
+    beside = SimpleNamespace(close=lambda: _waiting["closed"].set(), descriptors=(), wants=None)
+    worker = Worker(transport, InlineExecutor("here", 1, None), beside, lambda: None)
+    gates = {"first": threading.Event(), "second": threading.Event()}
+    _waiting.update(worker=worker, gates=gates, closed=threading.Event())
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+
+    def hear(kind):
+        heard = []
+        while not any(isinstance(message, kind) for message in heard):
+            heard = heard_by(server) or pytest.fail(f"no {kind}")
+
+    for id, name in enumerate(gates):
+        server.send(1, Order(id, 1, f"{__name__}:waits", (None, pickle.dumps([(name,)]), None)))
+        hear(TaskSuspended)
+    for gate in gates.values():
+        gate.set()
+        hear(TaskFinished)
+    server.send(1, Order(2, 1, "time:sleep", (None, pickle.dumps([(0,)]), None)))
+    hear(TaskFinished)
+    assert thread.is_alive() and not _waiting["closed"].is_set()
+    server.send(1, StopWorker(1))
+    thread.join(10)
+    assert _waiting["closed"].is_set()
 
 
 def test_a_worker_that_gets_the_signal_tells_the_server():
