@@ -48,6 +48,9 @@ class _Announced(NamedTuple):
 #: of their class, they take three times as long.
 _KINDS: tuple[Any, ...] = (Order, Assignment, Report, Taken, _Announced, *get_args(Event), *get_args(Command))
 _INDEX = {kind: index for index, kind in enumerate(_KINDS)}
+#: Seconds that it takes, at most, until what a rank writes is where the job was started. Without, 2 of 40 jobs that
+#: were aborted at once said nothing.
+_FORWARDING = 0.2
 #: Where the job was started, also when this rank's stderr has become a file.
 _terminal = os.fdopen(os.dup(2), "w", buffering=1)
 
@@ -149,7 +152,7 @@ class MpiTransport:
 
     def abort(self, code: int) -> None:
         """See Transport."""
-        sys.stderr.flush()
+        _let_forward()
         self._comm.Abort(code)
 
 
@@ -166,6 +169,12 @@ def _restored(message: Any) -> Any:
     if type(message) is tuple:
         return _KINDS[message[0]]._make(message[1:])
     return [_restored(each) for each in message] if type(message) is list else message
+
+
+def _let_forward() -> None:
+    """Before the job is aborted: the launcher may end without passing on what ranks wrote last, such as why."""
+    sys.stderr.flush()
+    time.sleep(_FORWARDING)
 
 
 def _affinity() -> frozenset[int]:
@@ -252,6 +261,7 @@ class World:
     def die(self, reason: str) -> None:
         """The same, from any thread: the one that uses MPI may be in it for ever. The launcher ends the others."""
         self._say(reason)
+        _let_forward()
         os._exit(128 + signal.SIGTERM)
 
     def _say(self, reason: str) -> None:
@@ -270,6 +280,7 @@ def end_job_on_uncaught() -> None:
         for stream in (_terminal, sys.stderr):
             with contextlib.suppress(OSError):  # nothing may come between here and the Abort
                 print(f"swiftpy: rank {MPI.COMM_WORLD.rank}: a bug in the engine\n{text}", file=stream, flush=True)
+        _let_forward()
         MPI.COMM_WORLD.Abort(1)
 
     def thread_hook(args: threading.ExceptHookArgs) -> None:
