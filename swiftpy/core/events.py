@@ -207,8 +207,9 @@ class ReportOutcome(NamedTuple):
     """Tell the client how an attempt ended, before anything that follows from it is done.
 
     `state` is the task's new state: READY means that a failed attempt will be tried again. `attempt` and `worker` are
-    0 and None for a task that never started. `value` comes with DONE, `error` with a failed attempt. A run of calls is
-    reported in parts: the calls of a DONE `task` whose indices are in `failed` have reports of their own.
+    0 and None for a task that never started. `value` comes with DONE, `error` with a failed attempt; both with that of
+    a parallel task which failed on other workers than its first. A run of calls is reported in parts: the calls of a
+    DONE `task` whose indices are in `failed` have reports of their own.
     """
 
     task: Task

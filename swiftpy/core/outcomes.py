@@ -204,18 +204,23 @@ class Outcomes:
         if gang.killed:
             return [interrupted(task, worker, seconds)]
         if gang.error is not None:
-            return self._failed(task, worker, gang.error, seconds)
+            return self._failed(task, worker, gang.error, seconds, gang.value)
         report = ReportOutcome(task, TaskState.DONE, task.attempt, gang.first, seconds, value=gang.value)
         return [report, *self._place_all(self._dependencies.resolved(task.id, 1))]
 
-    def _failed(self, task: Task, worker: int, error: TaskError, seconds: float) -> list[Command]:
-        """Report a failed attempt; try again while attempts are left. When draining, the restart tries again."""
+    def _failed(
+        self, task: Task, worker: int, error: TaskError, seconds: float, value: bytes | list[bytes] | None = None
+    ) -> list[Command]:
+        """Report a failed attempt; try again while attempts are left. When draining, the restart tries again.
+
+        `value`: what a parallel task returned all the same on its first worker, which may hold something for it.
+        """
         task.failures += 1
         if task.failures > task.kind.retries:
-            report = ReportOutcome(task, TaskState.FAILED, task.attempt, worker, seconds, error=error)
+            report = ReportOutcome(task, TaskState.FAILED, task.attempt, worker, seconds, value, error)
             return [report, *self._cancel_dependents(task, error)]
         state = TaskState.INTERRUPTED if self.draining else TaskState.READY
-        report = ReportOutcome(task, state, task.attempt, worker, seconds, error=error)
+        report = ReportOutcome(task, state, task.attempt, worker, seconds, value, error)
         return [report] if self.draining else [report, *self._place(task)]
 
     def _cancel_dependents(self, task: Task, error: TaskError) -> list[Command]:

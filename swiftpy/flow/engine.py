@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from swiftpy.core.events import Event, ReportOutcome, StartTask, SubmissionClosed, TaskSubmitted, ValueGiven
 from swiftpy.core.scheduler import Scheduler
-from swiftpy.core.task import Kind, Task
+from swiftpy.core.task import Kind, Task, TaskState
 from swiftpy.flow import deadlock
 from swiftpy.flow.bulk import Bulk
-from swiftpy.flow.calls import failure_of
+from swiftpy.flow.calls import failure_of, unpack_values
 from swiftpy.flow.functions import Function, Functions
 from swiftpy.flow.future import Future
 from swiftpy.flow.gathering import ENOUGH, GatheredRun, Gathering
@@ -299,6 +299,8 @@ class Engine:
         if self.trace is not None:
             self.trace.resolved(report, self._scheduler.waiting)
         self._sending.ended(report)
+        if report.value is not None and report.state is not TaskState.DONE:
+            unpack_values(report.value)  # nobody gets it: who holds large parts of it may forget them
         self.settling.resolved(report)
 
     def commit(self) -> None:

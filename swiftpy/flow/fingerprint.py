@@ -22,14 +22,19 @@ SIZE = 16
 
 def key_of_call(function: bytes, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
     """The key of a call of a function with this fingerprint. Raises TypeError for arguments that have none."""
-    return _digest(function, _encode(args, ()), _encode(kwargs, ()))
+    return _digest(function, _encode(args, (), {}), _encode(kwargs, (), {}))
 
 
 def of_function(function: Callable[..., Any]) -> bytes:
     """The fingerprint of a function: its name and code, its defaults, what it has closed over, the plain constants of
     its module that it names, lists and the like of such, and the functions of its module that it names, likewise; of
     classes of the script the methods' code. Comments do not count."""
-    return _encode(function, ())
+    return _encode(function, (), {})
+
+
+#: Functions that were met, by id, and what stands for them from then on: their digest or, while that is worked out,
+#: their name. Helpers of a module that all name each other would else be gone through in every order.
+_Met = dict[int, tuple[types.FunctionType, bytes]]
 
 
 def _digest(*parts: bytes) -> bytes:
@@ -53,7 +58,7 @@ _ATOMS: dict[type, Callable[[Any], bytes]] = {
 }
 
 
-def _encode(value: Any, outer: tuple[int, ...]) -> bytes:
+def _encode(value: Any, outer: tuple[int, ...], met: _Met) -> bytes:
     """A value as bytes; `outer` are the ids of the objects that it is in."""
     kind = type(value)
     atom = _ATOMS.get(kind)
@@ -64,50 +69,54 @@ def _encode(value: Any, outer: tuple[int, ...]) -> bytes:
         return b"^%d" % outer.index(id(value))
     outer = (*outer, id(value))
     if kind is tuple or kind is list:
-        return b"t" + kind.__name__.encode() + _digest(*[_encode(element, outer) for element in value])
+        return b"t" + kind.__name__.encode() + _digest(*[_encode(element, outer, met) for element in value])
     if kind is dict:
-        return b"d" + _digest(*sorted(_digest(_encode(k, outer), _encode(v, outer)) for k, v in value.items()))
+        pairs = [(_encode(key, outer, met), _encode(element, outer, met)) for key, element in value.items()]
+        return b"d" + _digest(*sorted(_digest(*pair) for pair in pairs))
     if kind is set or kind is frozenset:
-        return b"S" + _digest(*sorted(_encode(element, outer) for element in value))
+        return b"S" + _digest(*sorted(_encode(element, outer, met) for element in value))
     if kind is Future:
-        return _encode(value.result(0), outer)
+        return _encode(value.result(0), outer, met)
     value = _unwrapped(value)
     if isinstance(value, types.FunctionType):
-        return _encode_function(value, outer)
+        return _encode_function(value, outer, met)
     if isinstance(value, type):
-        return _encode_class(value, outer)
+        return _encode_class(value)
     if isinstance(value, types.ModuleType):
         return b"M" + value.__name__.encode()
-    return _encode_object(value, outer)
+    return _encode_object(value, outer, met)
 
 
-def _encode_object(value: Any, outer: tuple[int, ...]) -> bytes:
+def _encode_object(value: Any, outer: tuple[int, ...], met: _Met) -> bytes:
     """Any other object, by what pickle would make of it."""
     reduced = value.__reduce_ex__(5)
     if isinstance(reduced, str):
         return b"g" + _digest(f"{value.__module__}:{reduced}".encode())
     make, args, state, elements, items = (*reduced, None, None, None)[:5]
-    parts = [_encode(make, outer), _encode(args, outer), _encode(state, outer)]
-    parts += [_encode(element, outer) for element in elements or ()]
-    parts += [_encode(item, outer) for item in items or ()]
+    parts = [_encode(make, outer, met), _encode(args, outer, met), _encode(state, outer, met)]
+    parts += [_encode(element, outer, met) for element in elements or ()]
+    parts += [_encode(item, outer, met) for item in items or ()]
     return b"o" + _digest(*parts)
 
 
-def _encode_function(function: types.FunctionType, outer: tuple[int, ...]) -> bytes:
+def _encode_function(function: types.FunctionType, outer: tuple[int, ...], met: _Met) -> bytes:
     full_name = f"{function.__module__}:{function.__qualname__}".encode()
     if _is_installed(function.__module__):
         return b"g" + full_name
+    if id(function) in met:
+        return met[id(function)][1]
+    met[id(function)] = function, b"^" + full_name
     closure = [cell.cell_contents for cell in function.__closure__ or ()]
     named = [(name, function.__globals__.get(name)) for name in sorted(_names(function.__code__))]
     named = [(name, _unwrapped(value)) for name, value in named]
-    near = [(name, value) for name, value in named if _is_constant(value) or _is_near(value, function.__module__)]
-    outer = (*outer, id(function))
+    near = [(name, value) for name, value in named if _is_constant(value, ()) or _is_near(value, function.__module__)]
     parts = [full_name, _encode_code(function.__code__)]
-    parts += [_encode(part, outer) for part in (function.__defaults__, function.__kwdefaults__, closure, near)]
-    return b"F" + _digest(*parts)
+    parts += [_encode(part, outer, met) for part in (function.__defaults__, function.__kwdefaults__, closure, near)]
+    met[id(function)] = function, b"F" + _digest(*parts)
+    return met[id(function)][1]
 
 
-def _encode_class(cls: type, outer: tuple[int, ...]) -> bytes:
+def _encode_class(cls: type) -> bytes:
     name = f"{cls.__module__}:{cls.__qualname__}".encode()
     if cls.__module__ != "__main__":
         return b"C" + name
@@ -116,7 +125,7 @@ def _encode_class(cls: type, outer: tuple[int, ...]) -> bytes:
 
 
 def _encode_code(code: types.CodeType) -> bytes:
-    constants = [_encode_code(c) if isinstance(c, types.CodeType) else _encode(c, ()) for c in code.co_consts]
+    constants = [_encode_code(c) if isinstance(c, types.CodeType) else _encode(c, (), {}) for c in code.co_consts]
     names = [*code.co_names, "/", *code.co_varnames, "/", *code.co_freevars]
     version = b"%d.%d" % sys.version_info[:2]  # another one has other code for the same function
     return _digest(version, code.co_code, b"%d" % code.co_flags, " ".join(names).encode(), *constants)
@@ -136,10 +145,14 @@ def _unwrapped(value: Any) -> Any:
 _CONTAINERS = (list, tuple, set, frozenset)
 
 
-def _is_constant(value: Any) -> bool:
-    if isinstance(value, dict):
-        return all(map(_is_constant, (*value, *value.values())))
-    return type(value) in _ATOMS or (type(value) in _CONTAINERS and all(map(_is_constant, value)))
+def _is_constant(value: Any, outer: tuple[int, ...]) -> bool:
+    """Whether a value is plain, or a container of such; `outer` are the ids of those that it is in."""
+    if type(value) in _ATOMS or id(value) in outer:
+        return True
+    if not isinstance(value, dict) and type(value) not in _CONTAINERS:
+        return False
+    elements = (*value, *value.values()) if isinstance(value, dict) else value
+    return all(_is_constant(element, (*outer, id(value))) for element in elements)
 
 
 def _is_near(value: Any, module: str) -> bool:

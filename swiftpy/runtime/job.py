@@ -180,7 +180,7 @@ def _take_part(
         worker.run()
     hooks.finish()
     if not clean:
-        world.transport.abort(code)
+        world.abort(code=code)
     world.meet()  # asleep until rank 0 has finished, which inside MPI_Finalize would cost a core
     return code
 

@@ -152,7 +152,7 @@ class MpiTransport:
 
     def abort(self, code: int) -> None:
         """See Transport."""
-        _let_forward()
+        _flush()
         self._comm.Abort(code)
 
 
@@ -173,8 +173,14 @@ def _restored(message: Any) -> Any:
 
 def _let_forward() -> None:
     """Before the job is aborted: the launcher may end without passing on what ranks wrote last, such as why."""
-    sys.stderr.flush()
+    _flush()
     time.sleep(_FORWARDING)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # a full disk, a closed stream: the job shall end all the same
+            stream.flush()
 
 
 def _affinity() -> frozenset[int]:
@@ -253,20 +259,21 @@ class World:
         """Every rank's value, on every rank, in order of rank. See Group.gather."""
         return self._group.gather(value, patience)
 
-    def abort(self, reason: str) -> None:
-        """End the whole job at once, saying why where it was started."""
+    def abort(self, reason: str = "", code: int = 2) -> None:
+        """End the whole job at once, saying why where it was started, unless that was said."""
         self._say(reason)
-        self.transport.abort(2)
+        self.transport.abort(code)
 
     def die(self, reason: str) -> None:
         """The same, from any thread: the one that uses MPI may be in it for ever. The launcher ends the others."""
         self._say(reason)
-        _let_forward()
         os._exit(128 + signal.SIGTERM)
 
     def _say(self, reason: str) -> None:
         with contextlib.suppress(OSError):
-            print(f"swiftpy: {reason}", file=_terminal, flush=True)
+            if reason:
+                print(f"swiftpy: {reason}", file=_terminal, flush=True)
+        _let_forward()
 
 
 def end_job_on_uncaught() -> None:

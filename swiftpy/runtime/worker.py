@@ -98,6 +98,10 @@ class Worker:
         if running is None:
             raise RuntimeError("of a task's threads, one can wait for futures at a time")
         order, _ = running
+        if order.gang and order.gang[0] != self.rank:
+            # A rank that is back in MPI sees no orders, nor requests for what it holds: if others of the task still
+            # waited for tasks then, they might wait for just those.
+            raise RuntimeError("of a parallel task, only rank 0 of its communicator can wait for tasks")
         attempt = order.task_id, order.attempt
         self._mail.let_go(TaskSuspended(self.rank, *attempt))  # what it waits for goes first
         self._mail.running = None

@@ -103,3 +103,18 @@ def test_closures_count():
         return lambda x: x * by
 
     assert of_function(scaled(2)) == of_function(scaled(2)) != of_function(scaled(3))
+
+
+def test_helpers_that_all_name_each_other_are_gone_through_once(tmp_path):
+    """In every order, fifteen of them would take years."""
+    names = [f"f{i}" for i in range(15)]
+    script = tmp_path / "script.py"
+
+    def run(text):
+        script.write_text(text)
+        return subprocess.run([sys.executable, script], capture_output=True, text=True, check=True, timeout=60).stdout
+
+    text = "from swiftpy.flow.fingerprint import of_function\nOWN = []\nOWN.append(OWN)\n"
+    text += "".join(f"def {name}(x): return x or [OWN, {', '.join(names)}]\n" for name in names)
+    text += "print(of_function(f0).hex())\n"
+    assert run(text) == run(text) != run(text.replace("def f14(x): return x or", "def f14(x): return x and"))

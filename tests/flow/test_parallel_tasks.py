@@ -66,6 +66,21 @@ def test_a_parallel_task_that_fails(tmp_path):
         assert "on rank 1" in error.message and error.rank > 0
         assert "generator" in unpicklable().exception().message
         assert "9 workers" in too_large().exception().message
+        @swiftpy.task(ranks=2)
+        def both_wait(comm): return abs_of(-1).result()
+        @swiftpy.task
+        def abs_of(x): return abs(x)
+        assert "only rank 0 of its communicator can wait for tasks" in both_wait().exception().message
+        @swiftpy.task(ranks=2)
+        def large(comm):
+            if comm.rank: raise ValueError("after rank 0 has returned")
+            return bytes(1_000_000)
+        @swiftpy.task
+        def held(): return len(swiftpy.flow.program.engine()._worker.data.held)
+        assert large().exception()
+        end = time.monotonic() + 10
+        while any(swiftpy.gather([held.options(rank=rank)() for rank in (1, 2, 3)])):
+            assert time.monotonic() < end, "it was not forgotten"
         culprit = fails()
         assert fine(culprit).exception().kind == "cancelled" and culprit.exception()
         assert [fine(i).result() for i in range(5)] == [2 * i for i in range(5)]
