@@ -68,7 +68,7 @@ class MpiTransport:
         self._comm = comm
         self._bell = bell
         self._alone = alone and bell is not None
-        self._unfinished: list[MPI.Request] = []
+        self._unfinished: list[tuple[MPI.Request, int]] = []  # with the receiver
         self._status = MPI.Status()
         self._incoming: list[tuple[Reference, list[bytearray], list[MPI.Request]]] = []
 
@@ -78,16 +78,22 @@ class MpiTransport:
             self._send_data(dest, message.reference, message.packed)
             return
         request = self._comm.isend(_plain(message), dest, _TAG)
+        if not self._gone(request, dest):
+            self._unfinished.append((request, dest))
+
+    def _gone(self, request: MPI.Request, dest: int) -> bool:
+        """Whether a message has left. Its receiver is woken each time: if there was no room on its way before, the
+        receiver may have looked, and gone to sleep, before it left."""
+        gone = request.Test()
         if self._bell is not None:
             self._bell.ring(dest)
-        if not request.Test():
-            self._unfinished.append(request)
+        return gone
 
     def _send_data(self, dest: int, reference: Reference, packed: Packed) -> None:
         """The sizes of its parts, and then the parts from where they lie."""
         parts = [packed.data, *packed.buffers]
         self.send(dest, _Announced(reference, [len(part) for part in parts]))
-        self._unfinished += [self._comm.Isend([part, MPI.BYTE], dest, _DATA_TAG) for part in parts]
+        self._unfinished += [(self._comm.Isend([part, MPI.BYTE], dest, _DATA_TAG), dest) for part in parts]
 
     def _receive_data(self, source: int, announced: _Announced) -> None:
         """Begin to: it takes its time, and other messages of the source may be faster."""
@@ -131,7 +137,7 @@ class MpiTransport:
 
     def _look(self) -> Any | None:
         if self._unfinished:
-            self._unfinished = [request for request in self._unfinished if not request.Test()]
+            self._unfinished = [sending for sending in self._unfinished if not self._gone(*sending)]
         for number, (reference, parts, requests) in enumerate(self._incoming):
             if MPI.Request.Testall(requests):
                 del self._incoming[number]

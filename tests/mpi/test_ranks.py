@@ -17,8 +17,8 @@ from swiftpy.runtime.transport import SERVER
 pytestmark = pytest.mark.mpi(min_size=3)
 
 
-def until_message(transport):
-    while (message := transport.recv(1.0)) is None:
+def until_message(transport, seconds=1.0):
+    while (message := transport.recv(seconds)) is None:
         pass
     return message
 
@@ -54,6 +54,22 @@ def test_messages_keep_their_order_and_large_ones_arrive(world):
         for rank in seen:
             world.transport.send(rank, "thanks")
     assert world.transport.recv(0) is None
+
+
+def test_messages_that_leave_late_wake_their_receiver(world):
+    """There are more than there is room for on their way: the last leave when who took the first may be asleep."""
+    count = 3000
+    if world.rank == SERVER:
+        for number in range(count):
+            world.transport.send(1, number)
+        assert until_message(world.transport) == "thanks"
+    elif world.rank == 1:
+        time.sleep(0.3)
+        began = time.monotonic()
+        assert [until_message(world.transport, 20.0) for _ in range(count)] == list(range(count))
+        world.transport.send(SERVER, "thanks")
+        assert time.monotonic() - began < 15, "nobody woke it"
+    world.meet()
 
 
 def test_events_arrive_as_what_they_are(world):
