@@ -95,7 +95,7 @@ class ScriptApplication(Engine):
         self.stop = lead.stop
         self._hosts = dict(enumerate(lead.layout.hosts))
         if self._options.trace is not None or self._options.summary:
-            from swiftpy.flow.trace import Trace  # a fourth of what only rank 0 imports, while the others wait
+            from swiftpy.flow.trace import Trace  # the others wait for what rank 0 imports
 
             try:
                 self.trace = Trace(time.monotonic, self._options.trace)

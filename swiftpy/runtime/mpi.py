@@ -48,8 +48,8 @@ class _Announced(NamedTuple):
 #: of their class, they take three times as long.
 _KINDS: tuple[Any, ...] = (Order, Assignment, Report, Taken, _Announced, *get_args(Event), *get_args(Command))
 _INDEX = {kind: index for index, kind in enumerate(_KINDS)}
-#: Seconds that it takes, at most, until what a rank writes is where the job was started. Without, 2 of 40 jobs that
-#: were aborted at once said nothing.
+#: Seconds that it takes, at most, until what a rank writes is where the job was started. Without, some jobs that were
+#: aborted at once said nothing.
 _FORWARDING = 0.2
 #: Where the job was started, also when this rank's stderr has become a file.
 _terminal = os.fdopen(os.dup(2), "w", buffering=1)
