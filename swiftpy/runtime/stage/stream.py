@@ -22,10 +22,10 @@ from swiftpy.runtime.signals import requested
 if TYPE_CHECKING:
     from mpi4py import MPI
 
-CHUNK = 1 << 20
-#: A chunk's way down the tree must take less time than the chunks do for which a rank has room, or links stand idle:
-#: with 16 buffers, 200 nodes with links of 2 GB/s would take 1.2 times as long (python benchmarks/staging_model.py).
-BUFFERS = 64
+#: With chunks of 1 MiB and as much memory, 2 GB to 4 nodes take 1.15 times as long (in turns: benchmarks/README.md).
+CHUNK = 4 << 20
+#: Of buffers, on every rank: 160 MiB.
+_MOST = 40
 READERS = 4
 #: Before the payload, so that a message can say that there is none; 64 bytes keep the payload aligned.
 _HEADER = 64
@@ -67,7 +67,7 @@ class Schedule:
         self._group, self._comm = group, group.comm
         self._length, self._count = length, -(-length // CHUNK)
         self._roots, self._source, self._sink = roots, source, sink
-        self._buffers = _buffers(min(BUFFERS, self._count), _HEADER + min(CHUNK, length))
+        self._buffers = _buffers(min(buffers(group.size), self._count), _HEADER + min(CHUNK, length))
         #: Whether a chunk that was asked for is there; and the next one of each reader: they come in this order.
         self._coming: dict[int, Callable[[], bool]] = {}
         self._next = list(range(len(roots)))
@@ -182,6 +182,17 @@ class Schedule:
 
     def _real(self, virtual: int, root: int) -> int:
         return (virtual + root) % self._group.size
+
+
+def buffers(ranks: int) -> int:
+    """How many chunks a rank has room for, the same on all: those that can be on their way down the tree at once.
+
+    With fewer, links stand idle: where they are as fast as the disks (2 GB/s), 200 nodes need 28, and take 1.2 times as
+    long with 16 (python benchmarks/staging_model.py --nodes 200 --size 2e9 --link 2e9). The constant is for ranks that
+    share cores, and look late.
+    """
+    levels = ranks.bit_length() - 1
+    return min(8 + 4 * levels, _MOST)
 
 
 def _buffers(count: int, size: int) -> list[memoryview]:
