@@ -109,6 +109,17 @@ def naps(system):
     return figures
 
 
+def computing(system):
+    """Tasks that sleep while the program computes and waits for nothing."""
+    task, count, ended = system.task(tasks.nap), 100 * system.workers, []
+    began = time.perf_counter()
+    for _ in range(count):
+        task(1e-2).add_done_callback(ended.append)
+    while len(ended) < count:
+        pass
+    return {("efficiency, 10 ms tasks, program computes", "%"): 100 / (time.perf_counter() - began)}
+
+
 def queue(system):
     """Tasks that wait for a worker: what one costs the submitting process in memory, and all in time."""
     figures = {}
@@ -282,5 +293,5 @@ def idle(system):
 
 CASES = {
     case.__name__: case
-    for case in (bulk, submit, roundtrip, naps, queue, flat, payload, fan, unlike, chain, commands, idle)
+    for case in (bulk, submit, roundtrip, naps, computing, queue, flat, payload, fan, unlike, chain, commands, idle)
 }

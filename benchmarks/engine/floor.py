@@ -24,7 +24,7 @@ class _Slot:
 class Floor(System):
     package = "mpi4py"
     chunks = (1, 16, 1000)
-    omits = ("queue", "unlike")  # nothing is sent before somebody waits; calls of one function at a time
+    omits = ("queue", "computing", "unlike")  # nothing is sent before somebody waits; calls of one function at a time
     setup = "a bare loop of messages, two batches in flight for each worker, batches of 1,000 except for naps"
 
     def start(self):

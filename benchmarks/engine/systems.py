@@ -196,6 +196,7 @@ class Dask(System):
 class Ray(System):
     package = "ray"
     dataflow = True
+    omits = ("computing",)  # its futures call nobody
     chunks = (1, 1000)
     setup = "ray.init(num_cpus=workers), no dashboard, no log forwarding; its map is ray.util.multiprocessing.Pool"
 

@@ -30,6 +30,7 @@ from swiftpy.runtime.call import Payload
 from swiftpy.runtime.server import TICK, Server
 from swiftpy.runtime.signals import StopRequest
 from swiftpy.runtime.store import Reference
+from swiftpy.runtime.transport import share_interpreter
 
 if TYPE_CHECKING:
     from swiftpy.flow.memo import Keeper
@@ -70,6 +71,7 @@ class Engine:
         """The server is there."""
         self._server, self._scheduler = server, scheduler
         self._sending = Sending(server, self._gathering.futures, self.settling.keepers)
+        share_interpreter()
         threading.Thread(target=self._drive_alone, daemon=True, name="swiftpy").start()
 
     # -- for the program ---------------------------------------------------------------------------------------

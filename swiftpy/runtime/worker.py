@@ -25,7 +25,7 @@ from swiftpy.runtime.executors import InlineExecutor, IsolatedExecutor, Outcome
 from swiftpy.runtime.mailbox import TICK, Mailbox
 from swiftpy.runtime.order import Order
 from swiftpy.runtime.store import LostError, Packed, Reference, fetch_with, released
-from swiftpy.runtime.transport import SERVER, Transport
+from swiftpy.runtime.transport import SERVER, Transport, share_interpreter
 
 #: A task that has kept its rank for so many seconds is not waited for: a thread answers in the rank's place.
 BUSY = 20e-3
@@ -76,6 +76,7 @@ class Worker:
     def run(self) -> None:
         """Work until the server says stop."""
         self.send(WorkerReady(self.rank))
+        share_interpreter()
         threading.Thread(target=self._stand_by, daemon=True, name="swiftpy").start()
         self._loop()
         # This thread's loop ends, too, when it lets a task go on in another thread, which then takes up the loop: to

@@ -164,6 +164,25 @@ def test_a_call_begins_while_others_wait_and_the_program_computes(tmp_path):
     )
 
 
+def test_threads_of_the_engine_soon_get_on_beside_what_computes(tmp_path):
+    """What a script has chosen itself stays. The effect: python -m benchmarks.engine --cases computing"""
+    passes(
+        tmp_path,
+        """
+        from swiftpy.runtime.transport import SWITCH, share_interpreter
+
+        @swiftpy.task
+        def interval(): return sys.getswitchinterval()
+
+        for each in sys.getswitchinterval(), interval().result():
+            assert abs(each - SWITCH) < 1e-5, each
+        sys.setswitchinterval(SWITCH / 2)
+        share_interpreter()
+        assert sys.getswitchinterval() < SWITCH
+        """,
+    )
+
+
 def test_tasks_submit_tasks_on_fewer_workers_than_they_are_deep(tmp_path):
     passes(
         tmp_path,
