@@ -165,7 +165,7 @@ class Future(concurrent.futures.Future[Any]):
 
         from swiftpy.flow.nested import NestedEngine
 
-        if isinstance(self.engine, NestedEngine):  # while a task computes, nobody takes in what comes, as on rank 0
+        if isinstance(self.engine, NestedEngine):  # beside an event loop, what comes is taken in only now and then
             self.engine.wait_for(self)
         return asyncio.wrap_future(self).__await__()
 

@@ -147,7 +147,7 @@ class NestedEngine:
             seen = FailureSeen(self._worker.rank, id)
             future.when_asked = functools.partial(self._worker.send, seen)
             if future.asked:
-                future.when_asked()
+                future.ask()
         if future.settle(value, error):
             future.tell()
 

@@ -94,6 +94,14 @@ class Mailbox:
                 seconds = 0.0
                 self._take_in(message, running)
 
+    def pick(self, wanted: Callable[[Any], bool]) -> list[Any]:
+        """Those messages that the rank has not taken, in order; they are not the rank's any more."""
+        with self._turn:
+            found = [message for message in self._inbox if wanted(message)]
+            for message in found:
+                self._inbox.remove(message)
+        return found
+
     def let_go(self, message: Any) -> None:
         """Give back all that was not begun, and tell the server something: what runs will wait for other tasks."""
         with self._turn:
@@ -107,6 +115,10 @@ class Mailbox:
             for order in [o for o in self._inbox if type(o) is Order and (o.task_id, o.attempt) == attempt]:
                 self._inbox.remove(order)
                 self._outbox.append(TaskKilled(self._transport.rank, *attempt, 0.0))
+
+    def look_again(self) -> None:
+        """Let the rank, if it waits for messages, see what has changed."""
+        self._transport.wake()
 
     def _flush(self) -> None:
         if self._outbox:

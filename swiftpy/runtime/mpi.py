@@ -115,8 +115,6 @@ class MpiTransport:
             else:
                 woken = self._sleep(left if self._alone else min(left, backoff.pause()), also)
             message = self._look()
-            if message is None and woken:
-                message = self._look()  # see `_sleep`; else the caller would make a whole turn to come back for it
             if message is not None or woken:
                 return message
         return None
@@ -129,7 +127,7 @@ class MpiTransport:
             return bool(select.select(also, [], [], seconds)[0])
         self._bell.lie_down()
         try:
-            # Twice: MPICH looks first, and only then takes in what has come, for the next look.
+            # Twice: see `_probe`.
             came = self._comm.iprobe(MPI.ANY_SOURCE, _TAG) or self._comm.iprobe(MPI.ANY_SOURCE, _TAG)
             return not came and self._bell.sleep(seconds, also)
         finally:
@@ -142,7 +140,7 @@ class MpiTransport:
             if MPI.Request.Testall(requests):
                 del self._incoming[number]
                 return DataSent(reference, Packed(parts[0], parts[1:]))
-        arrived = self._comm.improbe(MPI.ANY_SOURCE, _TAG, self._status)
+        arrived = self._probe() or self._probe()
         if arrived is None:
             return None
         message = _restored(arrived.recv())
@@ -150,6 +148,11 @@ class MpiTransport:
             self._receive_data(self._status.Get_source(), message)
             return self._look()
         return message
+
+    def _probe(self) -> MPI.Message | None:
+        """MPICH looks first, and only then takes in what has come, one message, for the next look: so who looks once
+        every 20 ms, because a task computes, must look twice, or gets one message each time."""
+        return self._comm.improbe(MPI.ANY_SOURCE, _TAG, self._status)
 
     def wake(self) -> None:
         """See Transport. Without a doorbell the sleeps are short."""

@@ -29,6 +29,8 @@ from swiftpy.runtime.transport import SERVER, Transport, share_interpreter
 
 #: A task that has kept its rank for so many seconds is not waited for: a thread answers in the rank's place.
 BUSY = 20e-3
+#: Messages that the loop handles itself.
+_OURS = (Order, StopWorker, InterruptTask, KillTask)
 
 
 class Assembled(NamedTuple):
@@ -70,8 +72,9 @@ class Worker:
         #: What this rank holds for others, and gets from them.
         self.data = self._mail.data
         fetch_with(self.fetch)
-        #: What handles messages that are not the engine's.
+        #: What handles messages that are not the engine's. While a task computes, the thread that stands by calls it.
         self.guest: Callable[[Any], None] | None = None
+        self._bystander = 0  # that thread
 
     def run(self) -> None:
         """Work until the server says stop."""
@@ -96,6 +99,8 @@ class Worker:
     def wait_until(self, enough: Callable[[], bool]) -> None:
         """Called by a running task: let this rank do other things until `enough()`. Raises Killed."""
         running, went_on = self._mail.running, threading.Event()
+        if threading.get_ident() == self._bystander:
+            raise RuntimeError("a callback that runs while its task computes cannot wait for futures")
         if running is None:
             raise RuntimeError("of a task's threads, one can wait for futures at a time")
         order, _ = running
@@ -258,12 +263,22 @@ class Worker:
 
         Not during a parallel task, which itself calls MPI: no two threads may do so at once.
         """
-        last = None
+        self._bystander, last = threading.get_ident(), None
         while not self._stopped.wait(BUSY):
             running = self._mail.running
             if running is not None and running is last and not running[0].gang:
                 self._mail.attend(running=running)
+                self._serve_guest()
             last = running
+
+    def _serve_guest(self) -> None:
+        """The task may look whether what it submitted is done, and other calls may need that."""
+        messages = self._mail.pick(lambda message: not isinstance(message, _OURS))
+        for message in messages:
+            assert self.guest is not None, f"a worker cannot be sent {message}"
+            self.guest(message)
+        if messages:
+            self._mail.look_again()  # the task may wait for that meanwhile
 
     def _attend_until(self, enough: Callable[[], bool]) -> None:
         """Answer in the rank's own thread until something has come that the task needs."""

@@ -56,6 +56,23 @@ def test_messages_keep_their_order_and_large_ones_arrive(world):
     assert world.transport.recv(0) is None
 
 
+def test_who_looks_seldom_gets_all_that_has_come(world, shared):
+    """Files say when: to wait in MPI would take messages in."""
+    sent, looks = shared / "sent", []
+    if world.rank == 1:
+        for number in range(20):
+            world.transport.send(SERVER, number)
+        sent.touch()
+    elif world.rank == SERVER:
+        while not sent.exists():
+            time.sleep(0.01)
+        looks = [world.transport.recv(0) for _ in range(60)]
+    world.meet()
+    if world.rank == SERVER:
+        assert [number for number in looks if number is not None] == list(range(20))
+        assert looks[:24].count(None) <= 8, "MPI looks elsewhere, too, but not each time"
+
+
 def test_messages_that_leave_late_wake_their_receiver(world):
     """There are more than there is room for on their way: the last leave when who took the first may be asleep."""
     count = 3000
