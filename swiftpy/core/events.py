@@ -107,11 +107,15 @@ class RecallAnswered(NamedTuple):
 
 
 class TaskSuspended(NamedTuple):
-    """A call of this attempt waits for other tasks; until it goes on the worker can run others."""
+    """A call of this attempt waits for other tasks; until it goes on the worker can run others.
+
+    `timed`: it goes on some time even if nothing comes.
+    """
 
     worker: int
     task_id: int
     attempt: int
+    timed: bool = False
 
 
 class TaskResumed(NamedTuple):

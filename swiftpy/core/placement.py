@@ -31,6 +31,7 @@ class Placement:
         self.waiting = Waiting(self.workers)
         self.running: dict[int, list[Task]] = {}  # worker -> what it holds, in order; no entry for nothing
         self.suspended: dict[int, list[Task]] = {}  # worker -> tasks that wait for others
+        self._timed: set[int] = set()  # the ids of those of them that wait only for so long
         self.gangs: dict[int, Gang] = {}  # by the id of the running parallel task
         self.pieces = Pieces()
         self._present: Counter[Place] = Counter(place for site in self.workers.values() for place in site.places)
@@ -54,7 +55,7 @@ class Placement:
     @property
     def stalled(self) -> list[Task] | None:
         """What it has, if all of it waits for other tasks; None if something can go on."""
-        if self.running or self.ready:
+        if self.running or self.ready or self._timed:
             return None
         return [task for tasks in self.suspended.values() for task in tasks]
 
@@ -143,11 +144,13 @@ class Placement:
             self.running.setdefault(worker, []).insert(0, task.part(0, kept))
         return task.part(kept, task.count) if task.count > 1 else task
 
-    def suspend(self, worker: int, task_id: int, attempt: int) -> bool:
+    def suspend(self, worker: int, task_id: int, attempt: int, timed: bool) -> bool:
         """A task waits for others, its worker is free; False if the worker does not run it."""
         task = self.release(worker, task_id, attempt)
         if task is not None:
             self.suspended.setdefault(worker, []).append(task)
+            if timed:
+                self._timed.add(task_id)
         return task is not None
 
     def resume(self, worker: int, task_id: int, attempt: int) -> list[Command]:
@@ -155,6 +158,7 @@ class Placement:
         task = _take(self.suspended, worker, task_id, attempt)
         if task is None:
             return []
+        self._timed.discard(task_id)
         if worker in self.waiting:
             self.waiting.remove(worker)
         held = self.running.setdefault(worker, [])
@@ -190,7 +194,9 @@ class Placement:
         self._sharing.forget(worker)
         held = self.running.pop(worker, [])
         begun = held[:1] + [task for task in held[1:] if not task.kind.divisible]
-        return self.suspended.pop(worker, []) + begun, [task for task in held[1:] if task.kind.divisible]
+        suspended = self.suspended.pop(worker, [])
+        self._timed.difference_update(task.id for task in suspended)
+        return suspended + begun, [task for task in held[1:] if task.kind.divisible]
 
     def orphans(self, worker: int) -> list[Task]:
         """The ready tasks that nobody can run since this worker was lost, which are taken out."""

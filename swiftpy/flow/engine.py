@@ -132,7 +132,7 @@ class Engine:
                 future.bring(self._sending.data.take(stored.reference).value())
 
     def drive(self, enough: Callable[[], bool], timeout: float | None = None) -> None:
-        """Drive until `enough()`, or for so many seconds. Raises Deadlock if that can never be."""
+        """Drive until `enough()`, or for so many seconds. Raises Deadlock if neither can ever be."""
         deadline = None if timeout is None else time.monotonic() + timeout
         turns = self._turns
         turns.waiting += 1
@@ -152,7 +152,7 @@ class Engine:
                     turns.end()
                 self._tell()
                 turns.tell_followers()
-                if not came and time.monotonic() - self._latest > PATIENCE and not enough():
+                if deadline is None and not came and time.monotonic() - self._latest > PATIENCE and not enough():
                     self._check_for_deadlock()
         finally:
             turns.waiting -= 1

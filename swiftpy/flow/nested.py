@@ -111,8 +111,12 @@ class NestedEngine:
     def drive(self, enough: Callable[[], bool], timeout: float | None = None) -> None:
         """Let the worker do other things until `enough()`, or for so many seconds."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        if not enough():
-            self._worker.wait_until(lambda: enough() or (deadline is not None and time.monotonic() > deadline))
+        if enough():
+            return
+        if deadline is None:
+            self._worker.wait_until(enough)
+        else:
+            self._worker.wait_until(lambda: enough() or time.monotonic() > deadline, timed=True)
 
     def request(self, futures: Iterable[Future]) -> None:
         """Ask for the results that lie with other workers, all at once: they will be fetched."""

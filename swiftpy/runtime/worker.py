@@ -96,8 +96,11 @@ class Worker:
         """Send to the server, after all that it was to be told before."""
         self._mail.tell(message)
 
-    def wait_until(self, enough: Callable[[], bool]) -> None:
-        """Called by a running task: let this rank do other things until `enough()`. Raises Killed."""
+    def wait_until(self, enough: Callable[[], bool], timed: bool = False) -> None:
+        """Called by a running task: let this rank do other things until `enough()`. Raises Killed.
+
+        `timed`: that will be at some time, whatever others do.
+        """
         running, went_on = self._mail.running, threading.Event()
         if threading.get_ident() == self._bystander:
             raise RuntimeError("a callback that runs while its task computes cannot wait for futures")
@@ -109,7 +112,7 @@ class Worker:
             # waited for tasks then, they might wait for just those.
             raise RuntimeError("of a parallel task, only rank 0 of its communicator can wait for tasks")
         attempt = order.task_id, order.attempt
-        self._mail.let_go(TaskSuspended(self.rank, *attempt))  # what it waits for goes first
+        self._mail.let_go(TaskSuspended(self.rank, *attempt, timed))  # what it waits for goes first
         self._mail.running = None
         self._waiting.append((lambda: attempt in self._killed or enough(), went_on))
         threading.Thread(target=self._loop, daemon=True, name="swiftpy").start()

@@ -169,7 +169,7 @@ class History:
         worker = self.worker(self.busy())
         if worker is not None:
             held = self.reference.holds[worker][0]
-            self.step(e.TaskSuspended(worker, held.id, held.attempt))
+            self.step(e.TaskSuspended(worker, held.id, held.attempt, timed=bool(self.draw(2))))
 
     def resume(self):
         suspended = self.reference.suspended

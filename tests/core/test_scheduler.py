@@ -199,6 +199,21 @@ def test_a_task_that_goes_on_gives_others_what_its_worker_took_up_meanwhile():
     assert sent(scheduler.step(TaskReturned(1, 2, 1, 0))) == [(2, 2, 1)]
 
 
+def test_tasks_that_wait_for_ever_are_stuck_and_those_that_wait_for_so_long_are_not():
+    scheduler = scheduler_with(TWO, task(0), task(1), ready=[1, 2])
+    scheduler.step(TaskSuspended(1, 0, 1))
+    assert scheduler.stuck == []
+    scheduler.step(TaskSuspended(2, 1, 1, timed=True))
+    assert scheduler.stuck == []
+    scheduler.step(TaskResumed(2, 1, 1))
+    scheduler.step(TaskSuspended(2, 1, 1))
+    assert {stuck.id for stuck in scheduler.stuck} == {0, 1}
+    scheduler.step(TaskResumed(2, 1, 1))
+    scheduler.step(TaskSuspended(2, 1, 1, timed=True))
+    scheduler.step(WorkerLost(2, "gone"))
+    assert {stuck.id for stuck in scheduler.stuck} == {0}
+
+
 def test_a_chain_goes_on_after_a_retry_and_is_cancelled_after_a_failure():
     scheduler = scheduler_with(ONE, task(0, chained=True))
     scheduler.step(WorkerReady(1))

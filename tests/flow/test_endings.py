@@ -35,6 +35,7 @@ ENDINGS = {
     "a future that nobody sets": ("inc(swiftpy.Future()).result()", 1, "inc waits for a future that was never set"),
     "the same without asking": ("late(inc(swiftpy.Future()))", 1, "2 tasks can never run, 1 futures were never set"),
     "a task that waits for ever": ("forever().result()", 1, "can never run"),
+    "waits with a time limit": ("own_limit(); limited().result()", 0, ""),
     "more ranks than there are": ("wide().result()", 1, "it wants 9 workers"),
     "a crash": ("crash().result()", signal.SIGSEGV, "in crash"),
     "a task after the end": (
@@ -67,6 +68,13 @@ def test_how_programs_end(tmp_path, name):
         def crash(): __import__("ctypes").string_at(0)
         @swiftpy.task
         def late(i): time.sleep(0.2)
+        def own_limit():
+            from concurrent.futures import TimeoutError
+            try: swiftpy.Future().result(timeout=1.5)
+            except TimeoutError: return
+            raise AssertionError("no TimeoutError")
+        @swiftpy.task
+        def limited(): own_limit()
         @swiftpy.task
         def forever(): return swiftpy.Future().result()
         @swiftpy.task(ranks=9)
