@@ -25,3 +25,11 @@ def test_every_node_gets_every_chunk_in_about_the_predicted_time(nodes, chunks, 
     formula = staging_model.formula(nodes, size, readers, client, link, disk)
     pauses = 2 * stream.PAUSE * (chunks + nodes.bit_length())
     assert seconds < 1.5 * formula + pauses
+
+
+def test_with_links_as_slow_as_the_disks_neither_stands_idle():
+    """There are buffers enough for a chunk's way down the tree."""
+    rate, chunks = 2e9, 128
+    for nodes in (4, 30, 200):
+        _, each = staging_model.simulate(nodes, chunks * staging_model.CHUNK, 4, rate, rate, rate, chunks)
+        assert each[1] < 1.01 * staging_model.CHUNK / rate
