@@ -22,7 +22,7 @@ from swiftpy.runtime.signals import requested
 if TYPE_CHECKING:
     from mpi4py import MPI
 
-#: With chunks of 1 MiB and as much memory, 2 GB to 4 nodes take 1.15 times as long (in turns: benchmarks/README.md).
+#: Each costs every rank some messages and looks, whatever its size.
 CHUNK = 4 << 20
 #: Of buffers, on every rank: 160 MiB.
 _MOST = 40
@@ -187,9 +187,8 @@ class Schedule:
 def buffers(ranks: int) -> int:
     """How many chunks a rank has room for, the same on all: those that can be on their way down the tree at once.
 
-    With fewer, links stand idle: where they are as fast as the disks (2 GB/s), 200 nodes need 28, and take 1.2 times as
-    long with 16 (python benchmarks/staging_model.py --nodes 200 --size 2e9 --link 2e9). The constant is for ranks that
-    share cores, and look late.
+    With fewer, links stand idle, such as those of 200 nodes with 16 where links are as slow as disks
+    (tests/stage/test_schedule.py). The constant is for ranks that share cores, and look late.
     """
     levels = ranks.bit_length() - 1
     return min(8 + 4 * levels, _MOST)
