@@ -19,15 +19,18 @@ if TYPE_CHECKING:
 
 _thread = threading.local()
 _FINAL = frozenset((CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED))
+#: Held while a future becomes one that others share, and while one that nobody shares changes its state.
+_sharing = threading.RLock()
 
 
 class Future(concurrent.futures.Future[Any]):
     """A call's future result. Given to another task as an argument, it makes that task wait for it.
 
     The standard class makes a condition, a lock and two lists for each future, which is nine tenths of its cost; here
-    they are made when somebody waits in another thread or adds a callback (`_shared`). Until then the state is a plain
-    attribute, set last: who makes the condition looks at the state afterwards, and who sets the state looks for a
-    condition afterwards, so neither can miss the other.
+    they are made when somebody waits in another thread or adds a callback (`_shared`). From then on the state changes
+    under the condition, as in the standard class, and those who wait are told at the same time: `as_completed` takes
+    futures that are done as it finds them, and stumbles over one of which it is told once more. Until then the state
+    is a plain attribute, and one lock (`_sharing`) serves a thousand futures that change together.
     """
 
     _shared = False
@@ -53,10 +56,12 @@ class Future(concurrent.futures.Future[Any]):
         """Make what the standard class' methods need, all at once."""
         if name not in ("_condition", "_waiters", "_done_callbacks"):
             raise AttributeError(name)
-        self._shared = True
-        self.__dict__.setdefault("_waiters", [])
-        self.__dict__.setdefault("_done_callbacks", [])
-        self.__dict__.setdefault("_condition", threading.Condition())
+        with _sharing:
+            if not self._shared:
+                self._waiters: list[Any] = []
+                self._done_callbacks: list[Any] = []
+                self._condition = threading.Condition()
+                self._shared = True
         return self.__dict__[name]
 
     def done(self) -> bool:
@@ -132,33 +137,39 @@ class Future(concurrent.futures.Future[Any]):
         self._stored, self._result = self._result, value
 
     def settle(self, value: Any, exception: BaseException | None) -> bool:
-        """The engine's way to set the outcome; whether somebody must be told (`tell`). A cancelled one stays so."""
+        """The engine's way to set the outcome; whether `tell` has callbacks to call. A cancelled one stays so."""
         if self._state in _FINAL:
             return False
         if exception is not None and self.translate is not None:
             exception = self.translate(exception)
-        if exception is not None:
-            self._exception = exception
-        self._result = value
-        self._state = FINISHED
-        return self._shared
+        with _sharing:
+            if not self._shared:
+                self._exception, self._result, self._state = exception, value, FINISHED
+                return False
+        with self._condition:
+            if self._state in _FINAL:
+                return False
+            self._exception, self._result, self._state = exception, value, FINISHED
+            for waiter in self._waiters:
+                waiter.add_result(self) if exception is None else waiter.add_exception(self)
+            self._condition.notify_all()
+            return bool(self._done_callbacks)
 
     def tell(self) -> None:
-        """Wake who waits in other threads; call the callbacks."""
-        with self._condition:
-            for waiter in self._waiters:
-                waiter.add_exception(self) if self._exception is not None else waiter.add_result(self)
-            self._condition.notify_all()
+        """Call the callbacks."""
         self._invoke_callbacks()
 
     def begin(self) -> bool:
         """The call is on its way to a worker; False if it was cancelled, and must not be made."""
-        if self._state == PENDING:
-            self._state = RUNNING
-            return True
-        if self._state == CANCELLED:
-            self.set_running_or_notify_cancel()
-        return self._state == RUNNING
+        with _sharing:
+            if not self._shared:
+                if self._state == PENDING:
+                    self._state = RUNNING
+                return self._state == RUNNING
+        with self._condition:
+            if self._state in (PENDING, CANCELLED):
+                return self.set_running_or_notify_cancel()
+            return self._state == RUNNING
 
     def __await__(self) -> Generator[Any, None, Any]:
         import asyncio
@@ -192,25 +203,27 @@ class Future(concurrent.futures.Future[Any]):
 
 def begin_all(futures: Iterable[Future]) -> list[int]:
     """`Future.begin` for each; the indices of those that must not be made."""
-    cancelled = []
-    for index, future in enumerate(futures):
-        if future._state is PENDING:
-            future._state = RUNNING
-        elif not future.begin():
-            cancelled.append(index)
-    return cancelled
+    others = []
+    with _sharing:
+        for index, future in enumerate(futures):
+            if future._state is PENDING and not future._shared:
+                future._state = RUNNING
+            else:
+                others.append((index, future))
+    return [index for index, future in others if not future.begin()]
 
 
 def settle_all(futures: Iterable[Future], values: Iterable[Any]) -> list[Future]:
-    """`Future.settle` for each; those of which somebody must be told."""
-    untold = []
-    for future, value in zip(futures, values, strict=True):
-        if future._state not in _FINAL:
-            future._result = value
-            future._state = FINISHED
+    """`Future.settle` for each; those that have callbacks to be called."""
+    others = []
+    with _sharing:
+        for future, value in zip(futures, values, strict=True):
             if future._shared:
-                untold.append(future)
-    return untold
+                others.append((future, value))
+            elif future._state not in _FINAL:
+                future._result = value
+                future._state = FINISHED
+    return [future for future, value in others if future.settle(value, None)]
 
 
 @contextlib.contextmanager
