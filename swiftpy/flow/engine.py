@@ -321,4 +321,4 @@ class Engine:
 
 
 def _refuse(*_: Any, **__: Any) -> Any:
-    raise RuntimeError("the script has ended: no tasks can be submitted any more")
+    raise RuntimeError("cannot schedule new futures: the script has ended")

@@ -183,6 +183,24 @@ def test_how_programs_end(tmp_path, name):
     assert [line for line in output.splitlines() if line in ("one", "two", "three")] == said, output
 
 
+def test_a_call_after_the_end_of_its_job(tmp_path):
+    """It is refused as CPython's executors refuse it."""
+    program = """
+    import atexit
+
+    @atexit.register
+    def too_late():
+        try:
+            executor.submit(abs, 1)
+        except RuntimeError as error:
+            print(error)
+    if __name__ == "__main__":
+        executor = swiftpy.Executor(1)
+        executor.submit(abs, 1).result()
+    """
+    assert "cannot schedule new futures" in passes([*ALONE, script(tmp_path, program)], tmp_path)
+
+
 def test_killed_while_its_job_starts(tmp_path):
     program = """
     if __name__ == "__main__":

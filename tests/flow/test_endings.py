@@ -41,7 +41,7 @@ ENDINGS = {
     "a task after the end": (
         "__import__('atexit').register(lambda: late(1))",
         0,
-        "the script has ended: no tasks can be submitted any more",
+        "cannot schedule new futures: the script has ended",
     ),
     "stop at a failure that main does not notice": ("swiftpy.run(lambda: [boom(), time.sleep(0.5)])", 1, "in run"),
     "stop at the first failure": (
