@@ -139,7 +139,8 @@ class Gathering:
         """Those of these futures that have no value yet. Some may be made by hand, and met for the first time."""
         for future in needed:
             if future.engine is None and not future.done():
-                future.engine, future.by_hand, future.id = engine, True, self._next_id
+                future.by_hand = True  # first: another thread may set it at this moment
+                future.engine, future.id = engine, self._next_id
                 self.futures[future.id] = future
                 self._next_id += 1
                 future.add_done_callback(engine.given)  # at once, if another thread has just given it a value

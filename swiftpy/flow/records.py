@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import mmap
 import os
 import socket
@@ -15,6 +16,7 @@ _MAGIC = b"spR1"
 _HEADER = struct.Struct("<4s16sQI")  # magic, key, length of the data, checksum of the data
 _CHECK = struct.Struct("<I")  # checksum of the header, which follows it: who walks the file relies on the length
 _PREFIX = _HEADER.size + _CHECK.size
+_numbers = itertools.count()  # of the files of this process
 
 
 class Records:
@@ -26,11 +28,10 @@ class Records:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._files: list[int] = []
-        self._where: dict[bytes, tuple[int, int]] = {}  # key -> file, offset
+        self._where: dict[bytes, tuple[Path, int]] = {}  # key -> file, offset
         self._buffer: list[bytes] = []
         self._unsaved: dict[bytes, int] = {}  # key -> its offset, once it is saved
-        self._own: int | None = None
+        self._own: tuple[Path, int] | None = None  # its descriptor, too
         self._end = 0
         directory.mkdir(parents=True, exist_ok=True)
         for path in sorted(directory.glob("*.records")):
@@ -43,14 +44,16 @@ class Records:
         return key in self._where or key in self._unsaved
 
     def get(self, key: bytes) -> bytes | None:
-        """The data of a saved record; None if there is none, or if the disk has changed it."""
+        """The data of a saved record; None if there is none, or if it was removed or changed on disk."""
         if key not in self._where:
             return None
-        file, offset = self._where[key]
-        _, _, length, checksum = _HEADER.unpack(os.pread(file, _HEADER.size, offset))
-        data = os.pread(file, length, offset + _PREFIX)
-        if len(data) == length and zlib.crc32(data) == checksum:
-            return data
+        path, offset = self._where[key]
+        with contextlib.suppress(OSError, struct.error), path.open("rb") as file:  # a thousand jobs leave as many files
+            file.seek(offset)
+            _, _, length, checksum = _HEADER.unpack(file.read(_PREFIX)[: _HEADER.size])
+            data = file.read(length)
+            if len(data) == length and zlib.crc32(data) == checksum:
+                return data
         del self._where[key]
         return None
 
@@ -71,35 +74,33 @@ class Records:
         try:
             if self._own is None:
                 self._own = self._new_file()
+            path, file = self._own
             while data:
-                data = data[os.write(self._own, data) :]
-            os.fsync(self._own)
+                data = data[os.write(file, data) :]
+            os.fsync(file)
         except OSError:
             own, self._own, self._end = self._own, None, 0
-            if own is not None:
-                os.ftruncate(own, end)  # else it needs a new file; of which a disk that stays full would get thousands
+            if own is not None:  # else it needs a new file; of which a disk that stays full would get thousands
+                os.ftruncate(own[1], end)
                 self._own, self._end = own, end
             raise
-        own = self._own
-        self._where.update((key, (own, offset)) for key, offset in unsaved.items())
+        self._where.update((key, (path, offset)) for key, offset in unsaved.items())
 
-    def _new_file(self) -> int:
-        name = f"{time.strftime('%Y%m%d-%H%M%S')}-{socket.gethostname()}-{os.getpid()}-{len(self._files)}.records"
-        file = os.open(self._directory / name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o666)
-        self._files.append(file)
+    def _new_file(self) -> tuple[Path, int]:
+        name = f"{time.strftime('%Y%m%d-%H%M%S')}-{socket.gethostname()}-{os.getpid()}-{next(_numbers)}.records"
+        path = self._directory / name
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o666)
         directory = os.open(self._directory, os.O_RDONLY)
         with contextlib.suppress(OSError):  # some file systems cannot
             os.fsync(directory)
         os.close(directory)
-        return file
+        return path, file
 
     def _scan(self, path: Path) -> None:
-        file = os.open(path, os.O_RDONLY)
-        self._files.append(file)
-        size = os.fstat(file).st_size
+        size = path.stat().st_size
         if size < _PREFIX:
             return
-        with mmap.mmap(file, size, prot=mmap.PROT_READ) as data:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ) as data:
             offset = 0
             while offset + _PREFIX <= size:
                 header = data[offset : offset + _HEADER.size]
@@ -108,5 +109,5 @@ class Records:
                 following = offset + _PREFIX + length
                 if not intact or following > size:
                     return  # torn: nothing comes after it
-                self._where.setdefault(key, (file, offset))
+                self._where.setdefault(key, (path, offset))
                 offset = following

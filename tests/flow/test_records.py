@@ -1,5 +1,6 @@
 import os
 import random
+import resource
 
 import pytest
 
@@ -51,6 +52,33 @@ def test_a_record_that_the_disk_has_changed_is_not_there(tmp_path):
     records = Records(tmp_path)
     assert records.get(KEYS[5]) is None
     assert records.get(KEYS[6]) == data_of(KEYS[6])
+
+
+def test_two_of_a_process(tmp_path):
+    """Two modules of a script may each make a memo."""
+    first, second = Records(tmp_path), Records(tmp_path)
+    for records, key in ((first, KEYS[1]), (second, KEYS[2])):
+        records.add(key, data_of(key))
+        records.save()
+    assert len(Records(tmp_path)) == 2
+
+
+def test_many_jobs_leave_many_files(tmp_path):
+    """More than a process may have open; and some may be removed."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for key in KEYS:
+        os.close(fill(tmp_path, [key])._own[1])
+    lowest = os.open(os.devnull, os.O_RDONLY)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + 10, before[1]))
+    try:
+        records = Records(tmp_path)
+        found = [records.get(key) for key in KEYS]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert found == [data_of(key) for key in KEYS]
+    next(tmp_path.glob("*.records")).unlink()
+    assert [records.get(key) for key in KEYS].count(None) == 1 and len(records) == len(KEYS) - 1
 
 
 def test_a_full_disk_costs_the_records_of_that_moment(tmp_path, monkeypatch):
