@@ -14,11 +14,10 @@ import cloudpickle
 
 from swiftpy.errors import TaskError
 from swiftpy.flow.future import Future, as_arguments
-from swiftpy.runtime.call import PREVIOUS, Cancelled, Payload, describe
+from swiftpy.runtime.call import ATOMS, PREVIOUS, Cancelled, Payload, describe
 from swiftpy.runtime.store import InArguments, Packed, Place, pack
 
-_ATOMS = frozenset((int, float, str, bytes, bool, type(None), complex))
-_PLAIN = _ATOMS | {type(PREVIOUS)}
+_PLAIN = ATOMS | {type(PREVIOUS)}
 #: What the script itself defines is of a module that workers know by another content: it must go by value.
 _MAIN = b"__main__"
 _SEQUENCES = (list, tuple, set, frozenset, deque)
@@ -38,7 +37,7 @@ def needs(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Future] | None:
     dataclasses; None if there are none."""
     found: list[Future] | None = None
     for value in (*args, *kwargs.values()) if kwargs else args:
-        if type(value) not in _ATOMS:
+        if type(value) not in ATOMS:
             found = found or []
             if type(value) is Future:
                 found.append(value)
@@ -65,7 +64,7 @@ def _collect(value: Any, found: list[Future], seen: dict[int, Any]) -> None:
     for element in elements:
         if type(element) is Future:
             found.append(element)
-        elif type(element) not in _ATOMS:
+        elif type(element) not in ATOMS:
             _collect(element, found, seen)
 
 
@@ -82,7 +81,7 @@ def pack_calls(
     was one object here, and a task that sorts a list would sort it for the next.
     """
     if column:
-        if _ATOMS.issuperset(map(type, calls)):
+        if ATOMS.issuperset(map(type, calls)):
             return definition, pickle.dumps((calls,), protocol=5), place
         calls = [(argument,) for argument in calls]
     simple = [_with_values(call) if type(call) is Deferred else call for call in calls]

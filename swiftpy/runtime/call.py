@@ -24,9 +24,13 @@ from typing import Any, NamedTuple
 import cloudpickle
 
 from swiftpy.errors import TaskError
-from swiftpy.runtime.store import Packed, Place, pack_results
+from swiftpy.runtime.store import Packed, Place, Snapshot, pack_results
+from swiftpy.runtime.store import pack as pack_value
 
 Payload = tuple[Any, ...]  # see the module
+
+#: Types of what nobody can change.
+ATOMS = frozenset((int, float, str, bytes, bool, type(None), complex))
 
 _defined: dict[str, Callable[..., Any]] = {}
 _definitions: dict[str, bytes] = {}  # of functions that were not called yet, see `learn`
@@ -183,22 +187,34 @@ class Run:
                 break
             try:
                 if self._column:
-                    values.append(function(call))
+                    value = function(call)
                 elif type(call) is tuple:
                     if self._chained:
                         call = [_latest if argument is PREVIOUS else argument for argument in call]
-                    values.append(function(*first, *call) if first else function(*call))
+                    value = function(*first, *call) if first else function(*call)
                 else:
                     args, kwargs = self._brought or pickle.loads(call)
-                    values.append(function(*first, *args, **kwargs))
+                    value = function(*first, *args, **kwargs)
+                if todo and type(value) not in ATOMS:  # the next call may change it, or what it was made of
+                    value = _snapshot(value)
             except BaseException as exception:
                 failures.append((len(values), describe(exception)))
-                values.append(None)
+                value = None
+            values.append(value)
             if self._chained:
-                _latest = values[-1]
                 if failures:
                     break
+                _latest = value.value() if type(value) is Snapshot else value
         return _answer(values, failures, self._place)
+
+
+def _snapshot(value: Any) -> Any:
+    if type(value) is tuple and ATOMS.issuperset(map(type, value)):
+        return value
+    try:
+        return Snapshot(pack_value(value))
+    except BaseException:  # of a class that came by value
+        return Snapshot(pack_value(value, cloudpickle.dumps))
 
 
 def load_parts(parts: list[tuple[bytes, int, int]]) -> list[Any]:

@@ -139,6 +139,26 @@ def pack(value: Any, dumps: Dumps = pickle.dumps) -> bytes | Packed:
     return Packed(data, buffers) if buffers or len(data) >= LARGE else data
 
 
+class Snapshot:
+    """A result as it was when its call returned, among others that are sent together: the next call may change it."""
+
+    __slots__ = ("packed",)
+
+    def __init__(self, packed: bytes | Packed) -> None:
+        self.packed = packed
+
+    def value(self) -> Any:
+        """A copy of its own of the result."""
+        return self.packed.copy().value() if isinstance(self.packed, Packed) else pickle.loads(self.packed)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_unpacked, tuple(self.packed)) if isinstance(self.packed, Packed) else (pickle.loads, (self.packed,))
+
+
+def _unpacked(*packed: Any) -> Any:
+    return Packed(*packed).value()
+
+
 def pack_results(
     values: list[Any], place: Place | None, dumps: Dumps = pickle.dumps
 ) -> tuple[bytes, dict[int, Packed]]:
@@ -148,6 +168,16 @@ def pack_results(
     """
     if place is None:
         return dumps(values, protocol=5), {}
+    rank, first = place
+    held: dict[int, Packed] = {}
+    named = list(values)
+
+    def hold(index: int, packed: Packed) -> None:
+        named[index], held[first + index] = _InResult(Reference(rank, first + index)), packed
+
+    for index, value in enumerate(values):
+        if type(value) is Snapshot and isinstance(value.packed, Packed):
+            hold(index, value.packed)
     large: list[pickle.PickleBuffer] = []
 
     def stays(buffer: pickle.PickleBuffer) -> bool:
@@ -156,16 +186,12 @@ def pack_results(
         large.append(buffer)
         return False
 
-    data = dumps(values, protocol=5, buffer_callback=stays)
+    data = dumps(named, protocol=5, buffer_callback=stays)
     if not large and len(data) < LARGE * len(values):
-        return data, {}
-    held: dict[int, Packed] = {}
-    named = list(values)
+        return data, held
     for index, value in enumerate(values):
-        packed = pack(value, dumps)
-        if type(packed) is Packed:
-            reference = Reference(place[0], place[1] + index)
-            named[index], held[reference.key] = _InResult(reference), packed
+        if type(value) is not Snapshot and isinstance(packed := pack(value, dumps), Packed):
+            hold(index, packed)
     return dumps(named, protocol=5), held
 
 
