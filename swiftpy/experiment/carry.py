@@ -11,12 +11,14 @@ results for good, while the early-stopping state in the checkpoint stops it agai
 epochs are asked for than before, it is out of date.
 
 Hard links (no time, no space) only for files that nobody opens for writing again: models in `epochs/NNN/`,
-and the predictions of finished RUNs. Everything else is copied, with its times.
+and the predictions of finished RUNs. Everything else is copied, with its times. The new EXP is its owner's to write
+to, also where the old one is write-protected (`chmod -R a-w EXP000`).
 """
 
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -85,10 +87,12 @@ class _Carrier:
                 else:
                     self.copy(from_path, to_path)
         shutil.copystat(source, target)
+        _give(target, stat.S_IRWXU)
 
     def copy(self, source: Path, target: Path) -> None:
         """Copy one file with its times."""
         shutil.copy2(source, target)
+        _give(target, stat.S_IRUSR | stat.S_IWUSR)
         self.copied += target.stat().st_size
 
     def _hard_link(self, source: Path, target: Path) -> None:
@@ -119,6 +123,11 @@ class _Carrier:
             target.symlink_to(to)
         else:
             self.dropped.append(source)
+
+
+def _give(path: Path, rights: int) -> None:
+    """Let the owner have these rights, whatever came over from a write-protected EXP; the rest of the mode stays."""
+    path.chmod(path.stat().st_mode | rights)
 
 
 def _is_model(file: Path) -> bool:

@@ -3,6 +3,7 @@ import itertools
 import multiprocessing
 import os
 import shutil
+import stat
 from pathlib import Path
 
 import pytest
@@ -140,6 +141,29 @@ def test_an_exp_of_the_original_system_with_links_into_older_ones(tmp_path):
     assert [path.name for path in done.dropped] == ["best", "ge_merged_data.parquet", "outside"]
     for link in (path for path in new.root.rglob("*") if path.is_symlink()):
         assert link.resolve().is_relative_to(new.root)
+
+
+def modes(run_dir: Path) -> set[str]:
+    """Kind and owner's rights of everything in a RUN directory but models, which are the old EXP's own files."""
+    paths = [path for path in [run_dir, *run_dir.rglob("*")] if path.name != "model.h5" and not path.is_symlink()]
+    return {stat.filemode(path.stat().st_mode)[:4] for path in paths}
+
+
+def test_a_write_protected_exp_is_carried_over_so_that_its_runs_can_write(tmp_path):
+    """After `chmod -R a-w EXP000` a resumed RUN could neither append to its log nor make its next checkpoint."""
+    old = ours(tmp_path / "EXP000", "A")
+    for path in old.root.rglob("*"):
+        if not path.is_symlink():
+            os.utime(path, (1e9, 1e9))
+            path.chmod(path.stat().st_mode & ~0o222)
+    before = trees.snapshot(old.root)
+    new = create(tmp_path, restart=old)
+    carry(old, new, [Decision("A", "resume", "", ("marker-000.txt",))])
+    assert modes(new.run / "A") == {"-rw-", "drwx"}
+    assert stat.filemode((new.markers / "marker-000.txt").stat().st_mode) == "-rw-r--r--"
+    assert (new.run / "A/log.txt").stat().st_mtime == (new.run / "A/ckpts/epochs").stat().st_mtime == 1e9
+    assert (new.run / "A/ckpts/epochs/002/model.h5").samefile(old.run / "A/ckpts/epochs/002/model.h5")
+    assert trees.snapshot(old.root) == before
 
 
 @pytest.mark.parametrize("error", [errno.EXDEV, errno.EPERM])
