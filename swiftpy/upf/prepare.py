@@ -37,6 +37,8 @@ class Intent:
 
 def understand(options: argparse.Namespace, lead: Lead) -> Intent:
     """Read and check everything. UserError with all problems, of all RUNs."""
+    if options.restart is not None and not options.restart.strip():  # "$EXP" of a script, where EXP is not set
+        raise UserError("the name of the EXP to restart is empty: give its name, or leave it out to start anew")
     site = load_site(options.site)
     settings = resolve(site, os.environ)
     for name in (settings["MODEL_NAME"], settings["EXPID"]):
@@ -54,7 +56,7 @@ def understand(options: argparse.Namespace, lead: Lead) -> Intent:
         raise UserError(*check_lines(specs, answers))
     old, whole = None, []
     parent = exp_parent(settings)
-    if options.restart:
+    if options.restart is not None:
         old = exps.find(parent, options.restart)
         if not options.exp:  # a batch job goes on from what was over when it was submitted
             _refuse_queued(old, options.after, lead)

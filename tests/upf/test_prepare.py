@@ -79,6 +79,14 @@ def test_a_restart_compares_defaults_too(tmp_path, monkeypatch):
         understand(parse(["upf.json", "--restart", "EXP000", "--task", "runner_with_defaults:run"]), lead)
 
 
+@pytest.mark.parametrize("name", ["", " "])
+def test_an_empty_name_of_an_exp_is_not_taken_for_none(tmp_path, name):
+    """`./upf-uno-heds.sh local upf.json dflts.json "$EXP"` where EXP is not set trained every RUN again."""
+    (tmp_path / "upf.json").write_text('{"id": "A"}\n')
+    with pytest.raises(UserError, match="the name of the EXP to restart is empty: .* leave it out to start anew"):
+        understand(parse([str(tmp_path / "upf.json"), "--restart", name]), SimpleNamespace())
+
+
 @pytest.mark.parametrize(
     ("over", "ended", "refusal"),
     [
