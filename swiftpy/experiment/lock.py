@@ -71,13 +71,15 @@ class Lock:
                 os.utime(self._path)
 
 
-def holder(exp: Exp, clock_dir: Path) -> LockState:
+def holder(exp: Exp, clock_dir: Path, ended: str = "") -> LockState:
     """Who holds the EXP, without changing anything in it.
 
     In the same process table (machine, boot and PID namespace) the process itself is looked at; its start
     time tells it from a later one with the same number. Everywhere else the heartbeat decides, by the clock
     of the file system: the time that it gives to a new file in `clock_dir`, a directory on the same one.
     Clocks of two nodes may differ by more than the limit.
+
+    `ended` is the id of a job that is known to be over, whatever its heartbeat: its scheduler killed it seconds ago.
     """
     try:
         beat = exp.lock.stat().st_mtime
@@ -87,6 +89,8 @@ def holder(exp: Exp, clock_dir: Path) -> LockState:
     except (ValueError, TypeError):  # its node went down before the content was on disk
         owner = Owner("", 0, "", "", "")
     age = max(0.0, _file_system_time(clock_dir) - beat)
+    if ended and owner.jobid == ended:
+        return LockState(owner, False, age)
     if owner.machine and owner.machine == _machine():
         return LockState(owner, owner.start == _start_of(owner.pid), age)
     return LockState(owner, age < DEAD_S, age)
@@ -95,12 +99,12 @@ def holder(exp: Exp, clock_dir: Path) -> LockState:
 def refuse_if_alive(exp: Exp, clock_dir: Path, ended: str = "") -> str | None:
     """Before a restart: UserError if the job lives; a line for the user if it died; None if it ended.
 
-    `ended` is the id of a job that is known to be over, whatever its heartbeat: its scheduler killed it seconds ago.
+    `ended`: see `holder`.
     """
-    state = holder(exp, clock_dir)
+    state = holder(exp, clock_dir, ended)
     if state.owner is None:
         return None
-    if state.alive and not (ended and state.owner.jobid == ended):
+    if state.alive:
         raise UserError(
             f"{exp.id} is in use by {state.owner}, last heard of {state.age:.0f} s ago: stop that job first"
             f" (if it is dead already, try again in {DEAD_S:.0f} s)"

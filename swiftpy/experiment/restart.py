@@ -1,7 +1,9 @@
 """What a restart does with every RUN, decided from the old EXP and nothing else; changes nothing."""
 
+import contextlib
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -45,7 +47,7 @@ def source(old: Exp, clock_dir: Path, ended: str = "") -> tuple[Exp, list[str]]:
     of such attempts.
 
     UserError: the job of one of these EXPs lives, or one is gone. `clock_dir`: see `lock.holder`; `ended`: see
-    `lock.refuse_if_alive`.
+    `lock.holder`.
     """
     chain = [old]
     said = []
@@ -67,6 +69,37 @@ def queued(exp: Exp) -> Mapping[str, Any] | None:
     """The `job_submitted` of a batch job that has neither begun in this EXP nor said why it could not."""
     events = journal.read(exp.journal)
     return events[-1] if events and events[-1]["event"] == "job_submitted" else None
+
+
+def restarts_of(old: Exp, parent: Path) -> Iterator[Exp]:
+    """The EXPs under `parent` whose `restart.txt` names this one, by name or path, and that we may read."""
+    for file in sorted(parent.glob("*/restart.txt")):
+        with contextlib.suppress(OSError, ValueError):  # another user's; a NUL, which no path has
+            before = parent / file.read_text(encoding="utf-8", errors="replace").strip()
+            if before.samefile(old.root) and os.access(file.with_name("journal.jsonl"), os.R_OK):
+                yield Exp(file.parent)
+
+
+def refuse_rivals(
+    old: Exp, parent: Path, ids: AbstractSet[str], read_job: ReadJob, ended: str = "", mine: Exp | None = None
+) -> None:
+    """UserError if a job that lives goes on from `old`, too, with RUNs of these: both would train them.
+
+    A job with other RUNs of `old` is no rival. One that has not said yet what it runs is. `mine` is the EXP of this
+    job, if there is one yet; `ended`: see `lock.holder`.
+    """
+    for exp in restarts_of(old, parent):
+        state = lock.holder(exp, parent, ended)
+        if not state.alive or (mine is not None and exp.root == mine.root):
+            continue
+        theirs = {spec.id for spec in _specs(exp, read_job)}
+        if both := sorted(ids & theirs if theirs else ids):
+            runs = f"RUN {both[0]}" + (f" and {len(both) - 1} more of these RUNs" if both[1:] else "")
+            raise UserError(
+                f"{exp.id} goes on from {old.id} now, with {runs}: {state.owner}, last heard of {state.age:.0f} s ago;"
+                f" let it end, or stop it, and restart {exp.id}"
+                f" (if it is dead already, try again in {lock.DEAD_S:.0f} s)"
+            )
 
 
 def _unprepared(exp: Exp) -> bool:
@@ -97,7 +130,7 @@ def plan(
     if old is None:
         return [Decision(spec.id, "new", "") for spec in specs]
     records = markers.read_all(old)
-    old_params = _params_by_id(old, read_job)
+    old_params = {spec.id: spec.params for spec in _specs(old, read_job)}
     decisions = []
     refused = []
     if not whole or not old.journal.exists():
@@ -184,14 +217,14 @@ def _judge(spec: RunSpec, now: Params, past: _Past | None, compare: Compare) -> 
     return "skip" if answer == "skip" else "resume", reason
 
 
-def _params_by_id(old: Exp, read_job: ReadJob) -> dict[str, Params]:
-    """From the copies of UPF and DFLTS in the old EXP, which its `job_started` names; {} where one is missing."""
-    for event in journal.read(old.journal):
-        if event["event"] == "job_started":
-            upf, dflts = (old.root / event[name] if event[name] else None for name in ("upf", "dflts"))
+def _specs(exp: Exp, read_job: ReadJob) -> Sequence[RunSpec]:
+    """From the copies of UPF and DFLTS in an EXP, which its journal names; [] where one is missing or not named."""
+    for event in journal.read(exp.journal):
+        if event["event"] in ("job_submitted", "job_started"):
+            upf, dflts = (exp.root / event[name] if event.get(name) else None for name in ("upf", "dflts"))
             if upf is not None and all(path is None or path.exists() for path in (upf, dflts)):
-                return {spec.id: spec.params for spec in read_job(upf, dflts)}
-    return {}
+                return read_job(upf, dflts)
+    return []
 
 
 def _has_checkpoint(run_dir: Path) -> bool:

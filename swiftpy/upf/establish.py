@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import getpass
 import os
+import shutil
 import socket
 import sys
 import time
@@ -20,7 +21,7 @@ from swiftpy.experiment.journal import Journal
 from swiftpy.runtime.job import Lead
 from swiftpy.sites.schedulers import job_id
 from swiftpy.sites.settings import Setting, environment, exp_parent, table
-from swiftpy.upf.prepare import Intent
+from swiftpy.upf.prepare import Intent, refuse_rivals
 
 
 @dataclass(frozen=True)
@@ -65,12 +66,21 @@ def _establish(intent: Intent, lead: Lead) -> Experiment:
 
 
 def _open(intent: Intent, lead: Lead, jobid: str) -> tuple[exps.Exp, lock.Lock]:
-    if intent.options.exp:
+    batch = bool(intent.options.exp)
+    if batch:
         exp = exps.adopt(intent.options.exp)
-        return exp, lock.Lock(exp, jobid)  # output.txt is where the scheduler takes what we say
-    exp = exps.create(exp_parent(intent.settings), intent.settings["EXPID"].value or None, intent.old)
+    else:
+        exp = exps.create(exp_parent(intent.settings), intent.settings["EXPID"].value or None, intent.old)
     held = lock.Lock(exp, jobid)
-    lead.console.keep(exp.root / "output.txt")
+    try:
+        refuse_rivals(intent, exp)  # again: of two restarts that looked at once, neither had a lock to be seen
+    except UserError:
+        held.release()
+        if not batch:
+            shutil.rmtree(exp.root, ignore_errors=True)
+        raise
+    if not batch:  # there, output.txt is where the scheduler takes what we say
+        lead.console.keep(exp.root / "output.txt")
     return exp, held
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import importlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -55,20 +54,34 @@ def understand(options: argparse.Namespace, lead: Lead) -> Intent:
     if answers:
         raise UserError(*check_lines(specs, answers))
     old, whole = None, []
-    parent = exp_parent(settings)
     if options.restart is not None:
-        old = exps.find(parent, options.restart)
-        if not options.exp:  # a batch job goes on from what was over when it was submitted
-            _refuse_queued(old, options.after, lead)
-            for line in _queued_after(old, parent):
-                lead.console.line(line)
-        old, remarks = restart.source(old, parent, options.after)
-        for remark in remarks:
-            lead.console.line(remark)
+        old = _source(options, exp_parent(settings), lead)
         whole = lead.call_in_child("swiftpy.upf.task:with_defaults", options.task, sets, env=env)
     compare = getattr(importlib.import_module(options.task.partition(":")[0]), "compare", _same_or_refuse)
     decisions = restart.plan(specs, old, compare, read_job, options.fresh, whole)
-    return Intent(options, site, settings, specs, decisions, old)
+    intent = Intent(options, site, settings, specs, decisions, old)
+    refuse_rivals(intent)
+    return intent
+
+
+def refuse_rivals(intent: Intent, mine: exps.Exp | None = None) -> None:
+    """UserError if another job trains the same RUNs now, from the same EXP. `mine` is the EXP of this job."""
+    if intent.old is not None:
+        ids = {spec.id for spec, _ in to_run(intent)}
+        restart.refuse_rivals(intent.old, exp_parent(intent.settings), ids, read_job, intent.options.after, mine)
+
+
+def _source(options: argparse.Namespace, parent: Path, lead: Lead) -> exps.Exp:
+    """The EXP to go on from. UserError if its job lives, or waits in the queue."""
+    old = exps.find(parent, options.restart)
+    if not options.exp:  # a batch job goes on from what was over when it was submitted
+        _refuse_queued(old, options.after, lead)
+        for line in _queued_after(old, parent):
+            lead.console.line(line)
+    old, remarks = restart.source(old, parent, options.after)
+    for remark in remarks:
+        lead.console.line(remark)
+    return old
 
 
 def _refuse_queued(old: exps.Exp, ended: str, lead: Lead) -> None:
@@ -89,11 +102,9 @@ def _refuse_queued(old: exps.Exp, ended: str, lead: Lead) -> None:
 
 def _queued_after(old: exps.Exp, parent: Path) -> Iterator[str]:
     """A line for each EXP that goes on from this one when its job begins, as a successor in a chain does."""
-    for file in sorted(parent.glob("*/restart.txt")):
-        with contextlib.suppress(OSError):  # another user's, which we may not read
-            same = file.read_text(encoding="utf-8", errors="replace").strip() == old.id
-            if same and (job := restart.queued(exps.Exp(file.parent))):
-                yield f"{file.parent.name} goes on from {old.id} as well: its job {job['jobid']} has not begun"
+    for exp in restart.restarts_of(old, parent):
+        if job := restart.queued(exp):
+            yield f"{exp.id} goes on from {old.id} as well: its job {job['jobid']} has not begun"
 
 
 def _check_hooks(names: Sequence[str], lead: Lead) -> None:

@@ -10,7 +10,7 @@ from swiftpy.experiment import markers
 from swiftpy.experiment.exp import Exp, create
 from swiftpy.experiment.journal import Journal
 from swiftpy.experiment.lock import Lock
-from swiftpy.experiment.restart import epoch_seconds, left_behind, plan, source
+from swiftpy.experiment.restart import epoch_seconds, left_behind, plan, refuse_rivals, restarts_of, source
 from swiftpy.upf.parse import read_job
 
 FINISHED = {"status": "ok", "reason": "", "epochs": 3, "result": "0.1", "stopped_early": False}
@@ -238,3 +238,27 @@ def test_killed_while_carrying_over_and_over_the_source_is_found(tmp_path, old):
     first.restart.write_text("EXP001\n")
     with pytest.raises(UserError, match="goes on from EXP001 itself"):
         source(first, tmp_path)
+
+
+def test_a_restart_beside_one_that_trains_the_same_runs_is_refused(tmp_path, old):
+    """Two of them trained every RUN of EXP000 to the end."""
+    other = create(tmp_path, restart=old)
+    lock = Lock(other, "9.pbs")
+    with pytest.raises(UserError, match=r"EXP001 goes on from EXP000 now, with RUN A: job 9.pbs on .* restart EXP001"):
+        refuse_rivals(old, tmp_path, {"A"}, read_job)  # it copies models yet, and has not said what it runs
+    specs(tmp_path / "in", "MID BAD")
+    started(other, tmp_path / "in")
+    with pytest.raises(UserError, match="with RUN BAD and 1 more of these RUNs: job"):
+        refuse_rivals(old, tmp_path, {"BAD", "MID", "NEW"}, read_job)
+    refuse_rivals(old, tmp_path, {"NEW"}, read_job)  # other RUNs
+    refuse_rivals(old, tmp_path, {"MID"}, read_job, mine=other)
+    refuse_rivals(old, tmp_path, {"MID"}, read_job, "9.pbs")  # its scheduler killed it
+    refuse_rivals(other, tmp_path, {"MID"}, read_job)
+    lock.release()
+    refuse_rivals(old, tmp_path, {"MID"}, read_job)  # it ended, however it did
+
+
+def test_a_restart_in_another_directory_names_the_exp_by_its_path(tmp_path, old):
+    there = create(tmp_path / "there", restart=old)
+    create(tmp_path / "there", restart=Exp(tmp_path / "there" / "EXP000"))
+    assert list(restarts_of(old, tmp_path / "there")) == [there]

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import random
+import re
 import signal
 import time
 from pathlib import Path
@@ -93,6 +94,25 @@ def test_a_living_exp_is_not_restarted(workplace):
     job.send_signal(signal.SIGTERM)
     assert job.wait(30) == 4
     assert len(workplace.exps()) == 1
+
+
+def test_of_two_restarts_of_one_exp_the_second_is_refused(workplace):
+    workplace.write([{"id": "A", "do": "hang", "at": 2}])
+    job = workplace.start("--grace", "0", procs=2)
+    wait_for(lambda: trained(workplace))
+    job.kill()
+    job.wait(30)
+    wait_for(lambda: not processes_in(workplace.root), 10)
+    job = workplace.start("--restart", "EXP000", "--grace", "0", procs=2)
+    wait_for(lambda: (workplace.exp(1) / "run" / "A").exists())
+    for options in ([], ["--plan"]):
+        result = workplace.run("--restart", "EXP000", *options, procs=2)
+        assert result.returncode == 2 and len(workplace.exps()) == 2
+        assert re.fullmatch(r"EXP001 goes on from EXP000 now, with RUN A: a job on .*", result.stderr.strip())
+    workplace.write([{"id": "B"}], name="others.json")
+    assert workplace.run("--restart", "EXP000", procs=2, upf="others.json").returncode == 0
+    job.send_signal(signal.SIGTERM)
+    assert job.wait(30) == 4
 
 
 @pytest.mark.parametrize("victim", ["mpiexec", "server", "worker", "everything"])

@@ -8,13 +8,15 @@ import pytest
 from swiftpy.errors import UserError
 from swiftpy.experiment.exp import create
 from swiftpy.experiment.journal import Journal
+from swiftpy.experiment.lock import Lock
+from swiftpy.experiment.restart import Decision
 from swiftpy.experiment.spec import RunSpec
 from swiftpy.runtime.call import resolve
 from swiftpy.sites.settings import resolve as settings_of
 from swiftpy.sites.site import load_site
-from swiftpy.upf.establish import user
+from swiftpy.upf.establish import _open, user
 from swiftpy.upf.options import parse
-from swiftpy.upf.prepare import _queued_after, _refuse_queued, parameters, understand
+from swiftpy.upf.prepare import Intent, _queued_after, _refuse_queued, parameters, understand
 
 # What was seed 0 by default, or by the user's file of defaults, is 7 now.
 RUNNER = """
@@ -83,7 +85,7 @@ def test_a_restart_compares_defaults_too(tmp_path, monkeypatch):
 def test_an_empty_name_of_an_exp_is_not_taken_for_none(tmp_path, name):
     """`./upf-uno-heds.sh local upf.json dflts.json "$EXP"` where EXP is not set trained every RUN again."""
     (tmp_path / "upf.json").write_text('{"id": "A"}\n')
-    with pytest.raises(UserError, match="the name of the EXP to restart is empty: .* leave it out to start anew"):
+    with pytest.raises(UserError, match="the EXP to restart is empty: give its name, or leave it out to start anew"):
         understand(parse([str(tmp_path / "upf.json"), "--restart", name]), SimpleNamespace())
 
 
@@ -118,3 +120,19 @@ def test_a_successor_in_the_queue_is_named(tmp_path):
                 journal.write(event, jobid="7")
     assert list(_queued_after(old, tmp_path)) == ["EXP002 goes on from EXP000 as well: its job 7 has not begun"]
     assert list(_queued_after(begun, tmp_path)) == []
+
+
+def test_of_two_restarts_that_look_at_once_the_later_one_takes_its_exp_back(tmp_path, monkeypatch):
+    """Both found nobody before either had made its EXP."""
+    monkeypatch.setenv("CANDLE_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("MODEL_NAME", "m")
+    parent = tmp_path / "m" / "Output"
+    old = create(parent)
+    site = load_site("local")
+    specs = [RunSpec("A", 1, {}, tmp_path)]
+    decisions = [Decision("A", "new", "")]
+    intent = Intent(parse(["u"]), site, settings_of(site, os.environ), specs, decisions, old)
+    Lock(create(parent, None, old))
+    with pytest.raises(UserError, match="EXP001 goes on from EXP000 now, with RUN A: a job on"):
+        _open(intent, None, "")
+    assert sorted(path.name for path in parent.iterdir()) == ["EXP000", "EXP001"]
