@@ -26,15 +26,19 @@ _PATIENCE = 120.0  # seconds that a scheduler's command may take; a busy server 
 class Scheduler:
     """Commands and syntax of one scheduler. `inside` starts a command that is given from within a job.
 
-    `show` asks for one job; the answer to it, or the refusal, matches `over` if there is no such job any more.
+    The line on which `submit` prints the job's id matches `id` as a whole; others may come before and after it. `show`
+    asks for one job; the answer to it, or the refusal, matches `over` if there is no such job any more. `mine` is what
+    people ask for all of theirs.
     """
 
     directive: str
     submit: tuple[str, ...]
+    id: str
     after: str
     delete: tuple[str, ...]
     show: tuple[str, ...]
     over: str
+    mine: str
     inside: tuple[str, ...] = ()
 
 
@@ -42,40 +46,72 @@ SCHEDULERS = {
     "pbs": Scheduler(
         directive="#PBS",
         submit=("qsub",),
+        id=r"(\d+(?:\[\])?\.\S+)",
         after="-Wdepend=afterany:{}",
         delete=("qdel",),
         show=("qstat", "-f"),
         over=r"Unknown Job|has finished|job_state = [CFX]",
+        mine="qstat -u $USER",
     ),
     "slurm": Scheduler(
         directive="#SBATCH",
         submit=("sbatch", "--parsable"),
+        id=r"(\d+)(?:;\S+)?",  # ID;CLUSTER where there are several
         after="--dependency=afterany:{}",
         delete=("scancel",),
         show=("squeue", "--noheader", "--format=%T", "--jobs"),
         over=r"Invalid job id",
+        mine="squeue --me",
     ),
     "flux": Scheduler(
         directive="# flux:",
         submit=("batch",),
+        id=r"([ƒf][1-9A-HJ-NP-Za-km-z]+)",  # base 58
         after="--dependency=afterany:{}",
         delete=("cancel",),
         show=("jobs", "--no-header", "--format={state}"),
         over=r"INACTIVE|JobID \S+ unknown",
+        mine="flux jobs",
         inside=("flux", "--parent"),
     ),
 }
 
 
+class Interrupted(UserError):  # noqa: N818  (nothing is wrong with what the user wrote)
+    """Ctrl-C, when the scheduler may have taken the job already."""
+
+    exit_code = 130
+
+
 def submit(name: str, script: Path, after: str = "") -> str:
-    """Submit a script, to start when the job `after` has ended in any way; the full job id. UserError if refused."""
+    """Submit a script, to start when the job `after` has ended in any way; the full job id.
+
+    UserError if refused; Interrupted by Ctrl-C. In messages the job is called like the script's directory, its EXP.
+    """
     scheduler = SCHEDULERS[name]
     dependency = [scheduler.after.format(after)] if after else []
-    answer = _command(scheduler, bool(after), [*scheduler.submit, *dependency, str(script)])
-    if answer.returncode != 0 or not answer.stdout.strip():
+    exp = script.parent
+    try:
+        answer = _command(scheduler, bool(after), [*scheduler.submit, *dependency, str(script)])
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"interrupted while {name} was taking the job, which may be in the queue: if {scheduler.mine} does not"
+            f" list {exp.name}, remove {exp}"
+        ) from None
+    if answer.returncode != 0:
         said = " ".join((answer.stderr or answer.stdout).split()) or f"exit code {answer.returncode}"
         raise UserError(f"{name} did not take the job: {said}")
-    return answer.stdout.split()[-1].partition(";")[0]  # sbatch --parsable: ID;CLUSTER
+    if (jobid := _printed_id(scheduler, answer.stdout)) is None:
+        said = " ".join((answer.stdout + answer.stderr).split()) or "nothing"
+        raise UserError(
+            f"{name} printed no job id, but {said}: its EXP is removed; cancel {exp.name} if {scheduler.mine} lists it"
+        )
+    return jobid
+
+
+def _printed_id(scheduler: Scheduler, text: str) -> str | None:
+    ids = (re.fullmatch(scheduler.id, line.strip()) for line in text.splitlines())
+    return next((match[1] for match in ids if match), None)
 
 
 def delete(name: str, jobid: str) -> None:
@@ -104,9 +140,16 @@ def _command(scheduler: Scheduler, in_job: bool, command: list[str]) -> subproce
     if shutil.which(command[0]) is None:
         raise UserError(f"{command[0]} is not installed here: submit on a login node of the site")
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE, stdin=subprocess.DEVNULL)
+        return _run(command, _PATIENCE)
     except subprocess.TimeoutExpired as error:
         raise UserError(f"{command[0]} did not answer within {_PATIENCE:g} s") from error
+
+
+def _run(command: list[str], patience: float) -> subprocess.CompletedProcess[str]:
+    """What a site's scheduler says in its own encoding, such as a message of the day in Latin-1, is no failure."""
+    return subprocess.run(
+        command, capture_output=True, encoding="utf-8", errors="replace", timeout=patience, stdin=subprocess.DEVNULL
+    )
 
 
 def job_id(environ: Mapping[str, str]) -> str:
@@ -142,7 +185,9 @@ def seconds_left(environ: Mapping[str, str]) -> float | None:
 
 
 def _ask(*command: str) -> str:
-    return subprocess.run(command, capture_output=True, text=True, timeout=20.0, check=True).stdout.strip()
+    answer = _run(list(command), 20.0)
+    answer.check_returncode()
+    return answer.stdout.strip()
 
 
 def _slurm(environ: Mapping[str, str]) -> float | None:

@@ -77,13 +77,19 @@ def main(arguments: list[str]) -> int:
         exp, jobid = submit(request, intent.old)
     except UserError as error:
         print(error, file=sys.stderr)
-        return UserError.exit_code
+        return error.exit_code
+    except KeyboardInterrupt:  # while it works, the scheduler's command has an answer of its own to this
+        print("interrupted: no job was submitted", file=sys.stderr)
+        return schedulers.Interrupted.exit_code
     print(f"job {jobid}: {exp.root}")
     return 0
 
 
 def submit(request: Request, old: Exp | None) -> tuple[Exp, str]:
-    """Make an EXP that goes on from `old`, and submit its job: (EXP, job id). UserError leaves nothing behind."""
+    """Make an EXP that goes on from `old`, and submit its job: (EXP, job id).
+
+    A failure leaves nothing behind, except for `schedulers.Interrupted`: a job that was taken needs its EXP.
+    """
     site = load_site(request.site)
     settings = resolve(site, os.environ)
     options = parse(request.arguments)
@@ -100,9 +106,13 @@ def submit(request: Request, old: Exp | None) -> tuple[Exp, str]:
         replace_text(exp.root / "batch.json", json.dumps(asdict(request), indent=1) + "\n")
         provenance.write_environment(exp, os.environ)
         jobid = schedulers.submit(site.scheduler, file, request.after)
-    except (UserError, OSError) as error:
+    except schedulers.Interrupted:
+        raise
+    except BaseException as error:
         shutil.rmtree(exp.root, ignore_errors=True)
-        raise error if isinstance(error, UserError) else UserError(f"{error.filename}: {error.strerror}") from error
+        if isinstance(error, OSError):
+            raise UserError(f"{error.filename}: {error.strerror}") from error
+        raise
     provenance.write_jobid(exp, jobid)
     provenance.log(exp, submission_record(settings, exp, jobid, job.procs, job.nodes))
     with Journal(exp.journal) as journal:

@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -193,6 +194,27 @@ def test_what_waits_in_the_queue_is_not_trained_twice(workplace, submit):
     subprocess.run([workplace.root / "fake" / "bin" / "qdel", "1.fake-pbs"], check=True)
     result = submit("pbs", "--restart", "EXP000", "--plan")
     assert result.returncode == 0 and "1 to run" in result.stdout, result.stderr
+
+
+def test_ctrl_c_while_the_scheduler_takes_the_job(workplace):
+    """It has it or not: the EXP stays for it, and the user is told how to find out."""
+    workplace.write([{"id": "A"}])
+    sbatch = workplace.root / "bin" / "sbatch"
+    sbatch.parent.mkdir()
+    sbatch.write_text(f"#!/bin/sh\ntouch {workplace.root}/asked\nexec sleep 60\n")
+    sbatch.chmod(0o755)
+    env = {**workplace.env, "PATH": f"{sbatch.parent}:{os.environ['PATH']}", "PROCS": "2", "PPN": "2"}
+    command = [sys.executable, "-m", "swiftpy.sites", "slurm", "upf.json", "dflts.json"]
+    process = subprocess.Popen(command, cwd=workplace.root, env=env, stderr=subprocess.PIPE, text=True)
+    wait_for((workplace.root / "asked").exists)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=30)[1]
+    exp = workplace.exp(0)
+    assert said == (
+        "interrupted while slurm was taking the job, which may be in the queue:"
+        f" if squeue --me does not list EXP000, remove {exp}\n"
+    )
+    assert process.returncode == 130 and (exp / "turbine-slurm.sh").exists()
 
 
 def test_a_job_that_never_begins_says_why(workplace, submit):

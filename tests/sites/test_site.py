@@ -168,6 +168,39 @@ def test_whether_a_job_is_over(monkeypatch, scheduler, code, stdout, stderr, ove
     assert schedulers.is_over(scheduler, "1.pbs") is over
 
 
+@pytest.mark.parametrize(
+    ("scheduler", "prints", "jobid"),
+    [
+        ("slurm", r"12\nwarning after\n", "12"),
+        ("slurm", r"sbatch: 3 nodes\n12;cluster\n", "12"),
+        ("slurm", r"gr\374n \0342 \342\n12\n", "12"),  # Latin-1
+        ("pbs", r"balance: 12.5 hours\n123.pbs-01.site.gov\n2 jobs before it\n", "123.pbs-01.site.gov"),
+        ("pbs", r"7[].server\n", "7[].server"),
+        ("flux", r"\306\222oWjR\nfailed to write the log\n", "ƒoWjR"),
+        ("flux", r"f2oWjR\n", "f2oWjR"),
+    ],
+)
+def test_the_id_of_a_job_between_other_lines(tmp_path, monkeypatch, scheduler, prints, jobid):
+    """A warning after it gave the job the id "after"; a byte that is no UTF-8, a traceback for a job that was taken."""
+    command(tmp_path, monkeypatch, scheduler, f"printf '{prints}'")
+    assert schedulers.submit(scheduler, tmp_path / "script") == jobid
+
+
+@pytest.mark.parametrize("scheduler", ["slurm", "pbs", "flux"])
+def test_a_scheduler_that_prints_no_id(tmp_path, monkeypatch, scheduler):
+    command(tmp_path, monkeypatch, scheduler, "echo your job is welcome")
+    with pytest.raises(UserError, match=f"{scheduler} printed no job id, but your job is welcome: .* cancel EXP003 if"):
+        schedulers.submit(scheduler, tmp_path / "EXP003" / "script")
+
+
+def command(folder, monkeypatch, scheduler, body):
+    """What submits is a shell script."""
+    name = {"slurm": "sbatch", "pbs": "qsub", "flux": "flux"}[scheduler]
+    (folder / name).write_text(f"#!/bin/bash\n{body}\n")
+    (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+
+
 def test_a_scheduler_that_is_not_here(monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     assert schedulers.is_over("slurm", "1") is None
