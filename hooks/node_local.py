@@ -19,10 +19,11 @@ from swiftpy.runtime.stage import Staged, StagingError, local
 
 
 class NodeLocal:
-    """This job's place beside `path`, which names a copy as users know it (/tmp/$USER/original)."""
+    """This job's place beside `path`, which names a copy of `source` as users know it (/tmp/$USER/original)."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, source: Path) -> None:
         self.path = path
+        self._source = source
         self._staged: Staged | None = None
         self._job: local.Hold | None = None
 
@@ -33,7 +34,8 @@ class NodeLocal:
     def use(self, staged: Staged) -> list[str]:
         """Let the link lead to this copy, and remove what nobody uses; returns the names of what was removed.
 
-        That is what jobs left behind that were killed, and copies without a job.
+        That is what jobs left behind that were killed, copies without a job, and copies that were kept of what the
+        source was before it changed.
         """
         self._staged = staged
         if self.path.is_symlink() or not self.path.exists():  # a directory of this name is the user's own
@@ -42,7 +44,7 @@ class NodeLocal:
             fresh.replace(self.path)
         name = self.path.name
         patterns = (f"{name}-{'[0-9a-f]' * 12}", f"{name}-job-*", f".{name}-*.part-*", f".{name}-*.trash-*")
-        return [found for pattern in patterns for found in local.sweep(self.path.parent, pattern)]
+        return [found for pattern in patterns for found in local.sweep(self.path.parent, pattern, self._source)]
 
     def own(self, exp: str) -> Path:
         """Make this job's own directory; returns the path of the copy in it."""
@@ -60,7 +62,7 @@ class NodeLocal:
         if self._staged is None:
             return
         if keep:
-            (self._staged.folder / local.KEEP).touch()
+            local.keep(self._staged.folder, self._source)
         elif self._staged.held.release(remove=True):
             with contextlib.suppress(OSError):
                 if self.path.is_symlink() and not self.path.exists():

@@ -26,7 +26,7 @@ def stage_software(leaders: MPI.Comm, env: Mapping[str, str]) -> Generator[dict[
     began = time.monotonic()
     group = Group(leaders)
     source = setting(env, "SOFTWARE_SOURCE")
-    place = NodeLocal(setting(env, "SOFTWARE_TARGET", "/tmp/$USER/software"))
+    place = NodeLocal(setting(env, "SOFTWARE_TARGET", "/tmp/$USER/software"), source)
     if group.broadcast(source.is_dir()):
         adapt = partial(environment.adapt, made_at=source)
         staged = stage_tree(leaders, source, place.copy_of, adapt=adapt)

@@ -33,7 +33,8 @@ def hook(leaders, env):
     from swiftpy.runtime.group import Group
     from swiftpy.runtime.stage import stage_archive, stage_tree
 
-    source, place = setting(env, "SOAK_SOURCE"), NodeLocal(setting(env, "SOAK_TARGET"))
+    source = setting(env, "SOAK_SOURCE")
+    place = NodeLocal(setting(env, "SOAK_TARGET"), source)
     began = time.monotonic()
     staged = (stage_tree if source.is_dir() else stage_archive)(leaders, source, place.copy_of)
     Group(leaders).together("use it", lambda: place.use(staged))

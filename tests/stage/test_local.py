@@ -4,11 +4,14 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from hooks.node_local import NodeLocal, setting
 from swiftpy.runtime.stage import Staged, local
+
+SOURCE = Path("/data/improve")
 
 
 def staged(folder):
@@ -19,7 +22,7 @@ def staged(folder):
 
 @pytest.fixture
 def place(tmp_path):
-    return NodeLocal(tmp_path / "original")
+    return NodeLocal(tmp_path / "original", SOURCE)
 
 
 def copy(place, identity, content="x"):
@@ -30,7 +33,7 @@ def copy(place, identity, content="x"):
 
 
 def test_two_jobs_with_other_data_each_see_their_own(place, tmp_path):
-    one, two = place, NodeLocal(tmp_path / "original")
+    one, two = place, NodeLocal(tmp_path / "original", SOURCE)
     one.use(staged(copy(one, "a", "one")))
     first = one.own("EXP000")
     two.use(staged(copy(two, "b", "two")))
@@ -44,7 +47,7 @@ def test_two_jobs_with_other_data_each_see_their_own(place, tmp_path):
 
 
 def test_the_last_of_two_jobs_with_the_same_data_removes_them(place, tmp_path):
-    two = NodeLocal(tmp_path / "original")
+    two = NodeLocal(tmp_path / "original", SOURCE)
     for job in (place, two):
         job.use(staged(copy(job, "a")))
     place.leave(keep=False)
@@ -57,7 +60,7 @@ def test_what_a_killed_job_left_is_removed_by_the_next(place, tmp_path):
     code = (
         "import sys, signal, os\nfrom pathlib import Path\nfrom hooks.node_local import NodeLocal\n"
         "from swiftpy.runtime.stage import Staged, local\n"
-        "place = NodeLocal(Path(sys.argv[1])); folder = place.copy_of('d' * 64); folder.mkdir()\n"
+        "place = NodeLocal(Path(sys.argv[1]), Path('/data')); folder = place.copy_of('d' * 64); folder.mkdir()\n"
         "place.use(Staged(folder, local.hold(folder), 0, 0, 0.0)); place.own('EXP000')\n"
         "local.make(place.path.with_name('.original-dddd.part-1'))\n"
         "print('there', flush=True); signal.pause()\n"
@@ -68,7 +71,7 @@ def test_what_a_killed_job_left_is_removed_by_the_next(place, tmp_path):
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     (tmp_path / "original-of-the-user").mkdir()
-    other = NodeLocal(place.path)
+    other = NodeLocal(place.path, SOURCE)
     removed = other.use(staged(copy(other, "a")))
     assert removed == ["original-dddddddddddd", f"original-job-EXP000-{killed.pid}", ".original-dddd.part-1"]
     for job in (place, other):
@@ -79,10 +82,28 @@ def test_what_a_killed_job_left_is_removed_by_the_next(place, tmp_path):
 def test_kept_copies_stay(place, tmp_path):
     place.use(staged(copy(place, "a")))
     place.leave(keep=True)
-    other = NodeLocal(place.path)
+    other = NodeLocal(place.path, Path("/data/other"))
     assert other.use(staged(copy(other, "b"))) == []
     other.leave(keep=False)
     assert [path.name for path in tmp_path.iterdir()] == ["original-aaaaaaaaaaaa"]
+
+
+def test_a_kept_copy_goes_when_its_source_has_changed_and_nobody_uses_it(place, tmp_path):
+    """Each version of the data that was ever staged with STAGE_KEEP=1 filled the node's disk for good."""
+    place.use(staged(copy(place, "a")))
+    place.leave(keep=True)  # its hold, which is not released, is that of a job that still cleans up
+    (copy(place, "c") / local.KEEP).touch()  # kept by a version before this, which did not write of what
+    second = NodeLocal(place.path, SOURCE)
+    assert second.use(staged(copy(second, "b"))) == []
+    place._staged.held.release()
+    second.leave(keep=True)
+    third = NodeLocal(place.path, SOURCE)
+    assert third.use(staged(copy(third, "b"))) == ["original-aaaaaaaaaaaa"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "original",
+        "original-bbbbbbbbbbbb",
+        "original-cccccccccccc",
+    ]
 
 
 def test_a_directory_of_the_users_own_is_left_alone(place):

@@ -12,7 +12,7 @@ import os
 import shutil
 from pathlib import Path
 
-#: In a directory that is meant to outlive its job.
+#: In a directory that is meant to outlive its job: what it is a copy of.
 KEEP = ".keep"
 
 
@@ -55,18 +55,34 @@ def make(path: Path) -> Hold:
     return held
 
 
-def sweep(parent: Path, pattern: str) -> list[str]:
-    """Remove the directories that match and that nobody holds, but those to be kept; return their names."""
+def keep(path: Path, source: Path) -> None:
+    """Let a directory outlive its job, until it is swept by one that has newer data from the same source."""
+    (path / KEEP).write_bytes(os.fsencode(source))
+
+
+def sweep(parent: Path, pattern: str, source: Path | None = None) -> list[str]:
+    """Remove the directories that match and that nobody holds, but those to be kept; return their names.
+
+    The caller holds the newest copy of `source`: older ones go even if they were to be kept.
+    """
     removed = []
     for path in sorted(parent.glob(pattern)):
         with contextlib.suppress(OSError):
             fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:
-                if not (path / KEEP).exists() and _alone(fd) and _is_at(fd, path) and _remove(path):
+                if not _is_kept(path, source) and _alone(fd) and _is_at(fd, path) and _remove(path):
                     removed.append(path.name)
             finally:
                 os.close(fd)
     return removed
+
+
+def _is_kept(path: Path, source: Path | None) -> bool:
+    try:
+        of = (path / KEEP).read_bytes()
+    except FileNotFoundError:
+        return False
+    return source is None or of != os.fsencode(source)
 
 
 def _alone(fd: int) -> bool:
