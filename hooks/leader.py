@@ -8,7 +8,7 @@ from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hooks.node_local import NodeLocal, keeps, setting
+from hooks.node_local import keeps, place_of, setting
 from swiftpy.runtime.group import Group
 from swiftpy.runtime.stage import stage_tree
 
@@ -30,7 +30,7 @@ def stage_data(leaders: MPI.Comm, env: Mapping[str, str]) -> Generator[dict[str,
         return
     group = Group(leaders)
     source = setting(env, "DATA_SOURCE")
-    place = NodeLocal(setting(env, "TMP_ORIGINAL", "/tmp/$USER/original"), source)
+    place = place_of(env, "TMP_ORIGINAL", "/tmp/$USER/original", source)
     names = group.broadcast(group.together(f"list {source}", lambda: _list(source) if group.rank == 0 else None))
     staged = stage_tree(leaders, source, place.copy_of, names)
     try:

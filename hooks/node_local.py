@@ -69,6 +69,14 @@ class NodeLocal:
                     self.path.unlink()
 
 
+def place_of(env: Mapping[str, str], name: str, default: str, source: Path) -> NodeLocal:
+    """The place beside the path that the user set. StagingError if that path has no name, as `/`."""
+    path = setting(env, name, default)
+    if path.name in ("", ".."):
+        raise StagingError(f"{name}={path}: nothing can lie beside that, as copies do: set it as in {name}={default}")
+    return NodeLocal(path, source)
+
+
 def setting(env: Mapping[str, str], name: str, default: str = "") -> Path:
     """A path that the user set, with the variables in it filled in, such as $SWIFTPY_NODE, the node's number.
 

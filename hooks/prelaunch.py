@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hooks.node_local import NodeLocal, keeps, setting
+from hooks.node_local import keeps, place_of, setting
 from swiftpy.runtime.group import Group
 from swiftpy.runtime.stage import environment, stage_archive, stage_tree
 
@@ -26,7 +26,7 @@ def stage_software(leaders: MPI.Comm, env: Mapping[str, str]) -> Generator[dict[
     began = time.monotonic()
     group = Group(leaders)
     source = setting(env, "SOFTWARE_SOURCE")
-    place = NodeLocal(setting(env, "SOFTWARE_TARGET", "/tmp/$USER/software"), source)
+    place = place_of(env, "SOFTWARE_TARGET", "/tmp/$USER/software", source)
     if group.broadcast(source.is_dir()):
         adapt = partial(environment.adapt, made_at=source)
         staged = stage_tree(leaders, source, place.copy_of, adapt=adapt)

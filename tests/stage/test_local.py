@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from hooks.node_local import NodeLocal, setting
-from swiftpy.runtime.stage import Staged, local
+from hooks.node_local import NodeLocal, place_of, setting
+from swiftpy.runtime.stage import Staged, StagingError, local
 
 SOURCE = Path("/data/improve")
 
@@ -130,3 +130,11 @@ def test_variables_in_paths(monkeypatch):
     assert str(setting(env, "TMP_ORIGINAL", "/tmp/$USER/original")) == "/tmp/me/original"
     env["TMP_ORIGINAL"] = "/local/node${SWIFTPY_NODE}/original"
     assert str(setting(env, "TMP_ORIGINAL", "")) == "/local/node3/original"
+
+
+@pytest.mark.parametrize("path", ["/", "/.", "/tmp/.."])
+def test_a_path_beside_which_nothing_can_lie_is_named(monkeypatch, path):
+    """PosixPath('/') has an empty name, said the message, and not which setting that was."""
+    monkeypatch.delenv("TMP_ORIGINAL", raising=False)
+    with pytest.raises(StagingError, match=f"^TMP_ORIGINAL={Path(path)}: nothing can lie beside that"):
+        place_of({"TMP_ORIGINAL": path}, "TMP_ORIGINAL", "/tmp/$USER/original", SOURCE)
