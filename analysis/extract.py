@@ -5,7 +5,7 @@ from argparse import ArgumentParser
 from collections.abc import Iterator
 from pathlib import Path
 
-from analysis.command import AnalysisError, add_exp, add_formats, exp_path, notes, show, write_lines
+from analysis.command import add_exp, add_formats, check_metric, exp_path, notes, show, write_lines
 from analysis.exp import read_held_out, run_directories
 from analysis.job import parse_json, read_text
 
@@ -18,8 +18,7 @@ def extract(parser: ArgumentParser, arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     exp = exp_path(options.exp)
     found, problems, known = read_scores(exp, options.metric)
-    if known and options.metric not in known:
-        raise AnalysisError(f"there is no metric {options.metric}: there are {', '.join(sorted(known))}")
+    check_metric(options.metric, known)
     notes(problems)
     rows = [{"run": run, "number": number, options.metric: score} for run, number, score in found]
     path = exp / "scores.csv"
