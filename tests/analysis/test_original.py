@@ -125,6 +125,25 @@ def test_extract(made):
     assert (exp / "scores.csv").read_text().splitlines() == [f"{n:03},{score:.9f}" for n, score in enumerate(mse)]
 
 
+def test_scores_of_runs_with_one_number(tmp_path, capsys):
+    exp = tmp_path / "EXP000"
+    indices = {"RUN003": 7, "a": 3, "b": 3, "c": 4, "4": None, "005": None, **{f"s{n}": 5 for n in range(5)}}
+    for number, (name, index) in enumerate(indices.items()):
+        run = exp / "run" / name
+        run.mkdir(parents=True)
+        (run / "partition.json").write_text(json.dumps({"partition": "by_drug", "index": index}))
+        (run / "test_scores.json").write_text(json.dumps({"mse": number / 8}))
+    command("extract.py", exp)
+    shared = "003: RUN003, a, b; 005: s0, s1, s2, s3, s4, ..."
+    assert capsys.readouterr().err == f"RUNs that share a number (--csv has their names): {shared}\n"
+    lines = (exp / "scores.csv").read_text().splitlines()
+    assert len(lines) == len(indices) and lines.count("003,0.125000000") == 1
+    for name in indices:
+        (exp / "run" / name / "partition.json").unlink()
+    command("extract.py", exp)
+    assert capsys.readouterr().err == ""
+
+
 def test_progress_epochs_and_logs(made):
     exp, _ = made
     expected = (
