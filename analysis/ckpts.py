@@ -34,8 +34,8 @@ def clean(parser: ArgumentParser, arguments: list[str]) -> None:
     parser.add_argument("-n", "--dry-run", action="store_true", help="only say what would be removed")
     add_formats(parser)
     options = parser.parse_args(arguments)
-    if options.keep < 0:
-        raise AnalysisError(f"N is {options.keep}: it must be 0 or more")
+    if options.keep < 1:
+        raise AnalysisError(f"N is {options.keep}: it must be 1 or more")
     exp = exp_path(options.exp)
     problems: list[str] = []
     found = [old for run in run_directories(exp) for old in old_models(run, options.keep)]
@@ -53,13 +53,15 @@ def clean(parser: ArgumentParser, arguments: list[str]) -> None:
 
 
 def old_models(run: Path, keep: int) -> list[Old]:
-    """The epochs that have a model and are neither linked, nor the newest, nor among the `keep` newest."""
+    """The epochs that have a model and are neither linked nor among the `keep` newest (1 or more).
+
+    The newest is never old: a job at work may not have linked it yet.
+    """
     epochs = run / "ckpts" / "epochs"
     if any(path.is_symlink() for path in (run, epochs.parent, epochs)):
         return []  # what lies elsewhere is not this EXP's to clean
     saved = sorted((int(path.name), path) for path in _list(epochs) if path.name.isdecimal() and _has_model(path))
-    # The newest is kept in any case: a job at work may not have linked it yet.
-    kept = linked_epochs(run) | {epoch for epoch, _ in saved[-max(1, keep) :]}
+    kept = linked_epochs(run) | {epoch for epoch, _ in saved[-keep:]}
     return [_old(path) for epoch, path in saved if epoch not in kept]
 
 

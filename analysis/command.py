@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -55,6 +55,12 @@ def positive(text: str) -> int:
 
 
 positive.__name__ = "number of 1 or more"
+
+
+def check_metric(metric: str, known: Collection[str]) -> None:
+    """AnalysisError: the files of scores know other metrics. Where there are none yet, any name will do."""
+    if known and metric not in known:
+        raise AnalysisError(f"there is no metric {metric}: there are {', '.join(sorted(known))}")
 
 
 def add_formats(parser: ArgumentParser) -> None:

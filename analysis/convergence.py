@@ -18,13 +18,18 @@ import numpy as np
 from analysis.command import add_formats, columns, count_text, exp_path, number_text, show
 from analysis.exp import Saved, all_checkpoints, natural_order, read_history
 
-TIERS = {"EXCELLENT": "best 10 %", "GOOD": "best 25 %", "AVERAGE": "the middle", "POOR": "worst 25 %"}
+TIERS = {
+    "EXCELLENT": "best 10 %",
+    "GOOD": "best 25 %",
+    "AVERAGE": "the middle",
+    "POOR": "worst 25 %, and what ends in NaN",
+}
 PATTERNS = {
-    "TOO_SHORT": "fewer than 3 epochs: nothing can be said",
+    "TOO_SHORT": "fewer than 3 epochs with a loss: nothing can be said",
     "EARLY_TERMINATION": "fewer than 5 epochs",
     "NATURAL_CONVERGENCE": "the last third is level, and changes by less than 1 %",
     "STILL_IMPROVING": "the loss falls by more than 0.1 % an epoch in the last third",
-    "DIVERGING": "the loss rises by more than 0.1 % an epoch in the last third",
+    "DIVERGING": "the loss rises by more than 0.1 % an epoch in the last third, or ends in NaN",
     "PLATEAUED": "level within 0.1 % an epoch, but not steady",
 }
 SHOWN = 20
@@ -32,42 +37,60 @@ SHOWN = 20
 
 @dataclass(frozen=True, slots=True)
 class Convergence:
-    """One RUN: its losses by epoch (`first` is the number of the first), tier and pattern; times in minutes, hours."""
+    """One RUN: its losses by epoch (`first` is the number of the first), tier and pattern; times in minutes, hours.
+
+    An epoch without a finite loss is NaN in `losses`. `final_loss` and `improvement` are None where the last one is,
+    which is how training that has blown up ends; `best_loss` is None where all are.
+    """
 
     run: str
     tier: str
     pattern: str
     epochs: int
-    final_loss: float
-    best_loss: float
-    improvement: float
+    final_loss: float | None
+    best_loss: float | None
+    improvement: float | None
     epoch_minutes: float | None
     hours: float | None
     first: int
     losses: list[float]
 
+    def points(self) -> list[tuple[int, float]]:
+        """The epochs that have a finite loss, and that loss."""
+        return _points(self.losses, self.first)
+
+
+def _points(losses: Sequence[float], first: int = 1) -> list[tuple[int, float]]:
+    return [(epoch, loss) for epoch, loss in enumerate(losses, first) if not math.isnan(loss)]
+
 
 def read_losses(run: Path, saved: Sequence[Saved]) -> tuple[int, list[float]]:
-    """The number of the first epoch and the losses from it on; (1, []) where there are none.
+    """The number of the first epoch and the losses from it on, NaN for epochs without one; (1, []) if there are none.
 
     `saved` are the records of the RUN's checkpoints.
     """
-    history = read_history(run).get("val_loss", [])
-    known = [(record.epoch, record.best) for record in saved if record.best is not None]
-    if len(history) >= max([record.epoch for record in saved], default=1):
-        known = list(enumerate(history, 1))
-    finite = [(epoch, loss) for epoch, loss in known or enumerate(history, 1) if math.isfinite(loss)]
-    return (finite[0][0], [loss for _, loss in finite]) if finite else (1, [])
+    history = [loss if math.isfinite(loss) else math.nan for loss in read_history(run).get("val_loss", [])]
+    last = max([record.epoch for record in saved], default=1)
+    known = {record.epoch: record.best for record in saved if record.best is not None and math.isfinite(record.best)}
+    if not known or len(history) >= last:
+        return 1, history
+    if history and math.isnan(history[-1]):
+        known[last] = math.nan  # the best so far stays what it was before the loss became NaN
+    first = min(known)
+    return first, [known.get(epoch, math.nan) for epoch in range(first, max(known) + 1)]
 
 
 def pattern_of(losses: Sequence[float]) -> str:
     """How training ended; see PATTERNS."""
-    if len(losses) < 3:
+    if losses and math.isnan(losses[-1]):
+        return "DIVERGING"
+    points = _points(losses)
+    if len(points) < 3:
         return "TOO_SHORT"
     if len(losses) < 5:
         return "EARLY_TERMINATION"
-    recent = np.array(losses[-max(2, len(losses) // 3) :])
-    slope = float(np.polyfit(np.arange(len(recent)), recent, 1)[0])
+    epochs, recent = np.array(points[-max(2, len(points) // 3) :]).T
+    slope = float(np.polyfit(epochs, recent, 1)[0])
     spread, level = float(np.std(recent)), abs(float(recent.mean())) or 1.0
     if abs(slope) <= 0.1 * spread and spread < 0.01 * level:
         return "NATURAL_CONVERGENCE"
@@ -80,23 +103,23 @@ def converged(checkpoints: Mapping[Path, Sequence[Saved]]) -> tuple[list[Converg
     """The RUNs that have losses, and the names of the others; of the EXP with these `all_checkpoints`."""
     found, without = [], []
     runs = [(run, *_times(saved), *read_losses(run, saved)) for run, saved in checkpoints.items()]
-    finals = [losses[-1] for *_, losses in runs if losses]
+    finals = [losses[-1] for *_, losses in runs if losses and not math.isnan(losses[-1])]
     limits: Any = np.percentile(finals, [10, 25, 75]) if finals else []
     for run, minutes, hours, first, losses in runs:
         if not losses:
             without.append(run.name)
             continue
-        tier = list(TIERS)[int(np.searchsorted(limits, losses[-1]))]
-        improvement = (losses[0] - losses[-1]) / losses[0] if losses[0] else 0.0
+        values = [loss for _, loss in _points(losses)]
+        final = None if math.isnan(losses[-1]) else losses[-1]
         found.append(
             Convergence(
                 run.name,
-                tier,
+                "POOR" if final is None else list(TIERS)[int(np.searchsorted(limits, final))],
                 pattern_of(losses),
                 first + len(losses) - 1,
-                losses[-1],
-                min(losses),
-                improvement,
+                final,
+                min(values, default=None),
+                None if final is None else (values[0] - final) / values[0] if values[0] else 0.0,
                 minutes,
                 hours,
                 first,
@@ -153,18 +176,24 @@ def _text(exp: Path, found: list[Convergence], without: list[str], most: int | N
             [f"  {k}", str(values[k]), f"{100 * values[k] / len(found):.1f}%", kinds[k]] for k in kinds if values[k]
         ]
         lines += ["", f"{title}:", *columns(rows, right=(1, 2))]
-    finals, epochs = [run.final_loss for run in found], [run.epochs for run in found]
-    lines += [
-        "",
-        f"Final loss: mean {np.mean(finals):.6f}, std {np.std(finals):.6f}, {min(finals):.6f} to {max(finals):.6f}",
-        f"Improvement: mean {100 * np.mean([run.improvement for run in found]):.1f} %",
-        f"Epochs: mean {np.mean(epochs):.1f}, min {min(epochs)}, max {max(epochs)}",
-    ]
+    lines.append("")
+    finals = [run.final_loss for run in found if run.final_loss is not None]
+    if finals:
+        better = [run.improvement for run in found if run.improvement is not None]
+        lines += [
+            f"Final loss: mean {np.mean(finals):.6f}, std {np.std(finals):.6f}, {min(finals):.6f} to {max(finals):.6f}",
+            f"Improvement: mean {100 * np.mean(better):.1f} %",
+        ]
+    epochs = [run.epochs for run in found]
+    lines.append(f"Epochs: mean {np.mean(epochs):.1f}, min {min(epochs)}, max {max(epochs)}")
     minutes = [run.epoch_minutes for run in found if run.epoch_minutes is not None]
     if minutes:
         lines.append(f"Epoch time: mean {np.mean(minutes):.2f}, std {np.std(minutes):.2f} minutes")
     order = list(TIERS)
-    by_loss = sorted(found, key=lambda run: (order.index(run.tier), run.final_loss, natural_order(run.run)))
+    by_loss = sorted(
+        found,
+        key=lambda run: (order.index(run.tier), run.final_loss is None, run.final_loss, natural_order(run.run)),
+    )
     table = [["RUN", "tier", "pattern", "epochs", "final loss", "improvement", "hours"]]
     table += [
         [
@@ -172,8 +201,8 @@ def _text(exp: Path, found: list[Convergence], without: list[str], most: int | N
             r.tier,
             r.pattern,
             str(r.epochs),
-            f"{r.final_loss:.6f}",
-            f"{100 * r.improvement:+.1f}%",
+            number_text(r.final_loss, ".6f"),
+            number_text(r.improvement, "+.1%"),
             number_text(r.hours, ".2f"),
         ]
         for r in by_loss[:most]
@@ -192,11 +221,14 @@ def recommendations(found: list[Convergence], without: list[str]) -> list[str]:
 
     advice = []
     improving = [run.run for run in found if run.pattern == "STILL_IMPROVING"]
-    diverging = [run.run for run in found if run.pattern == "DIVERGING"]
+    lost = [run.run for run in found if run.final_loss is None]
+    diverging = [run.run for run in found if run.pattern == "DIVERGING" and run.final_loss is not None]
     short = [run.run for run in found if run.pattern in ("TOO_SHORT", "EARLY_TERMINATION")]
     poor = [run.run for run in found if run.tier == "POOR" and run.pattern in ("NATURAL_CONVERGENCE", "PLATEAUED")]
     if without:
         advice.append(f"{named(without, 'without losses (yet)')}: look at their logs, or restart the EXP")
+    if lost:
+        advice.append(f"{named(lost, 'with a loss that ends in NaN')}: a lower learning rate, not more epochs")
     if diverging:
         advice.append(
             f"{named(diverging, 'getting worse')}: a lower learning rate, or the best checkpoint, not the last"

@@ -5,9 +5,11 @@ from argparse import ArgumentParser
 from collections.abc import Iterator
 from pathlib import Path
 
-from analysis.command import AnalysisError, add_exp, add_formats, exp_path, notes, show, write_lines
+from analysis.command import add_exp, add_formats, check_metric, exp_path, note, notes, show, write_lines
 from analysis.exp import read_held_out, run_directories
 from analysis.job import parse_json, read_text
+
+MOST_NAMED = 5
 
 
 def extract(parser: ArgumentParser, arguments: list[str]) -> None:
@@ -18,12 +20,14 @@ def extract(parser: ArgumentParser, arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     exp = exp_path(options.exp)
     found, problems, known = read_scores(exp, options.metric)
-    if known and options.metric not in known:
-        raise AnalysisError(f"there is no metric {options.metric}: there are {', '.join(sorted(known))}")
+    check_metric(options.metric, known)
     notes(problems)
     rows = [{"run": run, "number": number, options.metric: score} for run, number, score in found]
     path = exp / "scores.csv"
     write_lines(path, score_lines(found))
+    shared = shared_numbers(found)
+    if shared:
+        note(f"RUNs that share a number (--csv has their names): {_first_of(shared, '; ')}")
     done = f"{len(found)} scores of {len(found) + len(problems)} RUNs -> {path}"
     if options.json or options.csv:
         show(options, rows, ())
@@ -53,7 +57,23 @@ def read_scores(exp: Path, metric: str) -> tuple[list[tuple[str, int | None, flo
 def score_lines(found: list[tuple[str, int | None, float]]) -> Iterator[str]:
     """The lines of scores.csv."""
     for run, number, score in found:
-        yield f"{run if number is None else format(number, '03')},{score:.9f}"
+        yield f"{_label(run, number)},{score:.9f}"
+
+
+def shared_numbers(found: list[tuple[str, int | None, float]]) -> list[str]:
+    """What stands in scores.csv for several RUNs, each with these: `005: A, B`."""
+    runs: dict[str, list[str]] = {}
+    for run, number, _ in found:
+        runs.setdefault(_label(run, number), []).append(run)
+    return [f"{label}: {_first_of(names, ', ')}" for label, names in runs.items() if len(names) > 1]
+
+
+def _first_of(names: list[str], separator: str) -> str:
+    return separator.join([*names[:MOST_NAMED], *(["..."] if len(names) > MOST_NAMED else [])])
+
+
+def _label(run: str, number: int | None) -> str:
+    return run if number is None else format(number, "03")
 
 
 def run_number(run: Path) -> int | None:

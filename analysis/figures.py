@@ -148,20 +148,20 @@ def residuals(summary: Summary) -> Figure | None:
 
 def learning_curves(summary: Summary) -> Figure | None:
     """val_loss by epoch of all RUNs, colored by tier."""
-    if not summary.convergence:
+    losses = [loss for run in summary.convergence for _, loss in run.points()]
+    if not losses:
         return None
     figure, axes = _figure(4.0)
     for tier, color in TIER_COLORS.items():
         runs = [run for run in summary.convergence if run.tier == tier]
-        curves = [np.column_stack([np.arange(run.first, run.first + len(run.losses)), run.losses]) for run in runs]
+        curves = [points for run in runs if (points := run.points())]
         share = 0.9 if len(summary.convergence) < 30 else 0.35
         axes.add_collection(LineCollection(curves, colors=color, linewidths=0.9, alpha=share))
         axes.plot([], [], color=color, label=f"{tier}: {TIERS[tier]} ({count_text(len(runs), 'RUN')})")
-        for run in runs:
-            if len(run.losses) == 1:
-                axes.plot(run.first, run.losses[0], ".", color=color)
+        for points in curves:
+            if len(points) == 1:
+                axes.plot(*points[0], ".", color=color)
     axes.autoscale_view()
-    losses = [loss for run in summary.convergence for loss in run.losses]
     axes.set(xlabel="epoch", ylabel="validation loss", title="Learning curves by tier of the final loss")
     if min(losses) > 0 and max(losses) > 5 * min(losses):
         axes.set_yscale("log")

@@ -12,9 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as csv
 
-from analysis.exp import read_held_out, run_directories
+from analysis.exp import HeldOut, read_held_out, run_directories
 
 STAGES = ("val", "test")
+BY_DRUG = "by_drug"
 _OPTIONS = csv.ConvertOptions(
     column_types={"true": pa.float64(), "pred": pa.float64(), "cell": pa.dictionary(pa.int32(), pa.string())},
     include_columns=["true", "pred", "cell"],
@@ -30,10 +31,16 @@ class Predicted:
     """
 
     run: str
+    partition: str
     drug: str | None
     true: np.ndarray
     pred: np.ndarray
     cell: np.ndarray
+
+    @property
+    def counts_as(self) -> tuple[str, str]:
+        """What RUNs of one drug have in common; a RUN whose drug is not known counts as a drug of its own."""
+        return ("run", self.run) if self.drug is None else ("drug", self.drug)
 
 
 class Reader:
@@ -110,12 +117,12 @@ class Reader:
         if len(self._numbers) > len(self.cells):
             self.cells.extend(islice(self._numbers, len(self.cells), None))
         cell = np.array(numbers, np.int32)[codes] if len(codes) else np.empty(0, np.int32)
-        return Predicted(run.name, self._drug(run), true, pred, cell)
-
-    def _drug(self, run: Path) -> str | None:
         held_out = read_held_out(run)
-        if held_out.partition not in ("by_drug", None):  # the original system's default is by_drug
-            return None
+        partition = held_out.partition or BY_DRUG  # the original system's default
+        drug = self._drug(held_out) if partition == BY_DRUG else None
+        return Predicted(run.name, partition, drug, true, pred, cell)
+
+    def _drug(self, held_out: HeldOut) -> str | None:
         if held_out.name is None and held_out.index is not None and 0 <= held_out.index < len(self._drugs):
             return self._drugs[held_out.index]
         return held_out.name

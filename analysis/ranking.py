@@ -1,11 +1,12 @@
 """Which drugs a cell responds to, true and predicted: rankings by lowest AUC, and how far the two agree.
 
-A drug counts once per cell. Measured more than once, it counts with its lowest AUC. A drug is a RUN here, as in
-the files of the users' scripts.
+A drug counts once per cell. Measured more than once, it counts with its lowest AUC. In the files of the users'
+scripts a RUN's id stands for a drug: of several RUNs that held out the same one, that of the first.
 """
 
 import difflib
 from argparse import ArgumentParser
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,14 +26,14 @@ from analysis.command import (
     show,
 )
 from analysis.metrics import rank_correlation
-from analysis.predictions import Predicted, Reader
+from analysis.predictions import BY_DRUG, Predicted, Reader
 
 TOP = 10
 LEAST_FOR_CORRELATION = 3
 
 
 class Entry(NamedTuple):
-    """A drug in the ranking of a cell."""
+    """A drug in the ranking of a cell: `run` stands for the drug, the values are those of one measurement."""
 
     run: str
     true: float
@@ -46,7 +47,9 @@ class Matrices:
     def __init__(self, runs: int) -> None:
         self._true = np.full((runs, 0), np.nan, np.float32)
         self._pred = self._true.copy()
+        self._drugs = np.zeros(runs, np.int64)  # number of each RUN's drug
         self._filled = 0
+        self._numbers: dict[object, int] = {}
 
     def add(self, rows: Predicted) -> None:
         """Take in the next RUN."""
@@ -55,13 +58,18 @@ class Matrices:
             self._true, self._pred = (_widen(array, needed) for array in (self._true, self._pred))
         for array, values in ((self._true, rows.true), (self._pred, rows.pred)):
             np.fmin.at(array[self._filled], rows.cell, values.astype(np.float32))
+        self._drugs[self._filled] = self._numbers.setdefault(rows.counts_as, len(self._numbers))
         self._filled += 1
 
-    def cell(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """True and predicted values of a cell in the order of the RUNs that have it."""
+    def drugs(self) -> int:
+        """How many drugs the RUNs held out."""
+        return len(self._numbers)
+
+    def cell(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Drugs (their numbers), true and predicted values of a cell in the order of the RUNs that have it."""
         true, pred = (array[: self._filled, number] for array in (self._true, self._pred))
         has = ~np.isnan(true)
-        return true[has], pred[has]
+        return self._drugs[: self._filled][has], true[has], pred[has]
 
 
 def _widen(array: np.ndarray, columns: int) -> np.ndarray:
@@ -81,15 +89,22 @@ class CellScore(NamedTuple):
     scc: float | None
 
 
-def cell_score(cell: str, true: np.ndarray, pred: np.ndarray, top: int = TOP) -> CellScore:
+def cell_score(cell: str, drugs: np.ndarray, true: np.ndarray, pred: np.ndarray, top: int = TOP) -> CellScore:
     """Compare the rankings; equal values keep the order of the RUNs."""
+    (by_true, true), (by_pred, pred) = (_ranked(drugs, values) for values in (true, pred))
     top = min(top, len(true))
-    first = [set(np.argsort(values, kind="stable")[:top].tolist()) for values in (true, pred)]
-    hits = len(first[0] & first[1])
+    hits = len(set(by_true[:top].tolist()) & set(by_pred[:top].tolist()))
     scc = None
     if len(true) >= LEAST_FOR_CORRELATION and np.ptp(true) > 0 and np.ptp(pred) > 0:
         scc = rank_correlation(true, pred)
     return CellScore(cell, len(true), hits, top, hits / top, scc)
+
+
+def _ranked(drugs: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The drugs, lowest value first, and the lowest value of each in the order of their numbers."""
+    order = np.argsort(values, kind="stable")
+    _, first = np.unique(drugs[order], return_index=True)
+    return drugs[order[np.sort(first)]], values[order[first]]
 
 
 def all_cell_scores(reader: Reader, matrices: Matrices, top: int = TOP) -> list[CellScore]:
@@ -98,13 +113,23 @@ def all_cell_scores(reader: Reader, matrices: Matrices, top: int = TOP) -> list[
     return [cell_score(reader.cells[number], *matrices.cell(number), top) for number in order]
 
 
+def _held_out_drugs(reader: Reader) -> Iterator[Predicted]:
+    """The RUNs. AnalysisError: one held out no drug, and its rows are of many."""
+    for rows in reader:
+        if rows.partition != BY_DRUG:
+            raise AnalysisError(f"{rows.run} has the partition {rows.partition}: rankings of drugs need {BY_DRUG}")
+        yield rows
+
+
 def read_cell(exp: Path, cell: str) -> list[Entry]:
     """All rows of exactly this cell. AnalysisError: no RUN has it."""
     reader, entries = Reader(exp), []
-    for rows in reader:
+    names: dict[object, str] = {}
+    for rows in _held_out_drugs(reader):
+        name = names.setdefault(rows.counts_as, rows.run)
         if (number := reader.number(cell)) is not None:
             mine = rows.cell == number
-            entries += [Entry(rows.run, t, p, cell) for t, p in zip(rows.true[mine], rows.pred[mine], strict=True)]
+            entries += [Entry(name, t, p, cell) for t, p in zip(rows.true[mine], rows.pred[mine], strict=True)]
     notes(reader.problems)
     if not entries:
         if not reader.cells:
@@ -115,7 +140,7 @@ def read_cell(exp: Path, cell: str) -> list[Entry]:
 
 
 def top_entries(entries: list[Entry], kind: str, count: int) -> list[Entry]:
-    """The `count` lowest by `kind` (true or pred), one row per RUN."""
+    """The `count` lowest by `kind` (true or pred), one row per drug."""
     best: dict[str, Entry] = {}
     for entry in sorted(entries, key=lambda entry: getattr(entry, kind)):
         best.setdefault(entry.run, entry)
@@ -145,7 +170,9 @@ def top_drugs(parser: ArgumentParser, arguments: list[str]) -> None:
     parser.add_argument("count", metavar="COUNT", nargs="?", type=int, default=TOP, help="10")
     add_formats(parser)
     options = parser.parse_args(arguments)
-    top = top_entries(read_cell(exp_path(options.exp), options.cell), options.type, max(0, options.count))
+    if options.count < 1:
+        raise AnalysisError(f"COUNT is {options.count}: it must be 1 or more")
+    top = top_entries(read_cell(exp_path(options.exp), options.cell), options.type, options.count)
     show(options, [entry._asdict() for entry in top], _entry_lines(top))
 
 
@@ -186,7 +213,7 @@ def _score_cells(options: Any) -> None:
     exp = exp_path(options.exp)
     reader = Reader(exp)
     matrices = Matrices(len(reader.runs))
-    for rows in reader:
+    for rows in _held_out_drugs(reader):
         matrices.add(rows)
     notes(reader.problems)
     found = [score for score in all_cell_scores(reader, matrices, options.top) if options.cell in (None, score.cell)]

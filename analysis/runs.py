@@ -9,7 +9,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from analysis.command import AnalysisError, add_exp, add_formats, columns, exp_path, number_text, output_directory, show
+from analysis.command import (
+    AnalysisError,
+    add_exp,
+    add_formats,
+    check_metric,
+    columns,
+    exp_path,
+    number_text,
+    output_directory,
+    show,
+)
 from analysis.exp import Run, natural_order, read_runs
 from analysis.job import inputs, read_journal, settings
 from analysis.live import clock
@@ -76,7 +86,11 @@ def index(parser: ArgumentParser, arguments: list[str]) -> None:
     exps = [path for path in directory.iterdir() if (path / "run").is_dir() and path.name[0] != "."]
     if not exps:
         raise AnalysisError(f"{directory} has no EXPs")
-    rows = [_index_row(exp, options.metric) for exp in sorted(exps, key=lambda exp: natural_order(exp.name))]
+    found = {exp: read_runs(exp) for exp in sorted(exps, key=lambda exp: natural_order(exp.name))}
+    check_metric(
+        options.metric, {name for of_exp in found.values() for run in of_exp for name in run.test} - {"reason"}
+    )
+    rows = [_index_row(exp, of_exp, options.metric) for exp, of_exp in found.items()]
     lines = [list(rows[0])]
     lines += [
         [number_text(value, ".6f") if isinstance(value, float) else str(value or "-") for value in row.values()]
@@ -85,10 +99,9 @@ def index(parser: ArgumentParser, arguments: list[str]) -> None:
     show(options, rows, columns(lines, right=range(4, len(rows[0]))))
 
 
-def _index_row(exp: Path, metric: str) -> dict[str, Any]:
+def _index_row(exp: Path, found: Sequence[Run], metric: str) -> dict[str, Any]:
     job = settings(exp)
     upf, dflts = inputs(exp)
-    found = read_runs(exp)
     scores = [score for run in found if isinstance(score := run.test.get(metric), (int, float))]
     high = metric in ("pcc", "scc", "r2")
     procs = next((event.get("procs") for event in read_journal(exp) if event["event"] == "job_started"), None)

@@ -13,7 +13,7 @@ from analysis.command import AnalysisError, Ticker, count_text
 from analysis.convergence import Convergence, converged
 from analysis.exp import Run, all_checkpoints, read_runs
 from analysis.metrics import scores
-from analysis.predictions import Reader
+from analysis.predictions import BY_DRUG, Reader
 from analysis.ranking import TOP, CellScore, Matrices, all_cell_scores
 from analysis.timeline import Timeline, read_timeline
 
@@ -93,12 +93,15 @@ def summarize(exp: Path, names: dict[str, str], top: int | None, drugs: list[str
     matrices, sums = Matrices(len(reader.runs)), _Sums()
     density = np.zeros(BINS**2)
     found, residuals = [], []
+    others: list[str] = []
     ticker = Ticker(f"reading {exp.name}", len(reader.runs))
     for number, rows in enumerate(reader):
         ticker(number)
-        matrices.add(rows)
         if not len(rows.true):
             continue
+        matrices.add(rows)
+        if rows.partition != BY_DRUG:
+            others.append(rows.run)
         sums.add(rows.true, rows.pred)
         x, y = (np.clip(values * BINS, 0, BINS - 1).astype(np.int64) for values in (rows.true, rows.pred))
         density += np.bincount(x * BINS + y, minlength=BINS**2)
@@ -109,11 +112,12 @@ def summarize(exp: Path, names: dict[str, str], top: int | None, drugs: list[str
         found.append(DrugScore(rows.run, rows.drug, label, len(rows.true), **values))
     ticker.close()
     checkpoints = all_checkpoints(exp)
+    length = max(1, min(TOP, matrices.drugs() // 4) if top is None else top)
     return Summary(
         exp,
         read_runs(exp),
         found,
-        all_cell_scores(reader, matrices, max(1, min(TOP, len(found) // 4) if top is None else top)),
+        [] if others else all_cell_scores(reader, matrices, length),
         density.reshape(BINS, BINS),
         np.concatenate(residuals) if residuals else np.empty(0, np.float32),
         sums.scores(),
@@ -122,6 +126,7 @@ def summarize(exp: Path, names: dict[str, str], top: int | None, drugs: list[str
         [
             *reader.problems,
             *([f"{count_text(len(reader.missing), 'RUN')} without test predictions"] if reader.missing else []),
+            *([f"rankings of drugs are left out: {others[0]} is not partitioned {BY_DRUG}"] if others else []),
         ],
     )
 

@@ -117,7 +117,11 @@ def _epochs_completed(returned: Any) -> int | None:
     said = returned.get("epochs_completed") if isinstance(returned, Mapping) else None
     said = getattr(returned, "epochs_completed", said)
     if said is not None:
-        return int(said)
+        completed = _plain(said)
+        if isinstance(completed, (int, float)) and 0 <= completed < math.inf and completed == int(completed):
+            return int(completed)
+        log.warning("the model says that it completed %r epochs, which is no number of epochs", said)
+        return None
     absolute = getattr(returned, "epoch", None)  # Keras: 0-based numbers of the epochs, counted from initial_epoch
     return int(absolute[-1]) + 1 if isinstance(absolute, Sequence) and absolute else None
 

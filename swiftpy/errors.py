@@ -21,6 +21,12 @@ class UserError(Exception):
         return "\n".join(self.lines)
 
 
+class StoppedError(UserError):
+    """A signal ended the job before it had begun."""
+
+    exit_code = 4
+
+
 class TaskError(Exception):
     """Why one attempt of a task ended without a value: data to be sent and journaled, and what its future raises.
 

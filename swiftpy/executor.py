@@ -284,6 +284,9 @@ def _flat(chunks: Iterator[list[Any]]) -> Iterator[Any]:
             yield chunk.pop()
 
 
+os.register_at_fork(after_in_child=_jobs.clear)  # they are the parent's to end
+
+
 @atexit.register
 def _end_jobs() -> None:
     """What was submitted is done before the program ends, unless that ends by Ctrl-C."""

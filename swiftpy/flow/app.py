@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import select
 import shlex
+import shutil
 import signal
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -21,6 +23,8 @@ from swiftpy.flow.tasks import TaskFunction
 
 #: Bytes of stderr that an error quotes.
 TAIL = 2000
+#: Bytes that a pipe holds; and seconds between two looks whether a silent command has ended without closing it.
+_PIPE, _LOOK = 1 << 16, 0.05
 #: What Python ignores, or the child handles, and a command must find as usual.
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGXFSZ)
 
@@ -97,6 +101,8 @@ def app(
     if not words:
         raise ValueError("swiftpy.app needs a command")
     if isinstance(stdout, Output):
+        if stdout.made_by is not None:
+            raise ValueError(f"stdout must be a file of the command's own: another one makes {stdout.path}")
         stdout = made(stdout)
     elif stdout is not None:
         stdout = _Made(os.fspath(stdout))
@@ -138,7 +144,7 @@ def run_command(
     out = None if stdout is None else _part(stdout, base, parts)
     for path, part in parts.items():
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.unlink(missing_ok=True)  # of a command that was killed
+        _remove(part)  # of a command that was killed
     try:
         code, said = _run(words, stdin, out, stderr, cwd, env)
         if code:
@@ -151,7 +157,7 @@ def run_command(
             part.replace(path)
     finally:
         for part in parts.values():
-            part.unlink(missing_ok=True)
+            _remove(part)
     made = list(parts)
     return made[0] if len(made) == 1 else made or None
 
@@ -176,7 +182,18 @@ def _text(value: Any) -> str:
 def _part(made: _Made, base: Path, parts: dict[Path, Path]) -> Path:
     """The temporary name: in the same directory, and with the same ending, which many commands go by."""
     path = Path(made.path)
+    for known, part in parts.items():
+        if os.path.abspath(known) == os.path.abspath(path):  # noqa: PTH100  (links stay as they are)
+            return part
     return parts.setdefault(path, base / path.with_name(f".part-{path.name}"))
+
+
+def _remove(path: Path) -> None:
+    """A file or directory, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _run(
@@ -212,8 +229,11 @@ def _run(
         finally:
             os.close(write)
         with _forwarded(pid):
-            tail = _pass_on(said) if stderr is None else b""
-            code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            if stderr is None:
+                tail, status = _pass_on(said, pid)
+            else:
+                tail, status = b"", os.waitpid(pid, 0)[1]
+            code = os.waitstatus_to_exitcode(status)
     if code and stderr is not None:
         with open(stderr, "rb") as file:  # noqa: PTH123  (it may be str)
             file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL))
@@ -246,11 +266,25 @@ def _forwarded(pid: int) -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _pass_on(fd: int) -> bytes:
-    """Write what comes to our own stderr at once; return the end of it."""
+def _pass_on(fd: int, pid: int) -> tuple[bytes, int]:
+    """Write what comes to our own stderr at once, until the command has ended; the end of it, and the exit status.
+
+    That is not the end of the pipe, which what the command leaves running in the background keeps open.
+    """
     tail = b""
-    while data := os.read(fd, 1 << 16):
+    ended, status = 0, 0
+    while True:
+        if not ended:
+            ended, status = os.waitpid(pid, os.WNOHANG)
+        if not select.select([fd], [], [], 0 if ended else _LOOK)[0]:
+            if ended:
+                return tail, status
+            continue
+        data = os.read(fd, _PIPE)
         with contextlib.suppress(OSError):  # a full disk under our log is no reason to fail
             os.write(2, data)
         tail = (tail + data)[-TAIL:]
-    return tail
+        if ended:  # and this was all that the pipe can hold
+            return tail, status
+        if not data:
+            return tail, os.waitpid(pid, 0)[1]

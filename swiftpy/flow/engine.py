@@ -66,6 +66,7 @@ class Engine:
         self._called = threading.Event()
         self._latest = self._handed_over_at = time.monotonic()
         self._ended = False
+        self.told_to_stop = False  # the program was
 
     def attach(self, server: Server, scheduler: Scheduler) -> None:
         """The server is there."""
@@ -113,6 +114,10 @@ class Engine:
     def given(self, future: Future) -> None:
         """A future that was made by hand is done."""
         self._gathering.give(future)
+        self.wake()
+
+    def wake(self) -> None:
+        """Somebody may wait for what has just come about without us."""
         self._server.wake()
 
     def wait_for(self, future: Future, timeout: float | None = None) -> None:
@@ -139,6 +144,7 @@ class Engine:
         try:
             while not enough():
                 if self.stop.reason is not None:
+                    self.told_to_stop = True
                     raise KeyboardInterrupt(self.stop.reason)
                 left = 1.0 if deadline is None else min(1.0, deadline - time.monotonic())
                 if left <= 0:
@@ -147,7 +153,7 @@ class Engine:
                     continue
                 try:
                     # Again: it may have come about between the last look and this turn, by another thread's doing.
-                    came = enough() or self._advance(left)
+                    came = enough() or self._advance(left, enough=enough)
                 finally:
                     turns.end()
                 self._tell()
@@ -212,7 +218,8 @@ class Engine:
             events.append(ValueGiven(id, error))
         return events
 
-    def _advance(self, timeout: float, hand_over: bool = True) -> bool:
+    def _advance(self, timeout: float, hand_over: bool = True, enough: Callable[[], bool] = lambda: False) -> bool:
+        """Hand over what was gathered, take in what has come, or wait so long for it; whether anything came."""
         if hand_over and self._gathering:
             self._latest = self._handed_over_at = time.monotonic()
             runs, given, _ = self._gathering.take()
@@ -220,7 +227,9 @@ class Engine:
         while self._requested:
             self._sending.data.request(self._requested.popleft())
         self._sending.data.tell_released()
-        came = self._server.progress(timeout if not self.settling.untold else 0.0)
+        if self.settling.untold or enough():  # what was handed over may have failed at once
+            timeout = 0.0
+        came = self._server.progress(timeout)
         if came:
             self._latest = time.monotonic()
         return came
@@ -303,6 +312,7 @@ class Engine:
         self._sending.ended(report)
         if report.value is not None and report.state is not TaskState.DONE:
             unpack_values(report.value)  # nobody gets it: who holds large parts of it may forget them
+            self._sending.data.tell_released()  # before it is tried again, for what that returns is called the same
         self.settling.resolved(report)
 
     def commit(self) -> None:

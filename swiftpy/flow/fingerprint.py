@@ -120,8 +120,16 @@ def _encode_class(cls: type) -> bytes:
     name = f"{cls.__module__}:{cls.__qualname__}".encode()
     if cls.__module__ != "__main__":
         return b"C" + name
-    methods = [member for _, member in sorted(vars(cls).items()) if isinstance(member, types.FunctionType)]
-    return b"C" + _digest(name, *[_encode_code(method.__code__) for method in methods])
+    members = [member for _, member in sorted(vars(cls).items())]
+    methods = [function for member in members for function in _functions_of(member)]
+    bases = [_encode_class(base) for base in cls.__bases__]
+    return b"C" + _digest(name, *[_encode_code(method.__code__) for method in methods], *bases)
+
+
+def _functions_of(member: Any) -> list[types.FunctionType]:
+    """Those that a member of a class is made of: a method, a static or class method, a (cached) property."""
+    parts = [_unwrapped(member), *(getattr(member, name, None) for name in ("fget", "fset", "fdel", "func"))]
+    return [part for part in parts if isinstance(part, types.FunctionType)]
 
 
 def _encode_code(code: types.CodeType) -> bytes:

@@ -120,6 +120,7 @@ class Future(concurrent.futures.Future[Any]):
             raise concurrent.futures.InvalidStateError(f"{self!r} cannot be set")
         if self.settle(value, None):
             self.tell()
+        self._wake()
 
     def value_or(self, other: Any) -> Any:
         """The result of a good one, or the `Stored` that names it for other ranks; something else if it is not good."""
@@ -158,6 +159,18 @@ class Future(concurrent.futures.Future[Any]):
     def tell(self) -> None:
         """Call the callbacks."""
         self._invoke_callbacks()
+
+    def _invoke_callbacks(self) -> None:
+        """Once. A nested call's callback holds its arguments, among which is this future: a large result would stay
+        until Python looks for cycles."""
+        super()._invoke_callbacks()  # type: ignore[misc]  # not in typeshed
+        self._done_callbacks.clear()
+        self._wake()
+
+    def _wake(self) -> None:
+        """Of one that was made by hand the engine does not know that it is done, and may be asleep."""
+        if self.engine is None and (engine := program.current()) is not None:
+            engine.wake()
 
     def begin(self) -> bool:
         """The call is on its way to a worker; False if it was cancelled, and must not be made."""

@@ -30,10 +30,10 @@ class Memo:
         @swiftpy.task(priority=1)
         def simulate(temperature, seed): ...
 
-    A call with the same function (see `fingerprint.of_function`) and arguments as one before, also of an earlier job,
-    is not made again: its future has the result at once. Of files the names count, not what is in them. A result is on
-    disk before its future is done, so what was reported done survives whatever kills the job. Failures are not kept,
-    nor are results of calls that tasks make. Several jobs may use a directory at once.
+    A call with the same function (see `fingerprint.of_function`) and arguments as one that ended, also in an earlier
+    job, is not made again: its future has the result at once. Of files the names count, not what is in them. A result
+    is on disk before its future is done, so what was reported done survives whatever kills the job. Failures are not
+    kept, nor are results of calls that tasks make. Several jobs may use a directory at once.
     """
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:

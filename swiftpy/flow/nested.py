@@ -118,6 +118,10 @@ class NestedEngine:
         else:
             self._worker.wait_until(lambda: enough() or time.monotonic() > deadline, timed=True)
 
+    def wake(self) -> None:
+        """See Engine."""
+        self._worker.look_again()
+
     def request(self, futures: Iterable[Future]) -> None:
         """Ask for the results that lie with other workers, all at once: they will be fetched."""
         for future in futures:

@@ -15,6 +15,7 @@ from swiftpy.core.scheduler import Scheduler
 from swiftpy.errors import Deadlock, UserError
 from swiftpy.flow import program
 from swiftpy.flow.engine import Engine
+from swiftpy.runtime.call import leave_fork
 from swiftpy.runtime.job import JobSpec, Lead
 from swiftpy.runtime.server import Server
 
@@ -126,10 +127,15 @@ class ScriptApplication(Engine):
         gc.set_threshold(10_000)  # not 700: most of what a call leaves behind is gone before there are so many objects
         self.attach(server, scheduler)
         program.begin(self)
+        own = os.getpid()
         self._code = self._run_script()
+        if os.getpid() != own:
+            leave_fork(self._code)
         if self._code:
             self.stop.reason = self.stop.reason or "the script failed"
         try:
+            if self.settling.interrupted and not self.told_to_stop and self.settling.culprit is None:
+                raise KeyboardInterrupt(self.stop.reason)  # by a signal, while the script computed
             self.wait_for_all()
         except (Deadlock, KeyboardInterrupt) as reason:
             print(f"swiftpy: {reason}: ending with tasks unfinished", file=sys.stderr)

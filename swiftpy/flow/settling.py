@@ -33,6 +33,7 @@ class Settling:
         self.keepers = keepers
         self.stop_on_error = False
         self.culprit: TaskError | None = None  # the first error, if it is to stop the program
+        self.interrupted = 0  # calls without which the job ends
         self._futures, self._end_early = futures, end_early
         self._unsaved: list[tuple[Keeper, ReportOutcome]] = []
         self._failed: list[Future] = []
@@ -41,6 +42,8 @@ class Settling:
     def resolved(self, report: ReportOutcome) -> None:
         """An attempt ended. Futures of kept results are settled when these are safe, see `commit`."""
         task = report.task
+        if report.state is TaskState.INTERRUPTED:
+            self.interrupted += task.count
         if task.owner is not None:
             task.owner.deliver(report)
         elif report.state is TaskState.DONE and (keeper := self.keepers.get(task.kind.function)) is not None:

@@ -15,11 +15,13 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 import pickle
+import sys
 import traceback
 from collections import deque
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import cloudpickle
 
@@ -35,6 +37,15 @@ ATOMS = frozenset((int, float, str, bytes, bool, type(None), complex))
 _defined: dict[str, Callable[..., Any]] = {}
 _definitions: dict[str, bytes] = {}  # of functions that were not called yet, see `learn`
 _latest: Any = None
+_forked = False
+
+
+def _note_fork() -> None:
+    global _forked
+    _forked = True
+
+
+os.register_at_fork(after_in_child=_note_fork)
 
 
 class _Previous:
@@ -198,14 +209,35 @@ class Run:
                 if todo and type(value) not in ATOMS:  # the next call may change it, or what it was made of
                     value = _snapshot(value)
             except BaseException as exception:
+                if _forked:
+                    leave_fork(_exit_code(exception))
                 failures.append((len(values), describe(exception)))
                 value = None
+            if _forked:
+                leave_fork(0)
             values.append(value)
             if self._chained:
                 if failures:
                     break
                 _latest = value.value() if type(value) is Snapshot else value
         return _answer(values, failures, self._place)
+
+
+def _exit_code(exception: BaseException) -> int:
+    """That of a process which an exception ends."""
+    if isinstance(exception, SystemExit) and isinstance(exception.code, int | None):
+        return exception.code or 0
+    traceback.print_exception(exception)
+    return 1
+
+
+def leave_fork(code: int) -> NoReturn:
+    """End a process that a task, or the script, has forked, and that has come back to us: what we do next would be done
+    twice, and with the rank's connections."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 def _snapshot(value: Any) -> Any:

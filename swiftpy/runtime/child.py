@@ -16,6 +16,7 @@ import threading
 from multiprocessing.connection import Connection
 
 from swiftpy.runtime.call import Run
+from swiftpy.runtime.signals import in_forks
 from swiftpy.runtime.spawner import end_with_parent
 from swiftpy.runtime.store import LostError, Packed, Reference, fetch_with
 
@@ -40,11 +41,11 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # A request to stop is for the task to heed. Not SIG_IGN, which what the task starts would inherit for ever.
     signal.signal(signal.SIGTERM, lambda *_: None)
+    in_forks({signal.SIGTERM: signal.SIG_DFL})
     sys.argv = sys.argv[:1]
     os.set_inheritable(fd, False)  # or what a task starts, and leaves running, would keep the channel open
     channel = Connection(fd)
     threading.Thread(target=_exit_at_hangup, args=(fd,), daemon=True).start()
-    own = os.getpid()
 
     def fetch(reference: Reference) -> Packed:
         """By way of the rank, which is in the job."""
@@ -63,8 +64,6 @@ def main() -> None:
         answer = Run(*request).make()
         sys.stdout.flush()
         sys.stderr.flush()
-        if os.getpid() != own:  # a process that the task forked came back here: its answer is nobody's
-            os._exit(1 if answer.failures else 0)
         channel.send(answer)
 
 

@@ -184,7 +184,8 @@ class GroupServer:
         elif report.error is None:
             self._gave_back = True
             self._upward.append(TaskReturned(*name, 0, share))
-        elif report.error.kind == "cancelled":  # the rest of a chain: it must be back before the failure is known
+        elif report.error.kind == "cancelled" and report.worker is None:
+            # The rest of a chain: it must be back before the failure is known.
             self._upward.insert(self._culprit, TaskReturned(*name, 0, share))
             self._culprit += 1
         else:

@@ -48,7 +48,7 @@ class Hooks:
                         mine = self._begin(name, {**env, **self.env})
                 except GroupError as error:  # all leaders have it, with the nodes' names
                     reason = f"hook {name} failed: {error}"
-                except (Exception, SystemExit) as exception:  # a sys.exit() here would leave all others waiting
+                except BaseException as exception:  # a sys.exit() here would leave all others waiting
                     reason = f"hook {name} failed on {self._world.node}: {type(exception).__name__}: {exception}"
             reasons = [r for r in self._gather(reason) if r]
             if reasons:
@@ -62,7 +62,7 @@ class Hooks:
             try:
                 with self._limited(name):
                     next(generator, None)
-            except (Exception, SystemExit) as exception:
+            except BaseException as exception:
                 print(f"hook {name}: cleaning up failed: {type(exception).__name__}: {exception}", file=sys.stderr)
         self._begun.clear()
 

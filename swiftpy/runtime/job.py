@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from swiftpy.core.task import Site
-from swiftpy.errors import UserError
+from swiftpy.errors import StoppedError, UserError
 from swiftpy.runtime.call import pack
 from swiftpy.runtime.executors import InlineExecutor, IsolatedExecutor
 from swiftpy.runtime.hooks import Hooks
@@ -79,21 +79,28 @@ class Lead:
         """
         executor = IsolatedExecutor(self.spawner, self.layout.hosts[0], SERVER, dict(env or {}), 2)
         try:
-            return _call(executor, self.console.line, function, *args)
+            return self.call(executor, self.console.line, function, *args)
         finally:
             executor.close()
 
+    def call(self, executor: IsolatedExecutor, say: Callable[[str], None], function: str, *args: Any) -> Any:
+        """The result of a call by name; `say` gets the traceback of a failure, which is raised as UserError."""
+        executor.start(Order(0, 1, function, pack(*args)))
+        while (outcome := executor.poll()) is None:
+            if self.stop.reason is not None:  # it may hang, such as in a file system
+                executor.kill()
+            time.sleep(0.005)
+        self.go_on()
+        if outcome.error is not None:
+            say(outcome.error.traceback.rstrip())
+            raise UserError(f"{function} failed: {outcome.error.message}")
+        assert outcome.answer is not None
+        return pickle.loads(outcome.answer.value)[0]
 
-def _call(executor: IsolatedExecutor, say: Callable[[str], None], function: str, *args: Any) -> Any:
-    """The result of a call by name; `say` gets the traceback of a failure, which is raised as UserError."""
-    executor.start(Order(0, 1, function, pack(*args)))
-    while (outcome := executor.poll()) is None:
-        time.sleep(0.005)
-    if outcome.error is not None:
-        say(outcome.error.traceback.rstrip())
-        raise UserError(f"{function} failed: {outcome.error.message}")
-    assert outcome.answer is not None
-    return pickle.loads(outcome.answer.value)[0]
+    def go_on(self) -> None:
+        """Raises StoppedError if a signal has asked the job to end, which shall not make anything any more."""
+        if self.stop.reason is not None:
+            raise StoppedError(f"{self.stop.reason}: ended before anything was begun")
 
 
 class Application(JobClient, Protocol):
@@ -203,7 +210,7 @@ def _prepare(application: Application, lead: Lead) -> JobSpec | int:
     except UserError as error:
         for line in error.lines:
             print(line, file=sys.stderr)
-        return UserError.exit_code
+        return error.exit_code
     except SystemExit as end:  # argparse: --help, or a usage error
         return end.code if isinstance(end.code, int) else 0
 
@@ -221,7 +228,7 @@ def _look(
     try:
         look = spec.preflight
         if executor is not None:
-            problems, facts = _call(executor, print, *look)
+            problems, facts = lead.call(executor, print, *look)
         else:
             problems, facts = lead.call_in_child(*look, env={**spec.env, **hooked})
     except UserError as error:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import os
 import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from types import FrameType
+from typing import Any
 
 _installed: StopRequest | None = None
 #: Schedulers and launchers deliver one request twice, to the rank itself and through mpiexec: only a signal that comes
@@ -63,6 +65,28 @@ def _watch(heard: socket.socket, grace: float, end: Callable[[], None]) -> None:
             first = first or now
 
 
+def in_forks(handlers: Mapping[int, Any]) -> None:
+    """What a task or the script forks from this process has these handlers of signals, in the place of ours, which only
+    note a signal for loops that are not there: `multiprocessing`'s `terminate()` would do nothing.
+
+    Until it has them, the signals wait: `terminate()` may come before the first instruction.
+    """
+    before = threading.local()
+
+    def block() -> None:
+        before.mask = signal.pthread_sigmask(signal.SIG_BLOCK, handlers)
+
+    def unblock() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before.mask)
+
+    def take_over() -> None:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        unblock()
+
+    os.register_at_fork(before=block, after_in_parent=unblock, after_in_child=take_over)
+
+
 class StopRequest:
     """`reason` is None until a signal came; `insisted` tells whether another followed."""
 
@@ -78,6 +102,7 @@ class StopRequest:
         _installed = self
         for number in _NUMBERS:
             signal.signal(number, self._handle)
+        in_forks({signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL})
         # CPython notes that a KeyboardInterrupt left an `exec` of a string, and though the script's or a task's was
         # caught, ends the process by SIGINT after all, in the middle of others' MPI_Finalize. The next exec forgets it.
         atexit.register(exec, "", {})

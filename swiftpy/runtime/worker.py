@@ -124,6 +124,10 @@ class Worker:
         if attempt in self._killed:
             raise Killed("the job ends")
 
+    def look_again(self) -> None:
+        """What a task waits for may have come about without messages; any thread may say so."""
+        self._mail.look_again()
+
     def request(self, reference: Reference) -> None:
         """Ask for what another rank holds, to fetch it later."""
         self._mail.request(reference)

@@ -13,7 +13,7 @@ from typing import cast
 from swiftpy.core.events import Event, ReportOutcome, StartTask
 from swiftpy.core.scheduler import Scheduler
 from swiftpy.core.task import Kind, Task
-from swiftpy.errors import UserError
+from swiftpy.errors import StoppedError, UserError
 from swiftpy.experiment import provenance
 from swiftpy.experiment.exp import Exp
 from swiftpy.experiment.restart import epoch_seconds
@@ -68,6 +68,7 @@ class UpfApplication:
             )
         site, settings = self._intent.site, self._intent.settings
         devices, limit = local_env(site, settings), walltime(settings, site.scheduler)  # or refused before EXP is made
+        lead.go_on()
         self._experiment = establish(self._intent, lead)
         self._runs = to_run(self._intent)
         for decision in self._intent.decisions:
@@ -94,8 +95,10 @@ class UpfApplication:
         own = limit - (time.monotonic() - self._began)
         if not job_id(os.environ):
             return own
-        # In a child process: a rank must not fork on top of a fabric.
-        told = self._lead.call_in_child("swiftpy.upf.task:seconds_left")
+        told = None
+        with contextlib.suppress(StoppedError):  # the job is there by now, and ends as jobs do
+            # In a child process: a rank must not fork on top of a fabric.
+            told = self._lead.call_in_child("swiftpy.upf.task:seconds_left")
         return own if told is None else min(own, told)
 
     def failed(self, reasons: list[str]) -> int:

@@ -125,6 +125,25 @@ def test_extract(made):
     assert (exp / "scores.csv").read_text().splitlines() == [f"{n:03},{score:.9f}" for n, score in enumerate(mse)]
 
 
+def test_scores_of_runs_with_one_number(tmp_path, capsys):
+    exp = tmp_path / "EXP000"
+    indices = {"RUN003": 7, "a": 3, "b": 3, "c": 4, "4": None, "005": None, **{f"s{n}": 5 for n in range(5)}}
+    for number, (name, index) in enumerate(indices.items()):
+        run = exp / "run" / name
+        run.mkdir(parents=True)
+        (run / "partition.json").write_text(json.dumps({"partition": "by_drug", "index": index}))
+        (run / "test_scores.json").write_text(json.dumps({"mse": number / 8}))
+    command("extract.py", exp)
+    shared = "003: RUN003, a, b; 005: s0, s1, s2, s3, s4, ..."
+    assert capsys.readouterr().err == f"RUNs that share a number (--csv has their names): {shared}\n"
+    lines = (exp / "scores.csv").read_text().splitlines()
+    assert len(lines) == len(indices) and lines.count("003,0.125000000") == 1
+    for name in indices:
+        (exp / "run" / name / "partition.json").unlink()
+    command("extract.py", exp)
+    assert capsys.readouterr().err == ""
+
+
 def test_progress_epochs_and_logs(made):
     exp, _ = made
     expected = (
@@ -221,12 +240,12 @@ def test_clean_ckpts(tmp_path):
     for number in range(3, 9):
         (epochs / f"{number:03}" / "ckpt-info.json").write_text(json.dumps({**info, "epoch": number}))
     (epochs / "003" / "model.h5").write_bytes(b"m")
-    command("clean-ckpts.sh", exp, 0)
+    command("clean-ckpts.sh", exp, 1)
     assert [path.parent.name for path in sorted(epochs.glob("*/model.h5"))] == ["003", "008"]
     for name in ("best", "last"):  # a job at work has not linked its newest epoch yet
         (epochs.parent / name).unlink(missing_ok=True)
         (epochs.parent / name).symlink_to("epochs/003")
-    command("clean-ckpts.sh", exp, 0)
+    command("clean-ckpts.sh", exp, 1)
     assert [path.parent.name for path in sorted(epochs.glob("*/model.h5"))] == ["003", "008"]
 
 
@@ -301,7 +320,11 @@ def test_bad_input_is_one_line(made, tmp_path, capsys, monkeypatch):
         (["shrink-logs", tmp_path], f"shrink-logs.sh: {tmp_path} has no logs out-*.txt"),
         (["extract.py", exp, "mess"], "extract.py: there is no metric mess: there are mse, rmse"),
         (["top_drugs.sh", exp, "true", "ACH-00003"], "top_drugs.sh: no RUN has the cell ACH-00003: did you mean"),
-        (["clean-ckpts.sh", exp, -1], "clean-ckpts.sh: N is -1: it must be 0 or more"),
+        (["top_drugs.sh", exp, "true", "ACH-000003", 0], "top_drugs.sh: COUNT is 0: it must be 1 or more"),
+        (["top_drugs.sh", exp, "true", "ACH-000003", -1], "top_drugs.sh: COUNT is -1: it must be 1 or more"),
+        (["clean-ckpts.sh", exp, 0], "clean-ckpts.sh: N is 0: it must be 1 or more"),
+        (["clean-ckpts.sh", exp, -1], "clean-ckpts.sh: N is -1: it must be 1 or more"),
+        (["index", exp.parent, "--metric", "mess"], "index: there is no metric mess: there are mse, rmse"),
         (["list_match", tmp_path / "a", tmp_path / "b"], f"list_match.py: {tmp_path / 'a'}: No such file or directory"),
         (["mk_pq", 3, "S", tmp_path / "x" / "y"], f"mk_pq.py: {tmp_path / 'x' / 'y'}: No such file or directory"),
         (["nonsense"], "analysis: there is no command 'nonsense'"),

@@ -201,6 +201,20 @@ def test_a_call_after_the_end_of_its_job(tmp_path):
     assert "cannot schedule new futures" in passes([*ALONE, script(tmp_path, program)], tmp_path)
 
 
+def test_a_process_that_the_program_forks_ends(tmp_path):
+    """The job is its parent's."""
+    program = """
+    if __name__ == "__main__":
+        executor = swiftpy.Executor(1)
+        executor.submit(abs, 1).result()
+        if not os.fork():
+            sys.exit(3)
+        assert os.waitstatus_to_exitcode(os.wait()[1]) == 3
+        assert executor.submit(abs, -2).result() == 2
+    """
+    passes([*ALONE, script(tmp_path, program)], tmp_path)
+
+
 def test_killed_while_its_job_starts(tmp_path):
     program = """
     if __name__ == "__main__":

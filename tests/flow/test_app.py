@@ -111,3 +111,40 @@ exception: TypeError: an argument of the command is None
         "stdout and stderr cannot be the same file, x",
         "a command runs on one worker: it cannot have ranks",
     ]
+
+
+def test_what_a_command_leaves_running_is_not_waited_for(tmp_path):
+    passes(
+        tmp_path,
+        """
+        began = time.monotonic()
+        swiftpy.app(["sh", "-c", "sleep 30 & echo $! > pid; echo said >&2"], timeout=10).result()
+        os.kill(int(open("pid").read()), 9)
+        assert time.monotonic() - began < 8
+        """,
+    )
+
+
+def test_outputs_that_are_directories_or_named_twice(tmp_path):
+    passes(
+        tmp_path,
+        """
+        from swiftpy import Output, app
+        from swiftpy.flow.app import CommandError
+
+        for _ in range(2):
+            error = app(["sh", "-c", 'mkdir "$0"; exit 3', Output("made")]).exception()
+            assert "exit code 3" in str(error) and not os.listdir(".").count(".part-made"), error
+        twice = app(["sh", "-c", 'echo 1 > "$0"; echo 2 >> "$1"', Output("a"), Output(os.path.abspath("a"))])
+        twice.result()
+        assert open("a").read() == "1\\n2\\n"
+        first = Output("b")
+        app(["touch", first])
+        try:
+            app(["echo"], stdout=first)
+        except ValueError as error:
+            assert "another one makes b" in str(error)
+        else:
+            raise AssertionError
+        """,
+    )

@@ -173,3 +173,55 @@ def test_bad_command_lines(tmp_path):
     assert result.returncode == 2 and result.stderr.strip() == "nothing.py: there is no such script"
     result = run(tmp_path, "", procs=1)
     assert result.returncode == 2 and "mpiexec -n 2" in result.stderr
+
+
+def test_a_signal_while_the_script_computes(tmp_path):
+    """Nothing asks for the results, so nothing would say that most calls were not made."""
+    result = run(
+        tmp_path,
+        """
+        import signal, threading
+        slow = swiftpy.task(time.sleep)
+        futures = [slow(0.3) for _ in range(50)]
+        threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()
+        began = time.monotonic()
+        while time.monotonic() - began < 2: pass
+        """,
+        procs=2,
+    )
+    assert result.returncode == 1 and "SIGTERM: ending with tasks unfinished" in result.stderr, result.stderr
+
+
+def test_processes_that_tasks_and_scripts_fork(tmp_path):
+    """They end by themselves, or by SIGTERM, as anywhere, and what they were forked from goes on."""
+    result = run(
+        tmp_path,
+        """
+        import multiprocessing
+
+        def forks(how):
+            pid = os.fork()
+            if not pid:
+                how()
+                sys.exit(5)
+            return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        def fails(): raise ValueError
+        def terminated():
+            process = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+            process.start()
+            process.terminate()
+            process.join(10)
+            return process.exitcode
+
+        for where in (swiftpy.task, swiftpy.task(isolated=True)):
+            codes = [where(forks)(how) for how in (int, fails, sys.exit)]
+            assert swiftpy.gather(codes) == [5, 1, 0]
+            assert where(terminated)().result() == -15
+        assert terminated() == -15
+        if not os.fork():
+            sys.exit(0)
+        os.wait()
+        assert swiftpy.task(abs)(-1).result() == 1
+        """,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr

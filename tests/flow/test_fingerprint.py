@@ -70,9 +70,24 @@ SIZES = {"layers": [(10, 20)]}
 @functools.cache
 def cached(x):
     return x - 1
-class Net:
+class Base:
+    def inherited(self):
+        return 41
+class Net(Base):
     def run(self, x):
         return x ^ 1
+    @staticmethod
+    def static():
+        return 42
+    @classmethod
+    def of_class(cls):
+        return 43
+    @property
+    def read(self):
+        return 44
+    @functools.cached_property
+    def read_once(self):
+        return 45
 def helper(x):
     return cached(x + 1) + Net().run(SIZES["layers"][0])
 def model(x, *, names={"a", "b", "c", "d"}):
@@ -95,6 +110,7 @@ def test_functions_differ_by_what_they_compute_and_not_from_run_to_run(tmp_path)
     assert run(seed="7") == run("# a comment", "# another") == run("\nLIMIT", "\n\nOTHER = 5\n\nLIMIT") == first
     changes = [("LIMIT = 3", "LIMIT = 4"), ("x + 1", "x + 2"), ('"b"', '"B"'), ("y * ", "y + "), ("model", "MODEL")]
     changes += [("20", "30"), ("x - 1", "x - 2"), ("x ^ 1", "x ^ 2")]
+    changes += [(f"return 4{n}", "return 0") for n in range(1, 6)]
     assert len({first, *[run(*change) for change in changes]}) == len(changes) + 1
 
 

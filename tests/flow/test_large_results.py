@@ -227,3 +227,25 @@ def test_a_busy_holder_still_gives(tmp_path):
         assert not busy.done()
         """,
     )
+
+
+def test_what_calls_of_tasks_needed_is_forgotten(tmp_path):
+    """Without waiting for Python's search for cycles."""
+    passes(
+        tmp_path,
+        """
+        @swiftpy.task
+        def held():
+            from swiftpy.flow import program
+            return len(program.current()._worker.data.held)
+        @swiftpy.task
+        def adds(n):
+            __import__("gc").disable()
+            return sum(swiftpy.gather([total(make(MB, i)) for i in range(n)]))
+
+        for _ in range(10):
+            adds(3).result()
+        time.sleep(0.5)
+        assert max(swiftpy.gather([held.options(rank=rank)() for rank in (1, 2)])) <= 3
+        """,
+    )

@@ -88,3 +88,23 @@ def test_a_parallel_task_that_fails(tmp_path):
         procs=4,
     )
     assert "a parallel task failed here, for which its other ranks may wait: ValueError: on rank 1" in result.stderr
+
+
+def test_large_results_of_parallel_tasks_that_are_tried_again(tmp_path):
+    """The result of the attempt that failed on another rank is forgotten; that of the next has the same name."""
+    passes(
+        tmp_path,
+        """
+        import numpy as np
+
+        @swiftpy.task(ranks=2, retries=3)
+        def fill(comm, i):
+            if comm.rank == 1 and not os.path.exists(f"tried-{i}"):
+                open(f"tried-{i}", "w").close()
+                raise ValueError("the first time")
+            return np.full(20_000, float(i))
+
+        for i, future in enumerate([fill(i) for i in range(40)]):
+            assert future.result()[-1] == i
+        """,
+    )

@@ -162,3 +162,17 @@ def test_kill_9_at_random_moments_loses_nothing_and_trains_nothing_twice(workpla
         epochs = workplace.epochs(last, run)
         assert sorted(set(epochs)) == [1, 2, 3]
         assert (workplace.exp(last) / "markers" / f"{run}.json").exists()
+
+
+def test_a_signal_while_the_input_is_checked(workplace):
+    """A user's module may hang there, in a file system or in itself; nothing is made then."""
+    (workplace.root / "slow.py").write_text(
+        "import time\ndef check(sets, data):\n    open('begun', 'w')\n    time.sleep(60)\n"
+        "def pre_run(params): return 1\n"
+    )
+    workplace.write([{"id": "A"}], {"pre_module": "slow"})
+    job = workplace.start(procs=2)
+    wait_for((workplace.root / "begun").exists)
+    job.send_signal(signal.SIGTERM)
+    assert job.wait(10) == 4 and workplace.exps() == []
+    assert (workplace.root / "job.log").read_text().splitlines() == ["SIGTERM: ended before anything was begun"]

@@ -319,6 +319,23 @@ def test_a_program_that_can_never_end_says_so_and_does(tmp_path):
 
 
 @pytest.mark.mpi_job
+def test_what_is_cancelled_is_not_tried_again(tmp_path):
+    script = """
+        import time
+        import swiftpy
+        slow = swiftpy.task(time.sleep)
+        futures = [slow(0.01 * (i % 3)) for i in range(40)]
+        cancelled = [future for future in futures[::3] if future.cancel()]
+        assert swiftpy.gather([slow(0) for _ in range(20)]) == [None] * 20
+        assert all(future.result() is None for future in futures if future not in cancelled)
+        print(len(cancelled), "cancelled")
+    """
+    result = run(tmp_path, "--servers", "2", script=script)
+    assert result.returncode == 0 and "cancelled" in result.stdout, result.stdout + result.stderr
+    assert "0 cancelled" not in result.stdout.split("\n")
+
+
+@pytest.mark.mpi_job
 @pytest.mark.parametrize("victim", [3, 4], ids=["server", "worker"])
 def test_a_rank_that_is_killed_ends_the_job(tmp_path, victim):
     script = f"""

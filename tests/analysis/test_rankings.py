@@ -1,0 +1,91 @@
+"""Rankings count drugs: two RUNs that hold out the same one, and RUNs that hold out none."""
+
+import json
+
+import numpy as np
+import pytest
+from scipy import stats
+from test_original import command
+
+from analysis.cli import main
+from analysis.summary import summarize
+
+
+def make(exp, run_id, rows, **record):
+    """A RUN with these rows (true, predicted, cell); `record` is its partition.json, if there is one."""
+    run = exp / "run" / run_id
+    run.mkdir(parents=True)
+    lines = ["auc_true,auc_pred,labels", *(f"{true},{pred},{cell}" for true, pred, cell in rows)]
+    (run / "test_y_data_predicted.csv").write_text("\n".join(lines) + "\n")
+    if record:
+        (run / "partition.json").write_text(json.dumps(record))
+
+
+def by_drug(name):
+    return {"partition": "by_drug", "index": 0, "name": name}
+
+
+@pytest.fixture
+def exp(tmp_path):
+    """Drug X with two seeds, one RUN with the name of a drug, and RUNs that do not say which they held out."""
+    exp = tmp_path / "EXP001"
+    make(exp, "A", [(0.5, 0.6, "C")], **by_drug("X"))
+    make(exp, "B", [(0.4, 0.3, "C")], **by_drug("Y"))
+    make(exp, "D", [(0.5, 0.2, "C")], **by_drug("X"))
+    make(exp, "E", [(0.6, 0.5, "C")])
+    make(exp, "X", [(0.7, 0.3, "C"), (0.7, 0.2, "only X")])
+    return exp
+
+
+def test_a_drug_of_two_runs_counts_once(exp):
+    assert [line.split() for line in command("top_drugs", exp, "pred", "C", 9)] == [
+        ["A", "0.5", "0.2", "C"],
+        ["B", "0.4", "0.3", "C"],
+        ["X", "0.7", "0.3", "C"],
+        ["E", "0.6", "0.5", "C"],
+    ]
+    assert [line.split()[0] for line in command("top_drugs", exp, "true", "C")] == ["B", "A", "E", "X"]
+    assert command("score_cell", exp, "C", "--top", 3)[-1] == "hits: 66.7%"
+    cells = json.loads("\n".join(command("score_all_cells", "--json", "--top", 3, exp)))
+    row = {"cell": "C", "drugs": 4, "hits": 2, "top": 3, "recall": 2 / 3}
+    assert {key: cells[0][key] for key in row} == row
+    assert cells[0]["scc"] == pytest.approx(stats.spearmanr([0.5, 0.4, 0.6, 0.7], [0.2, 0.3, 0.5, 0.3])[0])
+    assert cells[1]["drugs"] == 1
+
+
+def test_both_ways_to_rank_agree(tmp_path):
+    """Few values, so that many are equal, and drugs of one to four RUNs."""
+    chance = np.random.default_rng(1)
+    drugs = {}
+    for number, drug in enumerate(chance.integers(0, 12, 30)):
+        rows = [(*chance.integers(1, 6, 2) / 10, f"C{cell}") for cell in range(8) if chance.random() < 0.7]
+        make(tmp_path / "EXP001", f"RUN{number:03}", rows, **by_drug(f"Drug {drug}"))
+        for *_, cell in rows:
+            drugs.setdefault(cell, set()).add(drug)
+    for row in json.loads("\n".join(command("score_all_cells", "--json", "--top", 5, tmp_path / "EXP001"))):
+        [one] = json.loads("\n".join(command("score_cell", "--json", "--top", 5, tmp_path / "EXP001", row["cell"])))
+        assert one == {key: row[key] for key in one} and row["drugs"] == len(drugs[row["cell"]])
+
+
+@pytest.mark.parametrize("partition", ["by_cell", "random"])
+def test_rankings_need_runs_that_held_out_a_drug(exp, capsys, partition):
+    make(exp, "F", [(0.5, 0.5, "C")], partition=partition, index=0, name="C")
+    for name, *arguments in (
+        ("top_drugs.sh", exp, "true", "C"),
+        ("score_cell.sh", exp, "C"),
+        ("score_all_cells.sh", exp),
+    ):
+        assert main([name, *map(str, arguments)]) == 2
+        message = f"{name}: F has the partition {partition}: rankings of drugs need by_drug\n"
+        assert capsys.readouterr() == ("", message)
+    assert command("list_cells", exp) == ["C", "only X"]
+    summary = summarize(exp, {}, None, [])
+    assert not summary.cells and summary.problems == ["rankings of drugs are left out: F is not partitioned by_drug"]
+
+
+def test_the_report_counts_drugs(tmp_path):
+    """Of 30 RUNs with 8 drugs the top 2 are ranked; all of them would be among the top 7."""
+    for number in range(30):
+        make(tmp_path / "EXP001", f"RUN{number:03}", [(0.5, 0.5, "C")], **by_drug(f"Drug {number % 8}"))
+    [cell] = summarize(tmp_path / "EXP001", {}, None, []).cells
+    assert (cell.drugs, cell.top) == (8, 2)
