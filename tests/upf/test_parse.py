@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,9 @@ def test_files_that_cannot_be_read(tmp_path):
         f"{tmp_path}/none.json: No such file or directory",
         f"{tmp_path}: Is a directory",
     ]
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match="pipe: must be a file"):
+        read_job(tmp_path / "pipe", None)
     assert problems(tmp_path, '{"id": "A"}'.encode("utf-16"), "\n") == [
         "d.json:1: holds no JSON object: write {} if there are no defaults",
         "u.json:1: is UTF-16: save it as UTF-8",
