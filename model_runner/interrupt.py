@@ -8,11 +8,14 @@ While a RUN runs, SIGTERM and SIGUSR1 (a batch system before the walltime, a dea
 they set a flag and disturb nothing. A model that never looks at it is not interrupted.
 """
 
+import os
 import signal
 import threading
 from types import FrameType
 
 _reason: str | None = None
+_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+_masks = threading.local()
 
 
 class Interrupted(Exception):  # noqa: N818 - nothing is wrong with such a RUN
@@ -37,10 +40,32 @@ def watch() -> None:
     global _reason
     _reason = None
     if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGTERM, signal.SIGUSR1):
+        for number in _SIGNALS:
             signal.signal(number, _note)
 
 
 def _note(number: int, frame: FrameType | None) -> None:
     global _reason
     _reason = signal.Signals(number).name
+
+
+# What the model forks, such as a pool that loads data, ends by these signals as any process does; with our handler,
+# `terminate()` would do nothing. They wait until then, as it may come before the first instruction.
+
+
+def _block() -> None:
+    _masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+
+
+def _unblock() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _masks.before)
+
+
+def _end_forks() -> None:
+    for number in _SIGNALS:
+        if signal.getsignal(number) is _note:
+            signal.signal(number, signal.SIG_DFL)
+    _unblock()
+
+
+os.register_at_fork(before=_block, after_in_parent=_unblock, after_in_child=_end_forks)

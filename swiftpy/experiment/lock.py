@@ -86,7 +86,7 @@ def holder(exp: Exp, clock_dir: Path, ended: str = "") -> LockState:
         owner = Owner(**json.loads(exp.lock.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return LockState(None, False, 0.0)
-    except (ValueError, TypeError):  # its node went down before the content was on disk
+    except (ValueError, TypeError, PermissionError):  # its node went down before the content was on disk; or another's
         owner = Owner("", 0, "", "", "")
     age = max(0.0, _file_system_time(clock_dir) - beat)
     if ended and owner.jobid == ended:

@@ -90,7 +90,7 @@ def refuse_rivals(
     """
     for exp in restarts_of(old, parent):
         state = lock.holder(exp, parent, ended)
-        if not state.alive or (mine is not None and exp.root == mine.root):
+        if not state.alive or (mine is not None and exp.root.samefile(mine.root)):
             continue
         theirs = {spec.id for spec in _specs(exp, read_job)}
         if both := sorted(ids & theirs if theirs else ids):

@@ -23,8 +23,8 @@ from swiftpy.flow.tasks import TaskFunction
 
 #: Bytes of stderr that an error quotes.
 TAIL = 2000
-#: Bytes that a pipe holds; and seconds between two looks whether a silent command has ended without closing it.
-_PIPE, _LOOK = 1 << 16, 0.05
+#: Bytes that a pipe holds at most; and seconds between two looks whether a silent command has ended without closing it.
+_PIPE, _LOOK = 1 << 20, 0.05
 #: What Python ignores, or the child handles, and a command must find as usual.
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGXFSZ)
 
@@ -273,10 +273,12 @@ def _pass_on(fd: int, pid: int) -> tuple[bytes, int]:
     """
     tail = b""
     ended, status = 0, 0
+    poller = select.poll()
+    poller.register(fd)
     while True:
         if not ended:
             ended, status = os.waitpid(pid, os.WNOHANG)
-        if not select.select([fd], [], [], 0 if ended else _LOOK)[0]:
+        if not poller.poll(0 if ended else 1000 * _LOOK):
             if ended:
                 return tail, status
             continue

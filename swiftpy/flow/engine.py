@@ -235,7 +235,7 @@ class Engine:
         return came
 
     def _tell(self) -> None:
-        """Tell who waits. Nobody drives meanwhile: a callback may do anything, even wait for another future."""
+        """Call the callbacks. Nobody drives meanwhile: one may do anything, even wait for another future."""
         settling = self.settling
         if not settling.untold:
             return

@@ -6,6 +6,7 @@ from run to run.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import pickle
 import struct
@@ -128,7 +129,12 @@ def _encode_class(cls: type) -> bytes:
 
 def _functions_of(member: Any) -> list[types.FunctionType]:
     """Those that a member of a class is made of: a method, a static or class method, a (cached) property."""
-    parts = [_unwrapped(member), *(getattr(member, name, None) for name in ("fget", "fset", "fdel", "func"))]
+    if isinstance(member, property):
+        parts = [member.fget, member.fset, member.fdel]
+    elif isinstance(member, functools.cached_property):
+        parts = [member.func]
+    else:
+        parts = [member.__func__ if isinstance(member, staticmethod | classmethod) else member]
     return [part for part in parts if isinstance(part, types.FunctionType)]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import os
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING
@@ -21,16 +22,18 @@ _thread = threading.local()
 _FINAL = frozenset((CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED))
 #: Held while a future becomes one that others share, and while one that nobody shares changes its state.
 _sharing = threading.RLock()
+os.register_at_fork(after_in_child=_sharing._at_fork_reinit)  # type: ignore[attr-defined]  # not in typeshed
 
 
 class Future(concurrent.futures.Future[Any]):
     """A call's future result. Given to another task as an argument, it makes that task wait for it.
 
     The standard class makes a condition, a lock and two lists for each future, which is nine tenths of its cost; here
-    they are made when somebody waits in another thread or adds a callback (`_shared`). From then on the state changes
-    under the condition, as in the standard class, and those who wait are told at the same time: `as_completed` takes
-    futures that are done as it finds them, and stumbles over one of which it is told once more. Until then the state
-    is a plain attribute, and one lock (`_sharing`) serves a thousand futures that change together.
+    they are made when somebody needs them, such as who waits in another thread or adds a callback (`_shared`). From
+    then on the state changes under the condition, as in the standard class, and those who wait are told at the same
+    time: `as_completed` takes futures that are done as it finds them, and stumbles over one of which it is told once
+    more. Until then the state is a plain attribute, and one lock (`_sharing`) serves a thousand futures that change
+    together.
     """
 
     _shared = False
@@ -169,7 +172,7 @@ class Future(concurrent.futures.Future[Any]):
 
     def _wake(self) -> None:
         """Of one that was made by hand the engine does not know that it is done, and may be asleep."""
-        if self.engine is None and (engine := program.current()) is not None:
+        if (self.engine is None or self.by_hand) and (engine := program.current()) is not None:
             engine.wake()
 
     def begin(self) -> bool:

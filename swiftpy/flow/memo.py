@@ -37,7 +37,7 @@ class Memo:
     """
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
-        self.directory = Path(directory)
+        self.directory = Path(directory).absolute()  # records are read later, and the script may go elsewhere
         self.reused = 0
         self._warned = False
 

@@ -48,7 +48,8 @@ class Records:
         if key not in self._where:
             return None
         path, offset = self._where[key]
-        with contextlib.suppress(OSError, struct.error), path.open("rb") as file:  # a thousand jobs leave as many files
+        # Not kept open: a thousand jobs leave as many files.
+        with contextlib.suppress(FileNotFoundError, struct.error), path.open("rb") as file:
             file.seek(offset)
             _, _, length, checksum = _HEADER.unpack(file.read(_PREFIX)[: _HEADER.size])
             data = file.read(length)

@@ -20,7 +20,7 @@ _FOLLOWS = frozenset(("cancelled", "interrupted"))
 
 
 class Settling:
-    """Gives outcomes to futures; `untold` collects those of which somebody must be told when nobody drives.
+    """Gives outcomes to futures; `untold` collects those whose callbacks are to be called when nobody drives.
 
     `futures` are those of the program's calls, by id; `keepers` those who keep results, by function; `end_early` asks
     for the end of the job, and gets the reason.

@@ -206,20 +206,21 @@ class Run:
                 else:
                     args, kwargs = self._brought or pickle.loads(call)
                     value = function(*first, *args, **kwargs)
+                following = value
                 if todo and type(value) not in ATOMS:  # the next call may change it, or what it was made of
-                    value = _snapshot(value)
+                    value, following = _apart(value, self._chained)
             except BaseException as exception:
                 if _forked:
                     leave_fork(_exit_code(exception))
                 failures.append((len(values), describe(exception)))
-                value = None
+                value = following = None
             if _forked:
                 leave_fork(0)
             values.append(value)
             if self._chained:
                 if failures:
                     break
-                _latest = value.value() if type(value) is Snapshot else value
+                _latest = following
         return _answer(values, failures, self._place)
 
 
@@ -235,18 +236,24 @@ def leave_fork(code: int) -> NoReturn:
     """End a process that a task, or the script, has forked, and that has come back to us: what we do next would be done
     twice, and with the rank's connections."""
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(Exception):  # the task may have closed it, or put anything in its place
             stream.flush()
     os._exit(code)
 
 
-def _snapshot(value: Any) -> Any:
+def _apart(value: Any, twice: bool) -> tuple[Any, Any]:
+    """A result as it is now, whatever its task does with it from now on; and, if `twice`, the same for the next call
+    of a chain, which may change it."""
     if type(value) is tuple and ATOMS.issuperset(map(type, value)):
-        return value
+        return value, value
     try:
-        return Snapshot(pack_value(value))
+        packed = pack_value(value)
     except BaseException:  # of a class that came by value
-        return Snapshot(pack_value(value, cloudpickle.dumps))
+        packed = pack_value(value, cloudpickle.dumps)
+    if isinstance(packed, Packed):
+        return Snapshot(packed), packed.copy().value() if twice else None
+    # Not the pickle itself, in which each result of a class that came by value would have the class, too.
+    return pickle.loads(packed), pickle.loads(packed) if twice else None
 
 
 def load_parts(parts: list[tuple[bytes, int, int]]) -> list[Any]:

@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 from multiprocessing.connection import Connection
+from types import FrameType
 
 from swiftpy.runtime.call import Run
 from swiftpy.runtime.signals import in_forks
@@ -33,6 +34,10 @@ def _exit_at_hangup(fd: int) -> None:
     os._exit(1)
 
 
+def _leave_to_task(number: int, frame: FrameType | None) -> None:
+    pass
+
+
 def main() -> None:
     """Serve the channel until its end."""
     fd, parent = int(sys.argv[1]), int(sys.argv[2])
@@ -40,8 +45,8 @@ def main() -> None:
     faulthandler.enable()  # a segmentation fault leaves the Python stack in out-NNN.txt
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # A request to stop is for the task to heed. Not SIG_IGN, which what the task starts would inherit for ever.
-    signal.signal(signal.SIGTERM, lambda *_: None)
-    in_forks({signal.SIGTERM: signal.SIG_DFL})
+    signal.signal(signal.SIGTERM, _leave_to_task)
+    in_forks({signal.SIGTERM: signal.SIG_DFL}, _leave_to_task)
     sys.argv = sys.argv[:1]
     os.set_inheritable(fd, False)  # or what a task starts, and leaves running, would keep the channel open
     channel = Connection(fd)

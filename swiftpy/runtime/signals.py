@@ -65,9 +65,9 @@ def _watch(heard: socket.socket, grace: float, end: Callable[[], None]) -> None:
             first = first or now
 
 
-def in_forks(handlers: Mapping[int, Any]) -> None:
-    """What a task or the script forks from this process has these handlers of signals, in the place of ours, which only
-    note a signal for loops that are not there: `multiprocessing`'s `terminate()` would do nothing.
+def in_forks(handlers: Mapping[int, Any], *ours: Callable[..., Any]) -> None:
+    """What a task or the script forks from this process has these handlers of signals, in the place of `ours`, which
+    only note a signal for loops that are not there: `multiprocessing`'s `terminate()` would do nothing.
 
     Until it has them, the signals wait: `terminate()` may come before the first instruction.
     """
@@ -81,7 +81,8 @@ def in_forks(handlers: Mapping[int, Any]) -> None:
 
     def take_over() -> None:
         for number, handler in handlers.items():
-            signal.signal(number, handler)
+            if signal.getsignal(number) in ours:  # and not the program's own
+                signal.signal(number, handler)
         unblock()
 
     os.register_at_fork(before=block, after_in_parent=unblock, after_in_child=take_over)
@@ -102,7 +103,7 @@ class StopRequest:
         _installed = self
         for number in _NUMBERS:
             signal.signal(number, self._handle)
-        in_forks({signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL})
+        in_forks({signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}, self._handle)
         # CPython notes that a KeyboardInterrupt left an `exec` of a string, and though the script's or a task's was
         # caught, ends the process by SIGINT after all, in the middle of others' MPI_Finalize. The next exec forgets it.
         atexit.register(exec, "", {})

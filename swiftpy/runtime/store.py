@@ -140,19 +140,15 @@ def pack(value: Any, dumps: Dumps = pickle.dumps) -> bytes | Packed:
 
 
 class Snapshot:
-    """A result as it was when its call returned, among others that are sent together: the next call may change it."""
+    """A large result as it was when its call returned, among others: the next call may change it."""
 
     __slots__ = ("packed",)
 
-    def __init__(self, packed: bytes | Packed) -> None:
+    def __init__(self, packed: Packed) -> None:
         self.packed = packed
 
-    def value(self) -> Any:
-        """A copy of its own of the result."""
-        return self.packed.copy().value() if isinstance(self.packed, Packed) else pickle.loads(self.packed)
-
     def __reduce__(self) -> tuple[Any, ...]:
-        return (_unpacked, tuple(self.packed)) if isinstance(self.packed, Packed) else (pickle.loads, (self.packed,))
+        return _unpacked, tuple(self.packed)
 
 
 def _unpacked(*packed: Any) -> Any:
@@ -176,7 +172,7 @@ def pack_results(
         named[index], held[first + index] = _InResult(Reference(rank, first + index)), packed
 
     for index, value in enumerate(values):
-        if type(value) is Snapshot and isinstance(value.packed, Packed):
+        if type(value) is Snapshot:
             hold(index, value.packed)
     large: list[pickle.PickleBuffer] = []
 

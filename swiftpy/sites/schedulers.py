@@ -111,7 +111,7 @@ def submit(name: str, script: Path, after: str = "") -> str:
 
 def _printed_id(scheduler: Scheduler, text: str) -> str | None:
     ids = (re.fullmatch(scheduler.id, line.strip()) for line in text.splitlines())
-    return next((match[1] for match in ids if match), None)
+    return next((match[1] for match in reversed(list(ids)) if match), None)
 
 
 def delete(name: str, jobid: str) -> None:

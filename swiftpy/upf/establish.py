@@ -74,7 +74,7 @@ def _open(intent: Intent, lead: Lead, jobid: str) -> tuple[exps.Exp, lock.Lock]:
     held = lock.Lock(exp, jobid)
     try:
         refuse_rivals(intent, exp)  # again: of two restarts that looked at once, neither had a lock to be seen
-    except UserError:
+    except BaseException:
         held.release()
         if not batch:
             shutil.rmtree(exp.root, ignore_errors=True)

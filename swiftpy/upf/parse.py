@@ -75,10 +75,10 @@ def _read_upf(file: Path, defaults: Mapping[str, Any], problems: list[str]) -> l
 
 
 def _read_bytes(file: Path, problems: list[str]) -> bytes | None:
-    if file.exists() and not file.is_file() and not file.is_dir():  # a pipe, such as <(...): it is read more than once
-        problems.append(f"{file}: must be a file")
-        return None
     try:
+        if file.exists() and not file.is_file() and not file.is_dir():  # a pipe, as <(...): it is read more than once
+            problems.append(f"{file}: must be a file")
+            return None
         data = file.read_bytes()
     except OSError as error:
         problems.append(f"{file}: {error.strerror}")

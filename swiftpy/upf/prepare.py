@@ -60,7 +60,7 @@ def understand(options: argparse.Namespace, lead: Lead) -> Intent:
     compare = getattr(importlib.import_module(options.task.partition(":")[0]), "compare", _same_or_refuse)
     decisions = restart.plan(specs, old, compare, read_job, options.fresh, whole)
     intent = Intent(options, site, settings, specs, decisions, old)
-    refuse_rivals(intent)
+    refuse_rivals(intent, exps.Exp(options.exp.absolute()) if options.exp else None)
     return intent
 
 

@@ -197,7 +197,7 @@ def test_processes_that_tasks_and_scripts_fork(tmp_path):
     result = run(
         tmp_path,
         """
-        import multiprocessing
+        import multiprocessing, signal
 
         def forks(how):
             pid = os.fork()
@@ -218,6 +218,10 @@ def test_processes_that_tasks_and_scripts_fork(tmp_path):
             assert swiftpy.gather(codes) == [5, 1, 0]
             assert where(terminated)().result() == -15
         assert terminated() == -15
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if not os.fork():
+            os._exit(signal.getsignal(signal.SIGINT) is not signal.SIG_IGN)
+        assert os.wait()[1] == 0
         if not os.fork():
             sys.exit(0)
         os.wait()

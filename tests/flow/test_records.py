@@ -4,6 +4,7 @@ import resource
 
 import pytest
 
+from swiftpy.flow.memo import Memo
 from swiftpy.flow.records import Records
 
 KEYS = [bytes([n]) * 16 for n in range(50)]
@@ -61,6 +62,14 @@ def test_two_of_a_process(tmp_path):
         records.add(key, data_of(key))
         records.save()
     assert len(Records(tmp_path)) == 2
+
+
+def test_a_script_that_goes_to_another_directory(tmp_path, monkeypatch):
+    fill(tmp_path / "results", KEYS[:1])
+    monkeypatch.chdir(tmp_path)
+    memo = Memo("results")
+    monkeypatch.chdir("/")
+    assert memo.records.get(KEYS[0]) == data_of(KEYS[0])
 
 
 def test_many_jobs_leave_many_files(tmp_path):

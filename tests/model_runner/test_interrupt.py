@@ -1,8 +1,12 @@
 """Signals to a process that runs a RUN."""
 
+import multiprocessing
 import signal
+import time
 
 import pytest
+
+from model_runner import interrupt
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
@@ -21,3 +25,18 @@ def test_a_model_that_never_looks_is_not_interrupted_nor_the_next_run(run, model
     assert answer["status"] == "ok"
     answer, _ = run("asked", run_id="RUN001", signals="", follows=True)
     assert answer["status"] == "ok"
+
+
+def test_what_a_model_forks_can_be_terminated():
+    """Such as a pool that loads data."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    interrupt.watch()
+    try:
+        process = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+        process.start()
+        process.terminate()
+        process.join(10)
+        assert process.exitcode == -signal.SIGTERM and interrupt.requested() is None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -97,7 +97,29 @@ def test_results_of_a_class_that_came_by_value():
     def make(value):
         return Own(value)
 
-    payload = (cloudpickle.dumps(make), pickle.dumps([(1,), (2,), (3,)]), (1, 100))
-    answer = Run("nowhere:make#1", payload).make()
+    def answer_of(count):
+        payload = (cloudpickle.dumps(make), pickle.dumps([(i,) for i in range(count)]), (1, 100))
+        return Run("nowhere:make#1", payload).make()
+
+    answer = answer_of(100)
     assert not answer.failures
-    assert [own.values for own in pickle.loads(answer.value)] == [[1], [2], [3]]
+    assert [own.values for own in pickle.loads(answer.value)] == [[i] for i in range(100)]
+    assert len(answer.value) < 5 * len(answer_of(1).value), "the class is sent once"
+
+
+class TwoPartsError(Exception):
+    def __init__(self, one, two):
+        super().__init__(f"{one} {two}")
+
+
+def give(_):
+    return TwoPartsError(1, 2)
+
+
+@pytest.mark.parametrize("chained", [False, True])
+def test_a_result_that_cannot_be_unpickled_is_a_failure_of_its_call(chained):
+    """Not of the whole run, nor of the worker, which makes a copy for the next call of a chain."""
+    calls = [(0,), (PREVIOUS,)] if chained else [(0,), (1,)]
+    answer = Run(f"{__name__}:give", (None, pickle.dumps(calls), (1, 100)), chained).make()
+    index, error = answer.failures[0]
+    assert index == 0 and "TwoPartsError" in error.traceback + error.message and answer.made == 2 - chained

@@ -124,6 +124,8 @@ def test_files_that_cannot_be_read(tmp_path):
         f"{tmp_path}/none.json: No such file or directory",
         f"{tmp_path}: Is a directory",
     ]
+    with pytest.raises(UserError, match="File name too long"):
+        read_job(tmp_path / ("a" * 300), None)
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(UserError, match="pipe: must be a file"):
         read_job(tmp_path / "pipe", None)
