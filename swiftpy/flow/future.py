@@ -25,6 +25,24 @@ _sharing = threading.RLock()
 os.register_at_fork(after_in_child=_sharing._at_fork_reinit)  # type: ignore[attr-defined]  # not in typeshed
 
 
+class _OnDemand:
+    """What the standard class' methods need, made all at once when the first of it is asked for; from then on it is an
+    attribute of the future itself. Not by `__getattr__`, which makes every attribute of a class slow."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, future: Future | None, owner: type | None = None) -> Any:
+        if future is None:
+            return self
+        with _sharing:
+            if not future._shared:
+                made = {"_waiters": [], "_done_callbacks": [], "_condition": threading.Condition()}
+                future.__dict__.update(made)
+                future._shared = True
+        return future.__dict__[self._name]
+
+
 class Future(concurrent.futures.Future[Any]):
     """A call's future result. Given to another task as an argument, it makes that task wait for it.
 
@@ -36,6 +54,9 @@ class Future(concurrent.futures.Future[Any]):
     together.
     """
 
+    _waiters: Any = _OnDemand()
+    _done_callbacks: Any = _OnDemand()
+    _condition: Any = _OnDemand()
     _shared = False
     _state = PENDING
     _result: Any = None
@@ -54,18 +75,6 @@ class Future(concurrent.futures.Future[Any]):
 
     def __init__(self) -> None:
         pass  # the standard class' would make what is made when it is needed
-
-    def __getattr__(self, name: str) -> Any:
-        """Make what the standard class' methods need, all at once."""
-        if name not in ("_condition", "_waiters", "_done_callbacks"):
-            raise AttributeError(name)
-        with _sharing:
-            if not self._shared:
-                self._waiters: list[Any] = []
-                self._done_callbacks: list[Any] = []
-                self._condition = threading.Condition()
-                self._shared = True
-        return self.__dict__[name]
 
     def done(self) -> bool:
         """Whether the result, an exception or a cancellation is there."""
