@@ -37,7 +37,8 @@ class Memo:
     """
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
-        self.directory = Path(directory).absolute()  # records are read later, and the script may go elsewhere
+        self.directory = Path(directory)
+        self._place = self.directory.absolute()  # records are read later, and the script may go elsewhere
         self.reused = 0
         self._warned = False
 
@@ -55,7 +56,7 @@ class Memo:
     @functools.cached_property
     def records(self) -> Records:
         """What is on disk; read when it is first needed, and not by workers that merely import the script's modules."""
-        return Records(self.directory)
+        return Records(self._place)
 
     def find(self, key: bytes) -> tuple[Any, bool]:
         """(the result, True) if it is there. One that cannot be read any more, of a class that is gone, is not."""
