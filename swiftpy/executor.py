@@ -284,7 +284,14 @@ def _flat(chunks: Iterator[list[Any]]) -> Iterator[Any]:
             yield chunk.pop()
 
 
-os.register_at_fork(after_in_child=_jobs.clear)  # they are the parent's to end
+def _leave_jobs() -> None:
+    """In a process that was forked: they are the parent's."""
+    for job in list(_jobs):
+        job.leave()
+    _jobs.clear()
+
+
+os.register_at_fork(after_in_child=_leave_jobs)
 
 
 @atexit.register

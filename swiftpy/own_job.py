@@ -87,6 +87,11 @@ class _Link:
         except queue.Empty:
             return None
 
+    def close(self) -> None:
+        """Give up this process' end of the connection."""
+        if self._connection is not None:
+            self._connection.close()
+
     def wake(self) -> None:
         """See Transport: here everything that is to be done comes by the inbox."""
 
@@ -118,6 +123,7 @@ class OwnJob(Engine):
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(f"\0{name}")  # abstract (Linux): nothing is left on any disk, however the process ends
         listener.listen()
+        self._listener = listener
         path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)
         self._process = subprocess.Popen(
             [launcher, "-n", str(workers + 1), sys.executable, "-m", "swiftpy.gateway"],
@@ -125,7 +131,7 @@ class OwnJob(Engine):
             stdin=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C in a terminal is for the program alone
         )
-        threading.Thread(target=self._read, args=(listener, key), daemon=True, name="swiftpy link").start()
+        threading.Thread(target=self._read, args=(key,), daemon=True, name="swiftpy link").start()
 
     # -- for the program ---------------------------------------------------------------------------------------
 
@@ -167,12 +173,23 @@ class OwnJob(Engine):
         """End the job now."""
         self._process.terminate()
 
+    def leave(self) -> None:
+        """Called in a process that was forked from the program: the job is not its own.
+
+        The job ends when the connection does, which would live on with a copy here if the program is killed.
+        """
+        self._listener.close()
+        self._link.close()
+        self.lost = "the executor's job is that of the process from which this one was forked"
+        self._over = threading.Event()  # no thread came along who could hold its lock, or set it
+        self._over.set()
+
     # -- its threads -------------------------------------------------------------------------------------------
 
-    def _read(self, listener: socket.socket, key: bytes) -> None:
+    def _read(self, key: bytes) -> None:
         """Take up the connection; put into the inbox what comes, and at the end that the workers are gone."""
-        with listener:
-            connection = self._accept(listener, key)
+        with self._listener:
+            connection = self._accept(key)
         workers: dict[int, Site] = {}
         with contextlib.suppress(OSError, EOFError):
             workers = connection.recv() if connection is not None else {}
@@ -190,19 +207,20 @@ class OwnJob(Engine):
             for worker in workers:
                 self._inbox.put(WorkerLost(worker, self.lost))
 
-    def _accept(self, listener: socket.socket, key: bytes) -> Connection | None:
+    def _accept(self, key: bytes) -> Connection | None:
         """The gateway's connection, None if the job ended without."""
         while True:
-            while not select.select([listener], [], [], TICK)[0]:
+            while not select.select([self._listener], [], [], TICK)[0]:
                 if self._process.poll() is not None:
                     return None
-            accepted = listener.accept()[0]
+            accepted = self._listener.accept()[0]
             # Anybody can connect to an abstract socket; who has no key must not be able to end the job.
             _, user, _ = struct.unpack("3i", accepted.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
             if user == os.geteuid():
                 break
             accepted.close()
         connection = Connection(accepted.detach())
+        self._link = _Link(connection, self._inbox)  # at once, see `leave`
         try:
             deliver_challenge(connection, key)
             answer_challenge(connection, key)

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
 
+#: Seconds between two attempts to start a child.
+_PAUSE = 1.0
+
+
 class Outcome(NamedTuple):
     """How an attempt ended: with an `answer`, with an `error`, or with neither because it was killed."""
 
@@ -97,23 +101,24 @@ class IsolatedExecutor:
         self._pid = 0
         self._channel: Connection | None = None
         self._order: Order | None = None
-        self._began = 0.0
+        self._began = self._give_up_at = self._again_at = 0.0
+        self._problem = ""  # why there is no child
         self._kill_reason: str | None = None
         self.wants: Reference | None = None  # what the child waits for, see `give`
 
-    def start(self, order: Order) -> None:
-        """Begin a task."""
-        if self._channel is None:
-            self._channel = self._new_child()
+    def start(self, order: Order, patience: float = 0.0) -> None:
+        """Begin a task. That there is no child, and none can be started, is its failure after so many seconds."""
         self._order, self._began, self._kill_reason, self.wants = order, self._clock(), None, None
-        with contextlib.suppress(OSError):  # the child died while idle: poll reports it as this attempt's end
-            self._channel.send((order.function, order.payload))
+        self._give_up_at = self._began + patience
+        self._begin(order)
 
     def poll(self) -> Outcome | None:
         """The outcome of the task that was started, once it is there."""
-        if self._order is None or self._channel is None:
+        if self._order is None:
             return None
         seconds = self._clock() - self._began
+        if self._channel is None:
+            return self._without_child(self._order, seconds)
         try:
             if self._kill_reason is None and self._channel.poll():
                 answer = self._channel.recv()
@@ -166,14 +171,36 @@ class IsolatedExecutor:
         """What becomes readable when something happens to the child."""
         return (self._spawner.fileno(), *([] if self._channel is None else [self._channel.fileno()]))
 
+    def _begin(self, order: Order) -> None:
+        """Send a task to the child, for which one is started if there is none."""
+        try:
+            self._channel = self._channel or self._new_child()
+        except (OSError, ValueError) as problem:
+            self._problem, self._again_at = str(problem), self._clock() + _PAUSE
+            return
+        with contextlib.suppress(OSError):  # the child died while idle: poll reports it as this attempt's end
+            self._channel.send((order.function, order.payload))
+
+    def _without_child(self, order: Order, seconds: float) -> Outcome | None:
+        """Try again, or give up."""
+        if self._kill_reason is None and self._clock() < self._give_up_at:
+            if self._clock() >= self._again_at:
+                self._begin(order)
+            return None
+        self._order = None
+        if self._kill_reason is not None:
+            return Outcome(seconds)
+        message = f"its process could not be started: {self._problem}"
+        return Outcome(seconds, error=TaskError("exit", message, host=self._host, rank=self._rank))
+
     def _new_child(self) -> Connection:
         from multiprocessing.connection import Connection  # it is much to import, and most ranks have no child
 
         ours, theirs = socket.socketpair()
-        args = ["-m", "swiftpy.runtime.child"]
-        self._pid = self._spawner.spawn(args, self._env, theirs.fileno(), self._output)
-        theirs.close()
-        return Connection(ours.detach())
+        with ours, theirs:
+            args = ["-m", "swiftpy.runtime.child"]
+            self._pid = self._spawner.spawn(args, self._env, theirs.fileno(), self._output)
+            return Connection(ours.detach())
 
     def _kill(self, reason: str) -> None:
         self._kill_reason = reason

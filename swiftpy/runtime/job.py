@@ -92,7 +92,8 @@ class Lead:
             time.sleep(0.005)
         self.go_on()
         if outcome.error is not None:
-            say(outcome.error.traceback.rstrip())
+            if outcome.error.traceback:
+                say(outcome.error.traceback.rstrip())
             raise UserError(f"{function} failed: {outcome.error.message}")
         assert outcome.answer is not None
         return pickle.loads(outcome.answer.value)[0]

@@ -17,13 +17,14 @@ import signal
 import socket
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     import subprocess
 
 _PR_SET_PDEATHSIG = 1
-_MESSAGE = 1 << 16
+#: Bytes of the longest message: more than the kernel takes at once, so that none is cut off.
+_MESSAGE = 1 << 18
 #: A child must not think that it is an MPI rank: with these set, importing mpi4py in it fails or hangs.
 _LAUNCHER_VARIABLES = ("PMI", "HYD", "PALS_", "OMPI_", "PRTE_", "MPI_LOCAL")
 #: ... but it is told which of the node's ranks it serves.
@@ -51,11 +52,17 @@ class Spawner:
     def spawn(self, args: list[str], env: dict[str, str], channel: int, output: int) -> int:
         """Start a child with `channel` as its descriptor 3 and `output` as stdout and stderr; return its pid.
 
-        SWIFTPY_PYTHON in `env` names another interpreter to run it: that of staged software.
+        SWIFTPY_PYTHON in `env` names another interpreter to run it: that of staged software. Raises OSError or
+        ValueError if it cannot be started.
         """
         request = pickle.dumps(("spawn", args, env))
         socket.send_fds(self._socket, [request], [channel, output])
-        return int(self._receive()["pid"])
+        answer = self._receive()
+        while "code" in answer:  # the end of one before it that was slow to die, and for which nobody waits any more
+            answer = self._receive()
+        if "problem" in answer:
+            raise answer["problem"]
+        return int(answer["pid"])
 
     def kill(self, pid: int) -> None:
         """Kill a child with its process group; its end is reported by `exited`."""
@@ -76,11 +83,11 @@ class Spawner:
         """End the helper and what is left of its children."""
         self._socket.close()
 
-    def _receive(self) -> dict[str, int]:
+    def _receive(self) -> dict[str, Any]:
         data = self._socket.recv(_MESSAGE)
         if not data:
             raise RuntimeError("the process that starts isolated children has died")
-        message: dict[str, int] = pickle.loads(data)
+        message: dict[str, Any] = pickle.loads(data)
         return message
 
 
@@ -140,17 +147,22 @@ class _Helper:
             for name, value in os.environ.items()
             if not name.startswith(_LAUNCHER_VARIABLES) or name in LOCAL_RANK_VARIABLES
         }
-        child = subprocess.Popen(
-            [extra.get("SWIFTPY_PYTHON", sys.executable), *args, str(channel), str(os.getpid())],
-            env=env | extra,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            pass_fds=[channel],
-            start_new_session=True,
-        )
-        os.close(channel)
-        os.close(output)
+        try:
+            child = subprocess.Popen(
+                [extra.get("SWIFTPY_PYTHON", sys.executable), *args, str(channel), str(os.getpid())],
+                env=env | extra,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                pass_fds=[channel],
+                start_new_session=True,
+            )
+        except (OSError, ValueError) as problem:  # the rank's to judge, which lives on
+            self._socket.send(pickle.dumps({"problem": problem}))
+            return
+        finally:
+            os.close(channel)
+            os.close(output)
         self._children[child.pid] = child
         self._socket.send(pickle.dumps({"pid": child.pid}))
 

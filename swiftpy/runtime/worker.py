@@ -29,6 +29,9 @@ from swiftpy.runtime.transport import SERVER, Transport, share_interpreter
 
 #: A task that has kept its rank for so many seconds is not waited for: a thread answers in the rank's place.
 BUSY = 20e-3
+#: Seconds for which a worker tries to start its child. A node may lack memory or processes for a moment; and where that
+#: stays so, its workers must not be the first to be free for each of the tasks, and fail them all within a minute.
+CHILDLESS = 60.0
 #: Messages that the loop handles itself.
 _OURS = (Order, StopWorker, InterruptTask, KillTask)
 
@@ -165,7 +168,7 @@ class Worker:
                 self._note(message, "started")
             if message.isolated:
                 self._beside = message
-                self._isolated.start(message)
+                self._isolated.start(message, CHILDLESS)
             else:
                 self._run_here(message)
         elif isinstance(message, StopWorker):

@@ -207,12 +207,37 @@ def test_a_process_that_the_program_forks_ends(tmp_path):
     if __name__ == "__main__":
         executor = swiftpy.Executor(1)
         executor.submit(abs, 1).result()
-        if not os.fork():
-            sys.exit(3)
-        assert os.waitstatus_to_exitcode(os.wait()[1]) == 3
-        assert executor.submit(abs, -2).result() == 2
+        with executor:
+            if not os.fork():
+                try:
+                    executor.submit(abs, 1)
+                except BrokenExecutor as error:
+                    print(error)
+                    sys.exit(3)
+            assert os.waitstatus_to_exitcode(os.wait()[1]) == 3
+            assert executor.submit(abs, -2).result() == 2
     """
-    passes([*ALONE, script(tmp_path, program)], tmp_path)
+    assert "from which this one was forked" in passes([*ALONE, script(tmp_path, program)], tmp_path)
+
+
+@pytest.mark.parametrize("wait", [True, False], ids=["running", "starting"])
+def test_a_process_that_the_program_forks_outlives_it(tmp_path, wait):
+    """The job does not: killed, the program says nothing to it, and what was forked holds copies of its sockets."""
+    program = f"""
+    if __name__ == "__main__":
+        executor = swiftpy.Executor(1)
+        if {wait}:
+            executor.submit(abs, 1).result()
+        if not os.fork():
+            os.closerange(0, 3)
+            os.chdir("/")
+            time.sleep(40)
+            os._exit(0)
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    began = time.monotonic()
+    assert run([*ALONE, script(tmp_path, program)], tmp_path)[0] == -signal.SIGKILL
+    assert time.monotonic() - began < 20  # the job, which holds our pipe, has not waited for what was forked
 
 
 def test_killed_while_its_job_starts(tmp_path):

@@ -3,6 +3,7 @@
 import os
 import pickle
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -62,6 +63,49 @@ def test_a_child_that_died_while_idle_costs_one_attempt(isolated):
     time.sleep(0.2)
     assert run(isolated, "os:getpid").error.kind == "signal"
     assert run(isolated, "os:getpid") != pid
+
+
+def test_a_child_that_was_slow_to_die_is_not_taken_for_the_next(isolated):
+    """Its end is told when nobody waits for it any more."""
+    pid = run(isolated, "os:getpid")
+    isolated._drop_child()  # as when it has not ended within 5 s of being killed
+    os.kill(pid, signal.SIGKILL)
+    time.sleep(0.3)
+    other = run(isolated, "os:getpid")
+    assert other != pid
+    os.kill(other, signal.SIGKILL)
+    time.sleep(0.3)
+    assert run(isolated, "os:getpid").error.kind == "signal"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "problem"),
+    [("SWIFTPY_PYTHON", "/no/such/python", "No such file"), ("HOOKED", "x" * 300_000, "too long")],
+)
+def test_a_child_that_cannot_be_started_is_the_failure_of_its_task(isolated, variable, value, problem):
+    isolated._env[variable] = value
+    error = run(isolated, "os:getpid").error
+    assert error.kind == "exit" and error.message.startswith("its process could not be started: ")
+    assert problem in error.message
+    del isolated._env[variable]
+    assert run(isolated, "os:getpid")
+
+
+def test_the_start_of_a_child_is_tried_again_for_a_while(isolated, tmp_path):
+    python = tmp_path / "python"
+    isolated._env["SWIFTPY_PYTHON"] = str(python)
+    isolated.start(order("os:getpid"), patience=30)
+    assert isolated.poll() is None
+    python.symlink_to(sys.executable)
+    isolated._env["PYTHONPATH"] = os.pathsep.join(sys.path)
+    while (outcome := isolated.poll()) is None:
+        time.sleep(0.01)
+    assert outcome.error is None
+    isolated._drop_child()
+    python.unlink()
+    isolated.start(order("os:getpid"), patience=30)
+    isolated.kill()
+    assert isolated.poll().error is None and isolated.poll() is None
 
 
 def test_what_the_child_started_ends_with_it(isolated, tmp_path):
