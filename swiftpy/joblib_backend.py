@@ -45,7 +45,7 @@ class SwiftpyBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
     default_n_jobs = -1
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
-        """How many calls run at once."""
+        """For how many workers joblib submits batches; by default it submits two for each at a time."""
         if n_jobs == 0:
             raise ValueError("n_jobs == 0 in Parallel has no meaning")
         if n_jobs is None or multiprocessing.current_process().daemon:  # a forked process has no way to the workers

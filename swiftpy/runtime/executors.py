@@ -13,7 +13,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from swiftpy.errors import TaskError
-from swiftpy.runtime.call import Answer, Run, TimeLimitExceeded
+from swiftpy.runtime.call import Answer, Run, TimeLimitExceeded, describe
 from swiftpy.runtime.order import Order
 from swiftpy.runtime.spawner import Spawner
 from swiftpy.runtime.store import LostError, Packed, Reference
@@ -50,11 +50,11 @@ class InlineExecutor:
         if gang:
             run.first = (self._group(gang),)
         began = time.perf_counter()
-        if timeout is None:
-            answer = run.make()
-        else:
-            with _alarm(timeout):
+        try:
+            with contextlib.nullcontext() if timeout is None else _alarm(timeout):
                 answer = run.make()
+        except TimeLimitExceeded as late:  # not in the call, but while its result was pickled
+            answer = Answer(b"", 1, ((0, describe(late)),))
         for _, error in answer.failures if gang else ():  # at once: if they do wait, nobody hears of it in another way
             if error.kind != "cancelled":
                 where = f"swiftpy: rank {self._rank}: a parallel task failed here, for which its other ranks may wait"

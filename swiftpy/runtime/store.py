@@ -228,11 +228,17 @@ class Exchange:
             raise LostError(f"rank {reference.rank} no longer holds the result of call {reference.key}")
         return packed
 
+    def forget(self, reference: Reference) -> None:
+        """Nobody here wants a value any more, whether it has come or not."""
+        self._wanted.discard(reference)
+        self._arrived.pop(reference, None)
+
     def handle(self, message: Any) -> bool:
         """Take in a message, if it is one of those above; whether it was."""
         if type(message) is DataSent:
-            self._wanted.discard(message.reference)
-            self._arrived[message.reference] = message.packed
+            if message.reference in self._wanted:
+                self._wanted.remove(message.reference)
+                self._arrived[message.reference] = message.packed
         elif type(message) is DataRequested:
             packed = self.held.get(message.key)
             self._send(message.rank, DataSent(Reference(self._rank, message.key), packed))
@@ -245,7 +251,8 @@ class Exchange:
     def tell_released(self) -> None:
         """Tell the holders what this process has dropped."""
         while released:
-            rank, key = released.popleft()
+            rank, key = reference = released.popleft()
+            self.forget(reference)
             if rank == self._rank:
                 self.held.pop(key, None)
             else:

@@ -220,6 +220,8 @@ class Worker:
                     self._isolated.give(lost)
         outcome = self._isolated.poll()
         if outcome is not None:
+            if self._isolated.wants is not None:  # it was killed before that came
+                self.data.forget(self._isolated.wants)
             self._beside = None
             self._report(order, outcome)
 

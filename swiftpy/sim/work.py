@@ -58,7 +58,7 @@ def _drawn(text: str, count: int, chance: random.Random) -> array[float]:
         shortest = float(name)
         longest = float(rest) if rest else shortest
         return array("d", (chance.uniform(shortest, longest) for _ in range(count)))
-    except (ValueError, ZeroDivisionError):
+    except (ValueError, ZeroDivisionError, OverflowError):
         return array("d", chance.choices(_measured(Path(text)), k=count))
 
 
@@ -68,6 +68,8 @@ def _measured(path: Path) -> list[float]:
         lines = path.read_text().split("\n")
     except OSError as error:
         raise UserError(f"{path} is neither a duration (see --help) nor a file with some: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is no text file: a number of seconds in each line was expected") from None
     found = []
     for number, line in enumerate(lines, 1):
         if not line.strip():

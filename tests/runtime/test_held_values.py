@@ -65,6 +65,25 @@ def test_arguments_are_fetched_when_they_are_unpickled():
         ranks.fetch(1, Reference(2, 7))
 
 
+@pytest.mark.parametrize("late", [True, False])
+def test_what_nobody_wants_any_more_is_not_kept(late):
+    """The task was killed that had asked for it, or the program dropped what it had asked for."""
+    ranks = Ranks(3)
+    data, held = store.pack_results([np.zeros(LARGE, np.uint8)], Reference(2, 7))
+    ranks.exchanges[2].held.update(held)
+    (stored,) = pickle.loads(data)
+    delayed = Exchange(1, lambda dest, message: None)
+    asked = delayed if late else ranks.exchanges[1]
+    asked.request(stored.reference)
+    if late:
+        asked.forget(stored.reference)
+        asked.handle(store.DataSent(stored.reference, held[7]))
+    else:
+        del stored
+        asked.tell_released()
+    assert not asked.arrived(Reference(2, 7)) and not asked.waiting
+
+
 def test_what_a_rank_holds_itself_is_copied_too():
     ranks = Ranks(1)
     ranks.exchanges[0].held[3] = packed = store.pack(np.zeros(LARGE, np.uint8))

@@ -157,6 +157,26 @@ def test_time_limits(isolated):
     assert inline.make(Run(quick.function, quick.payload), quick.timeout).error is None
 
 
+class Slow:
+    """A result that pickle refuses, and cloudpickle takes only after the time limit: when it is pickled again."""
+
+    times = 0
+
+    def __reduce__(self):
+        Slow.times += 1
+        if Slow.times == 1:
+            raise ValueError
+        if Slow.times == 3:
+            time.sleep(5)
+        return str, ()
+
+
+def test_the_time_limit_ends_while_the_result_is_pickled():
+    task = order("test_isolated:Slow", timeout=0.2)
+    sys.modules.setdefault("test_isolated", sys.modules[__name__])
+    assert InlineExecutor("here", 1, None).make(Run(task.function, task.payload), task.timeout).error.kind == "timeout"
+
+
 @pytest.mark.parametrize(
     ("function", "message"),
     [("sys:exit", "exit"), ("nosuch:f", "nosuch"), ("os:nosuch", "nosuch"), ("threading:Lock", "pickle")],

@@ -58,7 +58,10 @@ def test_exit_codes_and_messages(capsys, tmp_path):
     code, found = figures(capsys, "--workers", 1, "--tasks", 50, "--walltime", 100)
     assert code == 4 and found["left"] > 0 and found["makespan"] <= 100
     (tmp_path / "seconds.txt").write_text("1.5\n\nfast\n")
+    (tmp_path / "table.npy").write_bytes(b"\x93NUMPY\xff")
     for arguments, message in (
+        (["--seconds", str(tmp_path / "table.npy")], "table.npy is no text file"),
+        (["--seconds", "lognormal:1:1000"], "neither a duration"),
         (["--shape", "stars"], "independent, chains:L, fans:W and parallel:K"),
         (["--seconds", "no-such-file"], "neither a duration"),
         (["--seconds", str(tmp_path / "seconds.txt")], "seconds.txt:3: a number of seconds"),
