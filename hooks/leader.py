@@ -32,12 +32,12 @@ def stage_data(leaders: MPI.Comm, env: Mapping[str, str]) -> Generator[dict[str,
     source = setting(env, "DATA_SOURCE")
     place = place_of(env, "TMP_ORIGINAL", "/tmp/$USER/original", source)
     names = group.broadcast(group.together(f"list {source}", lambda: _list(source) if group.rank == 0 else None))
-    staged = stage_tree(leaders, source, place.copy_of, names)
+    staged = stage_tree(leaders, source, place.copy_of, names, make_room=place.sweep)
     try:
-        removed = group.together(f"use {place.path}", lambda: place.use(staged))
+        group.together(f"use {place.path}", lambda: place.use(staged))
         copy = group.together(f"use {place.path}", lambda: place.own(env.get("EXPID", "")))
-        if removed:
-            print(f"removed what nobody uses any more: {', '.join(removed)}")
+        if place.removed:
+            print(f"removed what nobody uses any more: {', '.join(place.removed)}")
         print(f"staged {staged.files} of {len(names)} files ({staged.size / 1e6:.1f} MB) from {source} to {copy}")
         print(f"hook time: {time.monotonic() - began:.3f}", flush=True)
         variables = {"TMP_ORIGINAL": str(copy), "TMP_ORIGINAL_LINK": str(place.path)}

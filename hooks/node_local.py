@@ -4,18 +4,22 @@ Beside TMP-ORIGINAL, by default /tmp/$USER/original, there are:
 
     original-0123456789ab/        a staged copy, of data of one identity; jobs share it
     original                      a link to the copy that was staged last, for people
-    original-job-EXP003-4711/     this job's: `original`, a link to its copy, and directories of RUNs (index-...)
+    original-job-EXP003-5f0c11ab/ this job's: `original`, a link to its copy, and directories of RUNs (index-...)
+    .original-....part-5f0c11ab/  what a job has not yet made or removed as a whole (.trash-...)
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
+import secrets
 import string
 from collections.abc import Mapping
 from pathlib import Path
 
 from swiftpy.runtime.stage import Staged, StagingError, local
+from swiftpy.runtime.stage.staging import RECORD
 
 
 class NodeLocal:
@@ -26,34 +30,51 @@ class NodeLocal:
         self._source = source
         self._staged: Staged | None = None
         self._job: local.Hold | None = None
+        #: The names of what was removed because nobody used it.
+        self.removed: list[str] = []
 
     def copy_of(self, identity: str) -> Path:
         """Where the copy of data of this identity lies."""
         return self.path.with_name(f"{self.path.name}-{identity[:12]}")
 
-    def use(self, staged: Staged) -> list[str]:
-        """Let the link lead to this copy, and remove what nobody uses; returns the names of what was removed.
+    def sweep(self) -> None:
+        """Remove what nobody uses: what jobs left behind that were killed, and copies without a job."""
+        self._sweep(None)
 
-        That is what jobs left behind that were killed, copies without a job, and copies that were kept of what the
-        source was before it changed.
+    def use(self, staged: Staged) -> None:
+        """Let the link lead to this copy, and remove what nobody uses.
+
+        That is also what was kept of what the source was before it changed.
         """
         self._staged = staged
         if self.path.is_symlink() or not self.path.exists():  # a directory of this name is the user's own
-            fresh = self.path.with_name(f".{self.path.name}.link-{os.getpid()}")
+            fresh = local.unique(self.path, "link")
             fresh.symlink_to(staged.folder.name)
             fresh.replace(self.path)
-        name = self.path.name
-        patterns = (f"{name}-{'[0-9a-f]' * 12}", f"{name}-job-*", f".{name}-*.part-*", f".{name}-*.trash-*")
-        return [found for pattern in patterns for found in local.sweep(self.path.parent, pattern, self._source)]
+        self._sweep(self._source)
+
+    def _sweep(self, source: Path | None) -> None:
+        self.removed += local.sweep(self.path.parent, self._is_ours, source)
+
+    def _is_ours(self, path: Path) -> bool:
+        """Whether a job made it. Beside /scratch/me/data, users have a data-job-results and a data-20240115abcd."""
+        name = re.escape(self.path.name)
+        if re.fullmatch(rf"{name}-[0-9a-f]{{12}}", path.name):
+            return (path / RECORD).is_file()
+        if re.fullmatch(rf"{name}-job-.+", path.name):
+            return (path / self.path.name).is_symlink()
+        unfinished = rf"\.{name}-([0-9a-f]{{12}}|job-.+)(\.(part|trash)-[0-9a-f]{{8}})+"
+        return re.fullmatch(unfinished, path.name) is not None
 
     def own(self, exp: str) -> Path:
         """Make this job's own directory; returns the path of the copy in it."""
         assert self._staged is not None
-        self._job = local.make(self.path.with_name(f"{self.path.name}-job-{exp}-{os.getpid()}"))
+        path = self.path.with_name(f"{self.path.name}-job-{exp}-{secrets.token_hex(4)}")
+        self._job = local.make(path)
         (self._job.path / "tmp").mkdir()
-        copy = self._job.path / self.path.name
-        copy.symlink_to(Path("..") / self._staged.folder.name)
-        return copy
+        (self._job.path / self.path.name).symlink_to(Path("..") / self._staged.folder.name)
+        self._job.rename(path)  # only now: by the link in it, `_is_ours` knows it
+        return path / self.path.name
 
     def leave(self, keep: bool) -> None:
         """Remove this job's directory, and the copy unless it is to be kept or another job uses it."""

@@ -29,9 +29,9 @@ def stage_software(leaders: MPI.Comm, env: Mapping[str, str]) -> Generator[dict[
     place = place_of(env, "SOFTWARE_TARGET", "/tmp/$USER/software", source)
     if group.broadcast(source.is_dir()):
         adapt = partial(environment.adapt, made_at=source)
-        staged = stage_tree(leaders, source, place.copy_of, adapt=adapt)
+        staged = stage_tree(leaders, source, place.copy_of, adapt=adapt, make_room=place.sweep)
     else:
-        staged = stage_archive(leaders, source, place.copy_of, environment.adapt)
+        staged = stage_archive(leaders, source, place.copy_of, environment.adapt, place.sweep)
     try:
         group.together(f"use {place.path}", lambda: place.use(staged))
         root = group.together(f"run Python from {source}", lambda: _environment(staged.folder))

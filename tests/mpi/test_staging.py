@@ -5,10 +5,12 @@ import random
 import stat
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 from mpi4py import MPI
 
+from hooks.leader import stage_data
 from swiftpy.runtime.stage import StagingError, stage_archive, stage_tree, stream
 from swiftpy.runtime.stage.stream import CHUNK
 
@@ -204,6 +206,25 @@ def test_too_little_room_is_seen_before_the_first_byte(world, shared, source):
     try:
         action = lambda: stage(world, shared, source)  # noqa: E731
         agreed(world, shared, action, r"node 1: cannot make .*: \d+\.\d MB are needed, \d\.\d MB are free")
+    finally:
+        unmount(world, disk, at=1)
+
+
+def test_what_killed_jobs_left_makes_room_for_the_next(world, shared):
+    """Every later job ended for want of the room that a copy took which nobody would ever use."""
+    if world.rank == 0:
+        (shared / "data").mkdir()
+        (shared / "data/rsp_merged.parquet").write_bytes(bytes(5 << 20))
+    disk = shared / f"node{world.rank}"
+    mount_small(world, disk, "size=8m", at=1)
+    try:
+        left = disk / ".original-0123456789ab.part-01234567"
+        left.mkdir()
+        (left / "rsp_merged.parquet").write_bytes(bytes(4 << 20))
+        env = {"DATA_SOURCE": str(shared / "data"), "TMP_ORIGINAL": str(disk / "original"), "STAGE_KEEP": "0"}
+        hook = stage_data(MPI.COMM_WORLD, env)
+        assert (Path(next(hook)["TMP_ORIGINAL"]) / "rsp_merged.parquet").stat().st_size == 5 << 20
+        assert next(hook, None) is None and not list(disk.iterdir())
     finally:
         unmount(world, disk, at=1)
 

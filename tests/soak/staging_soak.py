@@ -109,7 +109,7 @@ class Soak:
             node = self.root / f"node{number}"
             link, copy = node / "copy", (node / "copy").resolve()
             assert sorted(node.iterdir()) == sorted([link, copy]), f"left behind: {sorted(node.iterdir())}"
-            subprocess.run(["diff", "-r", "-x", ".staged.json", "-x", ".keep", source, copy], check=True)
+            subprocess.run(["diff", "-r", "-x", ".staged.json", "-x", ".staged.keep", source, copy], check=True)
         out = next((self.place.exps()[-1] / "out").glob("out-*0.txt")).read_text()
         return float(out.partition("staged in ")[2].split()[0])
 

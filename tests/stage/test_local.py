@@ -10,6 +10,7 @@ import pytest
 
 from hooks.node_local import NodeLocal, place_of, setting
 from swiftpy.runtime.stage import Staged, StagingError, local
+from swiftpy.runtime.stage.staging import RECORD
 
 SOURCE = Path("/data/improve")
 
@@ -29,6 +30,7 @@ def copy(place, identity, content="x"):
     folder = place.copy_of(identity * 64)
     folder.mkdir(exist_ok=True)
     (folder / "t.parquet").write_text(content)
+    (folder / RECORD).write_text("{}")
     return folder
 
 
@@ -61,19 +63,21 @@ def test_what_a_killed_job_left_is_removed_by_the_next(place, tmp_path):
         "import sys, signal, os\nfrom pathlib import Path\nfrom hooks.node_local import NodeLocal\n"
         "from swiftpy.runtime.stage import Staged, local\n"
         "place = NodeLocal(Path(sys.argv[1]), Path('/data')); folder = place.copy_of('d' * 64); folder.mkdir()\n"
-        "place.use(Staged(folder, local.hold(folder), 0, 0, 0.0)); place.own('EXP000')\n"
-        "local.make(place.path.with_name('.original-dddd.part-1'))\n"
+        "(folder / '.staged.json').touch(); place.use(Staged(folder, local.hold(folder), 0, 0, 0.0))\n"
+        "place.own('EXP000'); part = local.make(place.copy_of('e' * 64))\n"
         "print('there', flush=True); signal.pause()\n"
     )
     killed = subprocess.Popen([sys.executable, "-c", code, place.path], stdout=subprocess.PIPE)
     killed.stdout.readline()
-    assert place.use(staged(copy(place, "a"))) == [], "it lives"
+    place.use(staged(copy(place, "a")))
+    assert place.removed == [], "it lives"
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     (tmp_path / "original-of-the-user").mkdir()
     other = NodeLocal(place.path, SOURCE)
-    removed = other.use(staged(copy(other, "a")))
-    assert removed == ["original-dddddddddddd", f"original-job-EXP000-{killed.pid}", ".original-dddd.part-1"]
+    other.use(staged(copy(other, "a")))
+    names = [name.rpartition("-")[0] for name in other.removed]
+    assert names == [".original-eeeeeeeeeeee.part", "original", "original-job-EXP000"]
     for job in (place, other):
         job.leave(keep=False)
     assert [path.name for path in tmp_path.iterdir()] == ["original-of-the-user"]
@@ -83,7 +87,8 @@ def test_kept_copies_stay(place, tmp_path):
     place.use(staged(copy(place, "a")))
     place.leave(keep=True)
     other = NodeLocal(place.path, Path("/data/other"))
-    assert other.use(staged(copy(other, "b"))) == []
+    other.use(staged(copy(other, "b")))
+    assert other.removed == []
     other.leave(keep=False)
     assert [path.name for path in tmp_path.iterdir()] == ["original-aaaaaaaaaaaa"]
 
@@ -94,11 +99,13 @@ def test_a_kept_copy_goes_when_its_source_has_changed_and_nobody_uses_it(place, 
     place.leave(keep=True)  # its hold, which is not released, is that of a job that still cleans up
     (copy(place, "c") / local.KEEP).touch()  # kept by a version before this, which did not write of what
     second = NodeLocal(place.path, SOURCE)
-    assert second.use(staged(copy(second, "b"))) == []
+    second.use(staged(copy(second, "b")))
+    assert second.removed == []
     place._staged.held.release()
     second.leave(keep=True)
     third = NodeLocal(place.path, SOURCE)
-    assert third.use(staged(copy(third, "b"))) == ["original-aaaaaaaaaaaa"]
+    third.use(staged(copy(third, "b")))
+    assert third.removed == ["original-aaaaaaaaaaaa"]
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "original",
         "original-bbbbbbbbbbbb",
@@ -115,6 +122,63 @@ def test_a_directory_of_the_users_own_is_left_alone(place):
     assert (place.path / "mine").exists()
 
 
+def test_what_the_user_keeps_under_names_like_ours_stays(place, tmp_path):
+    """All of these were removed with what is in them; the last where TMP_ORIGINAL was original[0-9]."""
+    names = ["original-job-results", "original-20240115abcd", "original-job-EXP000-4711", ".original-old.part-2"]
+    names += [".original-job-results.part-1", "original5-job-x"]
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mine").touch()
+    for job in (place, NodeLocal(tmp_path / "original[0-9]", SOURCE)):
+        job.sweep()
+        job.use(staged(copy(job, "a")))
+        job.own("EXP000")
+        job.leave(keep=False)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
+
+
+def test_what_a_job_left_half_made_or_half_removed_goes(place, tmp_path, monkeypatch):
+    """Killed between two steps, it has not yet, or no longer, what tells its directories from the user's."""
+    place.use(staged(copy(place, "a")))
+    copy(place, "b")
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):  # in place of a kill: nothing cleans up
+        patched.setattr("shutil.rmtree", interrupt)
+        place.sweep()
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Path, "symlink_to", interrupt)
+        place.own("EXP000")
+    half = sorted(path.name.rpartition("-")[0] for path in tmp_path.glob(".*"))
+    assert len(half) == 2 and half[0].startswith(".original-bbbbbbbbbbbb.trash"), half
+    assert half[1].startswith(".original-job-EXP000-") and half[1].endswith(".part")
+    os.close(place._job._fd)
+    place._job = None
+    place.sweep()
+    place.leave(keep=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def interrupt(*arguments, **options):
+    raise KeyboardInterrupt
+
+
+def test_a_kept_copy_outlives_a_job_that_keeps_none(place, tmp_path):
+    place.use(staged(copy(place, "a")))
+    place.leave(keep=True)
+    place._staged.held.release()
+    other = NodeLocal(place.path, SOURCE)
+    other.use(staged(copy(other, "a")))
+    other.leave(keep=False)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["original", "original-aaaaaaaaaaaa"]
+
+
+def test_a_part_that_a_job_with_the_same_process_id_left(tmp_path):
+    """In containers that share a disk every job may have it: the next one ended with "File exists"."""
+    first, second = local.make(tmp_path / "copy"), local.make(tmp_path / "copy")
+    assert first.path != second.path
+    for held in (first, second):
+        assert held.release(remove=True)
+
+
 def test_a_directory_of_another_user_is_not_trusted(tmp_path):
     if os.geteuid() != 0:
         pytest.skip("only root can make one")
@@ -122,6 +186,7 @@ def test_a_directory_of_another_user_is_not_trusted(tmp_path):
     os.chown(tmp_path / "x", 12345, 12345)
     with pytest.raises(PermissionError, match="another user"):
         local.hold(tmp_path / "x")
+    assert local.sweep(tmp_path, lambda path: True) == []
 
 
 def test_variables_in_paths(monkeypatch):

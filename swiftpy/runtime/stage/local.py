@@ -9,11 +9,13 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import secrets
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 #: In a directory that is meant to outlive its job: what it is a copy of.
-KEEP = ".keep"
+KEEP = ".staged.keep"
 
 
 class Hold:
@@ -23,9 +25,17 @@ class Hold:
         self.path = path
         self._fd = fd
 
+    def rename(self, path: Path) -> None:
+        """Give the directory another name. OSError if that is taken."""
+        self.path.rename(path)
+        self.path = path
+
     def release(self, remove: bool = False) -> bool:
-        """Let go, and if asked to, remove the directory unless others hold it. Returns whether it was removed."""
-        removed = remove and _alone(self._fd) and _remove(self.path)
+        """Let go, and if asked to, remove the directory unless it is kept or others hold it.
+
+        Returns whether it was removed.
+        """
+        removed = remove and not _is_kept(self.path) and _alone(self._fd) and _remove(self.path)
         os.close(self._fd)
         return removed
 
@@ -46,13 +56,21 @@ def hold(path: Path) -> Hold | None:
         os.close(fd)  # between open and lock, a job that ended removed it
 
 
+def unique(path: Path, what: str) -> Path:
+    """A hidden name beside a path that nobody else has: `.NAME.part-5f0c11ab`, where `what` is "part".
+
+    No process id: in containers that share a disk every job may be number 17, and so may the one that was killed.
+    """
+    return path.with_name(f".{path.name.lstrip('.')}.{what}-{secrets.token_hex(4)}")
+
+
 def make(path: Path) -> Hold:
-    """Make a directory that only this job knows, and hold it."""
-    path.mkdir(parents=True, mode=0o700)
-    held = hold(path)
-    if held is None:
-        raise FileNotFoundError(None, "another job removed it", str(path))
-    return held
+    """Make a directory beside `path` that only this job knows, and hold it: where what `path` will name is made."""
+    while True:
+        part = unique(path, "part")
+        part.mkdir(parents=True, mode=0o700)
+        if (held := hold(part)) is not None:  # else another job swept it before it was held
+            return held
 
 
 def keep(path: Path, source: Path) -> None:
@@ -60,24 +78,27 @@ def keep(path: Path, source: Path) -> None:
     (path / KEEP).write_bytes(os.fsencode(source))
 
 
-def sweep(parent: Path, pattern: str, source: Path | None = None) -> list[str]:
-    """Remove the directories that match and that nobody holds, but those to be kept; return their names.
+def sweep(parent: Path, is_ours: Callable[[Path], bool], source: Path | None = None) -> list[str]:
+    """Remove the directories that are ours and that nobody holds, but those to be kept; return their names.
 
-    The caller holds the newest copy of `source`: older ones go even if they were to be kept.
+    If `source` is given, the caller holds the newest copy of it: older ones go even if they were to be kept.
     """
     removed = []
-    for path in sorted(parent.glob(pattern)):
-        with contextlib.suppress(OSError):
+    for path in sorted(parent.iterdir()):
+        with contextlib.suppress(OSError):  # such as another user's
+            if not is_ours(path):
+                continue
             fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:
-                if not _is_kept(path, source) and _alone(fd) and _is_at(fd, path) and _remove(path):
+                mine = os.fstat(fd).st_uid == os.geteuid()
+                if mine and not _is_kept(path, source) and _alone(fd) and _is_at(fd, path) and _remove(path):
                     removed.append(path.name)
             finally:
                 os.close(fd)
     return removed
 
 
-def _is_kept(path: Path, source: Path | None) -> bool:
+def _is_kept(path: Path, source: Path | None = None) -> bool:
     try:
         of = (path / KEEP).read_bytes()
     except FileNotFoundError:
@@ -103,7 +124,7 @@ def _is_at(fd: int, path: Path) -> bool:
 
 def _remove(path: Path) -> bool:
     """Under a name that nobody looks for, first: removing takes time."""
-    trash = path.with_name(f".{path.name.lstrip('.')}.trash-{os.getpid()}")
+    trash = unique(path, "trash")
     path.rename(trash)
     for folder, _, _ in os.walk(trash):  # read-only directories are staged as they were
         Path(folder).chmod(0o700)

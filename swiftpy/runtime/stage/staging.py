@@ -33,6 +33,8 @@ Target = Union[Path, "Callable[[str], Path]"]
 #: Called with a folder and the target: may change files in the folder before it gets the target's name, and returns
 #: their names in it.
 Adapt = Callable[[Path, Path], Sequence[str]]
+#: Called on each node before room is looked for: may remove what nobody holds. The target is held by then.
+MakeRoom = Callable[[], None]
 
 
 @dataclass(frozen=True)
@@ -50,13 +52,18 @@ class Staged:
 
 
 def stage_tree(
-    leaders: MPI.Comm, source: Path, target: Target, names: Sequence[str] | None = None, adapt: Adapt | None = None
+    leaders: MPI.Comm,
+    source: Path,
+    target: Target,
+    names: Sequence[str] | None = None,
+    adapt: Adapt | None = None,
+    make_room: MakeRoom = lambda: None,
 ) -> Staged:
     """Bring a directory, or the files in it that are named, to `target` on every node; all leaders call it.
 
     A file that is at the target with the right checksum is not sent again. Others there are left alone. StagingError
     on all leaders if it fails on one; no target has changed then, unless the last step, renaming, failed. See
-    `Target` and `Adapt`.
+    `Target`, `Adapt` and `MakeRoom`.
     """
     began, group = time.monotonic(), Group(leaders)
     listed = group.together(f"list {source}", lambda: tree.scan(source, names) if group.rank == 0 else None)
@@ -67,7 +74,7 @@ def stage_tree(
         known = group.together(f"verify {place.target}", lambda: _intact(place.target, origin))
         sent = _wanted_anywhere(group, files, known)
         wanted = [entry.path not in known for entry in sent]
-        place.make([entry.size for entry, want in zip(sent, wanted, strict=True) if want])
+        place.make([entry.size for entry, want in zip(sent, wanted, strict=True) if want], make_room)
         group.together(f"write {place.part}", lambda: tree.make_folders(place.part, entries))
         writer = tree.TreeWriter(place.part, sent, wanted)
         size = sum(entry.size for entry in sent)
@@ -84,7 +91,13 @@ def stage_tree(
         return Staged(place.target, place.keep(), len(sent), size, time.monotonic() - began)
 
 
-def stage_archive(leaders: MPI.Comm, archive: Path, target: Target, adapt: Adapt | None = None) -> Staged:
+def stage_archive(
+    leaders: MPI.Comm,
+    archive: Path,
+    target: Target,
+    adapt: Adapt | None = None,
+    make_room: MakeRoom = lambda: None,
+) -> Staged:
     """Unpack a tar, plain or compressed by gzip or zstd, at `target` on every node; all leaders call it.
 
     It is unpacked while it arrives; the archive itself is stored nowhere. Where the target holds the same archive,
@@ -98,7 +111,7 @@ def stage_archive(leaders: MPI.Comm, archive: Path, target: Target, adapt: Adapt
         mine = not group.together(f"verify {place.target}", lambda: _is_whole(place.target, origin))
         if not any(group.gather(mine)):
             return Staged(place.target, place.keep(), 0, 0, time.monotonic() - began)
-        place.make([size] if mine else [])
+        place.make([size] if mine else [], make_room)
         consumer = Unpacker(place.part) if mine else _Passing()
         reader = tree.TreeReader(archive.parent, [Entry(archive.name, "file", 0, mtime, size)])
         broadcast(group, size, reader, consumer)
@@ -120,7 +133,6 @@ class _Place:
         if not isinstance(target, Path):
             target = target(hashlib.sha256(repr(identity).encode("utf-8", "surrogateescape")).hexdigest())
         self.target = Path(os.path.realpath(target))
-        self.part = self.target.with_name(f".{self.target.name}.part-{os.getpid()}")
         self._group = group
         self._held: local.Hold | None = None
         self._making: local.Hold | None = None
@@ -137,13 +149,20 @@ class _Place:
         if self._held and error:
             self._held.release()
 
-    def make(self, sizes: Sequence[int]) -> None:
+    @property
+    def part(self) -> Path:
+        """Where the target is made."""
+        assert self._making is not None
+        return self._making.path
+
+    def make(self, sizes: Sequence[int], make_room: MakeRoom) -> None:
         """Make `part` on all nodes, if there is room on all for files of these sizes (bytes; may differ by node)."""
 
         def action() -> None:
             self.target.parent.mkdir(parents=True, exist_ok=True)
+            make_room()
             _check_room(self.target.parent, sizes)
-            self._making = local.make(self.part)
+            self._making = local.make(self.target)
 
         self._group.together(f"make {self.target}", action)
 
@@ -162,14 +181,13 @@ class _Place:
         if self._held is None:
             assert self._making is not None
             try:
-                self.part.rename(self.target)
+                self._making.rename(self.target)
             except OSError:  # another job has been faster
                 self._held = local.hold(self.target)
                 if self._held is None:
                     raise
             else:
                 self._held, self._making = self._making, None
-                self._held.path = self.target
                 return
         _merge(self.part, self.target)
 
