@@ -97,6 +97,44 @@ def test_again_only_what_changed_or_was_damaged_is_sent(world, shared, source):
     assert (copy / "a/0.bin").stat().st_ino == inode
 
 
+@pytest.mark.parametrize("outside", [False, True], ids=["to another of its folders", "out of it"])
+def test_what_has_become_of_another_kind_replaces_what_it_was(world, shared, source, outside):
+    """Through a link in the place of a folder, files went where it led; nothing of that tells a checksum before."""
+    elsewhere = shared / f"elsewhere{world.rank}"
+    elsewhere.mkdir()
+    (elsewhere / "0.bin").write_text("the user's")
+    if world.rank == 0:
+        (source / "latest").symlink_to("a")
+    world.gather(None)
+    copy = stage(world, shared, source).folder
+    if outside:
+        (copy / "latest").unlink()
+        (copy / "latest").symlink_to(elsewhere)
+    if world.rank == 0:
+        (source / "latest").unlink()
+        (source / "latest").mkdir()
+        (source / "latest/0.bin").write_bytes(b"of latest")
+        for name, kind in {"to folder": "dir", "empty folder": "link", "large": "dir", "a/b": "file"}.items():
+            path = source / name
+            subprocess.run(["rm", "-r", path], check=True)
+            {"dir": path.mkdir, "link": lambda p=path: p.symlink_to("a"), "file": lambda p=path: p.write_text("b")}[
+                kind
+            ]()
+    world.gather(None)
+    stage(world, shared, source)
+    assert snapshot(copy) == snapshot(source)
+    assert (elsewhere / "0.bin").read_text() == "the user's"
+
+
+def test_what_is_found_behind_a_link_is_not_taken_for_there(world, shared, source):
+    """The link gives way to the folder that belongs there, and what was behind it would be missing."""
+    copy = stage(world, shared, source).folder
+    (copy / "a/b").rename(shared / f"moved{world.rank}")
+    (copy / "a/b").symlink_to(shared / f"moved{world.rank}")
+    stage(world, shared, source)
+    assert snapshot(copy) == snapshot(source)
+
+
 @pytest.mark.parametrize("readers", [1, 2, 3])
 def test_any_number_of_readers_gives_the_same_bytes(world, readers):
     from swiftpy.runtime.group import Group

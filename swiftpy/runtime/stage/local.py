@@ -35,7 +35,7 @@ class Hold:
 
         Returns whether it was removed.
         """
-        removed = remove and not _is_kept(self.path) and _alone(self._fd) and _remove(self.path)
+        removed = remove and not _is_kept(self.path) and _alone(self._fd) and remove_tree(self.path)
         os.close(self._fd)
         return removed
 
@@ -91,7 +91,7 @@ def sweep(parent: Path, is_ours: Callable[[Path], bool], source: Path | None = N
             fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:
                 mine = os.fstat(fd).st_uid == os.geteuid()
-                if mine and not _is_kept(path, source) and _alone(fd) and _is_at(fd, path) and _remove(path):
+                if mine and not _is_kept(path, source) and _alone(fd) and _is_at(fd, path) and remove_tree(path):
                     removed.append(path.name)
             finally:
                 os.close(fd)
@@ -122,8 +122,8 @@ def _is_at(fd: int, path: Path) -> bool:
         return False
 
 
-def _remove(path: Path) -> bool:
-    """Under a name that nobody looks for, first: removing takes time."""
+def remove_tree(path: Path) -> bool:
+    """Remove a directory, under a name that nobody looks for, as that takes time; True."""
     trash = unique(path, "trash")
     path.rename(trash)
     for folder, _, _ in os.walk(trash):  # read-only directories are staged as they were

@@ -221,10 +221,18 @@ def _wanted_anywhere(group: Group, files: Sequence[Entry], known: Mapping[str, A
 def _intact(target: Path, origin: Mapping[str, list[int]]) -> _Contents:
     """The files at the target that are what staging them again would give."""
     record = _record(target)
-    return {
+    same = {
         name: content
         for name, content in record["contents"].items()
-        if name in origin and record["origin"].get(name) == origin[name] and _content(target / name) == content
+        if name in origin and record["origin"].get(name) == origin[name]
+    }
+    folders = {(target / name).parent for name in same}
+    # A link in the place of a folder is not kept, so what lies behind it does not count.
+    real = {folder for folder in folders if os.path.realpath(folder) == str(folder)}
+    return {
+        name: content
+        for name, content in same.items()
+        if (target / name).parent in real and _content(target / name) == content
     }
 
 
@@ -270,11 +278,23 @@ def _check_room(folder: Path, sizes: Sequence[int]) -> None:
 
 
 def _merge(part: Path, target: Path) -> None:
-    """Move all files and links to where they belong; a reader of an old file keeps it whole."""
+    """Move all files and links to where they belong; a reader of an old file keeps it whole.
+
+    What the target has of another kind under a name makes room for it. No link there is followed: one in the place of a
+    folder would lead files into another, or out of the target.
+    """
     for folder, folders, files in os.walk(part):
         here = target / Path(folder).relative_to(part)
-        here.mkdir(exist_ok=True)
+        if not _is_folder(here):
+            here.unlink(missing_ok=True)
+            here.mkdir()
         here.chmod(here.stat().st_mode | stat.S_IRWXU)  # a read-only folder gets its mode back at the end
         links = [name for name in folders if Path(folder, name).is_symlink()]
         for name in [*files, *links]:
+            if _is_folder(here / name):
+                local.remove_tree(here / name)
             Path(folder, name).replace(here / name)
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
