@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,7 +35,8 @@ class Hooks:
 
     def __init__(self, world: World, names: tuple[str, ...], grace: float) -> None:
         self._world, self._names, self._grace = world, names, grace
-        self._begun: list[tuple[str, Generator[Any, Any, Any]]] = []
+        #: Those that were run, in order; the same on every rank.
+        self._begun: list[_Begun] = []
         #: What the hooks of this rank's node add to the environment of its tasks.
         self.env: dict[str, str] = {"SWIFTPY_NODE": str(world.node_number)}
 
@@ -42,39 +44,60 @@ class Hooks:
         """Run all, one after another; on every rank: who failed and why (no more are run then)."""
         for name in self._names:
             reason, mine = None, dict[str, str]()
+            self._begun.append(begun := _Begun(name))
             if self._world.leaders is not None:
                 try:
                     with self._limited(name):
-                        mine = self._begin(name, {**env, **self.env})
+                        mine = self._begin(begun, {**env, **self.env})
                 except GroupError as error:  # all leaders have it, with the nodes' names
                     reason = f"hook {name} failed: {error}"
                 except BaseException as exception:  # a sys.exit() here would leave all others waiting
                     reason = f"hook {name} failed on {self._world.node}: {type(exception).__name__}: {exception}"
             reasons = [r for r in self._gather(reason) if r]
             if reasons:
+                begun.failed = True
                 return list(dict.fromkeys(reasons))
             self.env |= self._world.share(mine)
         return []
 
-    def finish(self) -> None:
-        """Let the hooks clean up, the last one first. What fails there is said, and no more."""
-        for name, generator in reversed(self._begun):
-            try:
-                with self._limited(name):
-                    next(generator, None)
-            except BaseException as exception:
-                print(f"hook {name}: cleaning up failed: {type(exception).__name__}: {exception}", file=sys.stderr)
+    def finish(self, together: bool = True) -> None:
+        """Let the hooks clean up, the last one first; all ranks call it. What fails there is said, and no more.
+
+        After each all wait for all, as one that failed may be waited for in a collective of the hook. `together` is
+        False on a rank to which others will not come any more: what waits for them is given up soon.
+        """
+        if together and self._begun:
+            self._world.meet()  # or rank 0 would be taken for one that waits in the hook while it prints its summary
+        for begun in reversed(self._begun):
+            reason = self._clean_up(begun, hurry=not together)
+            if reason:
+                print(reason, file=sys.stderr)
+            if together:
+                self._gather(reason)
         self._begun.clear()
 
-    def _limited(self, name: str) -> AbstractContextManager[None]:
-        """A hook that hangs must not keep the job from ending when it is told to."""
-        text = f"hook {name} on {self._world.node} did not end when told to: the job is aborted"
-        return limited(self._grace, lambda: self._world.die(text))
+    def _clean_up(self, begun: _Begun, hurry: bool) -> str | None:
+        """The reason if it fails. A hook that failed on some leader does not go on where it did not."""
+        try:
+            with self._limited(begun.name, hurry):
+                if begun.failed:
+                    begun.generator.close()
+                else:
+                    next(begun.generator, None)
+        except BaseException as exception:
+            what = f"{type(exception).__name__}: {exception}"
+            return f"hook {begun.name}: cleaning up failed on {self._world.node}: {what}"
+        return None
 
-    def _begin(self, name: str, env: Mapping[str, str]) -> dict[str, str]:
-        result: Any = load(name)(self._world.leaders, env)
+    def _limited(self, name: str, hurry: bool = False) -> AbstractContextManager[None]:
+        """A hook that hangs must not keep the job from ending when it is told to, or, in a `hurry`, at all."""
+        text = f"hook {name} on {self._world.node} did not end when told to: the job is aborted"
+        return limited(PATIENCE if hurry else self._grace, lambda: self._world.die(text), told=hurry)
+
+    def _begin(self, begun: _Begun, env: Mapping[str, str]) -> dict[str, str]:
+        result: Any = load(begun.name)(self._world.leaders, env)
         if inspect.isgenerator(result):
-            self._begun.append((name, result))
+            begun.generator = result
             result = next(result, None)
         return _variables(result)
 
@@ -85,6 +108,13 @@ class Hooks:
             text = f"{reason}; other nodes still wait in the hook after {PATIENCE:g} s: the job is aborted"
             self._world.abort(text)
             raise
+
+
+@dataclass
+class _Begun:
+    name: str
+    generator: Generator[Any, Any, Any] = field(default_factory=lambda: (_ for _ in ()))
+    failed: bool = False
 
 
 def _variables(result: Any) -> dict[str, str]:

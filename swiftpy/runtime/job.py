@@ -186,7 +186,7 @@ def _take_part(
         worker = Worker(world.transport, *executors, lambda: lead.stop.reason, spec.server_of(world.rank))
         join(worker)
         worker.run()
-    hooks.finish()
+    hooks.finish(together=clean)
     if not clean:
         world.abort(code=code)
     world.meet()  # asleep until rank 0 has finished, which inside MPI_Finalize would cost a core

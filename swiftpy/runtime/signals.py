@@ -26,28 +26,30 @@ def requested() -> str | None:
 
 
 @contextlib.contextmanager
-def limited(grace: float, end: Callable[[], None]) -> Iterator[None]:
+def limited(grace: float, end: Callable[[], None], told: bool = False) -> Iterator[None]:
     """Call `end`, in a thread, if what is done here goes on `grace` seconds after a signal, or another one comes.
+
+    If it was `told` to end before, now counts as the signal.
 
     For users' code, which no loop of ours interrupts. While it waits inside MPI, Python calls no handlers of signals,
     but writes their numbers to this descriptor all the same.
     """
-    heard, told = socket.socketpair()
-    told.setblocking(False)
-    before = signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
-    watching = threading.Thread(target=_watch, args=(heard, grace, end), name="signals", daemon=True)
+    heard, rung = socket.socketpair()
+    rung.setblocking(False)
+    before = signal.set_wakeup_fd(rung.fileno(), warn_on_full_buffer=False)
+    watching = threading.Thread(target=_watch, args=(heard, grace, end, told), name="signals", daemon=True)
     watching.start()
     try:
         yield
     finally:
         signal.set_wakeup_fd(before)
-        told.close()
+        rung.close()
         watching.join()
 
 
-def _watch(heard: socket.socket, grace: float, end: Callable[[], None]) -> None:
+def _watch(heard: socket.socket, grace: float, end: Callable[[], None], told: bool) -> None:
     """Until the other side is closed."""
-    first: float | None = None
+    first = time.monotonic() if told else None
     with heard:
         while True:
             heard.settimeout(None if first is None else max(first + grace - time.monotonic(), 0.001))

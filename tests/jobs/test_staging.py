@@ -169,6 +169,39 @@ def test_a_hook_that_fails_on_one_node_while_the_others_wait_for_it(place):
     assert "node 1: OSError: no such fabric" in result.stderr
 
 
+def test_a_hook_that_fails_on_one_node_does_not_go_on_where_it_did_not(place):
+    """Its clean-up would wait for ever for the leader that never got so far."""
+    (place.root / "bad.py").write_text(
+        "def hook(leaders, env):\n"
+        "    if leaders.rank == 1: raise OSError('no such fabric')\n"
+        "    try:\n        yield {}\n        leaders.barrier()\n    finally:\n        print('closed')\n"
+    )
+    result = place.run("--hook", "bad.py", "--ranks-per-node", "1", procs=3, timeout=40)
+    assert result.returncode == 2 and "node 1: OSError: no such fabric" in result.stdout
+    closed = [path.read_text().count("closed") for path in sorted((place.exp(0) / "out").iterdir())]
+    assert closed == [1, 0, 1]
+
+
+def test_a_hook_that_fails_on_one_node_when_it_cleans_up(place):
+    """The others wait for it, and the RUNs are done: the job ends, and not for want of patience with the summary."""
+    place.write([{"id": "A"}], {"input_dir": str(place.root / "one")})
+    (place.root / "slow.py").write_text("import time\ndef table(exp): time.sleep(2)\n")
+    (place.root / "bad.py").write_text(
+        "import os, swiftpy.runtime.hooks\n"
+        "swiftpy.runtime.hooks.PATIENCE = 1.0\n"
+        "def hook(leaders, env):\n    yield {'TMPDIR': '.'}\n    if leaders.rank == 1: raise OSError('unmounted')\n"
+        "    if 'WAITS' in os.environ: leaders.barrier()\n"
+    )
+    options = ("--hook", "bad.py", "--ranks-per-node", "1", "--summary", "slow:table")
+    path = {"PYTHONPATH": f"{place.root}:{place.env.get('PYTHONPATH', '')}"}
+    result = place.run(*options, procs=3, timeout=40, **path)
+    assert result.returncode == 0 and "aborted" not in result.stderr
+    result = place.run(*options, procs=3, timeout=40, WAITS="1", **path)
+    assert result.returncode != 0
+    assert "node 1: OSError: unmounted; other nodes still wait in the hook after 1 s" in result.stderr
+    assert [e["code"] for e in journal(place.exp(1)) if e["event"] == "job_stopped"] == [0]
+
+
 def test_a_hook_that_hangs_in_mpi_ends_at_the_second_signal(place):
     (place.root / "hangs.py").write_text(
         "def hook(leaders, env):\n    open(f'begun{leaders.rank}', 'w')\n    leaders.recv(source=leaders.rank)\n"

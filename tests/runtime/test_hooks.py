@@ -70,6 +70,9 @@ class OneNode:
     def share(self, value):
         return value
 
+    def meet(self):
+        pass
+
     def die(self, reason):
         assert reason == "hook hangs.py on x1 did not end when told to: the job is aborted"
         self.died.set()
@@ -98,7 +101,19 @@ def test_a_hook_that_leaves_python_when_it_cleans_up(tmp_path, monkeypatch, caps
     hooks = Hooks(OneNode(), ("leaves.py",), 60.0)
     assert hooks.run({}) == []
     hooks.finish()
-    assert "hook leaves.py: cleaning up failed: SystemExit: 3" in capsys.readouterr().err
+    assert "hook leaves.py: cleaning up failed on x1: SystemExit: 3" in capsys.readouterr().err
+
+
+def test_a_hook_that_waits_for_ranks_that_are_lost_when_it_cleans_up(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("swiftpy.runtime.hooks.PATIENCE", 0.1)
+    (tmp_path / "hangs.py").write_text("def hook(l, e):\n    yield {}\n    e['world'].died.wait(20)")
+    world = OneNode()
+    hooks = Hooks(world, ("hangs.py",), 60.0)
+    assert hooks.run({"world": world}) == []
+    began = time.monotonic()
+    hooks.finish(together=False)
+    assert world.died.is_set() and time.monotonic() - began < 10
 
 
 @pytest.mark.parametrize(("grace", "signals"), [(0.05, 1), (60.0, 2)])
