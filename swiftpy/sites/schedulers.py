@@ -77,7 +77,13 @@ SCHEDULERS = {
 }
 
 
-class Interrupted(UserError):  # noqa: N818  (nothing is wrong with what the user wrote)
+class TakenError(UserError):
+    """The scheduler has taken the job, or may have, and something went wrong then: its EXP must stay."""
+
+    exit_code = 1
+
+
+class Interrupted(TakenError):  # noqa: N818  (nothing is wrong with what the user wrote)
     """Ctrl-C, when the scheduler may have taken the job already."""
 
     exit_code = 130
@@ -86,18 +92,19 @@ class Interrupted(UserError):  # noqa: N818  (nothing is wrong with what the use
 def submit(name: str, script: Path, after: str = "") -> str:
     """Submit a script, to start when the job `after` has ended in any way; the full job id.
 
-    UserError if refused; Interrupted by Ctrl-C. In messages the job is called like the script's directory, its EXP.
+    UserError if refused; TakenError without an answer in time, Interrupted by Ctrl-C. In messages the job is called
+    like the script's directory, its EXP.
     """
     scheduler = SCHEDULERS[name]
     dependency = [scheduler.after.format(after)] if after else []
     exp = script.parent
+    look = f"which may be in the queue: if {scheduler.mine} does not list {exp.name}, remove {exp}"
     try:
         answer = _command(scheduler, bool(after), [*scheduler.submit, *dependency, str(script)])
     except KeyboardInterrupt:
-        raise Interrupted(
-            f"interrupted while {name} was taking the job, which may be in the queue: if {scheduler.mine} does not"
-            f" list {exp.name}, remove {exp}"
-        ) from None
+        raise Interrupted(f"interrupted while {name} was taking the job, {look}") from None
+    except _UnansweredError as error:  # its command was ended, and not what the server does
+        raise TakenError(f"{error} while {name} was taking the job, {look}") from error
     if answer.returncode != 0:
         said = " ".join((answer.stderr or answer.stdout).split()) or f"exit code {answer.returncode}"
         raise UserError(f"{name} did not take the job: {said}")
@@ -134,6 +141,10 @@ def is_over(name: str, jobid: str) -> bool | None:
     return None if answer.returncode != 0 else not answer.stdout.strip()  # squeue lists a job that has ended no more
 
 
+class _UnansweredError(UserError):
+    """A scheduler's command took longer than it may."""
+
+
 def _command(scheduler: Scheduler, in_job: bool, command: list[str]) -> subprocess.CompletedProcess[str]:
     if scheduler.inside:  # a job is an instance of its own there; its siblings are known to the parent alone
         command = [*scheduler.inside[: 2 if in_job else 1], *command]
@@ -142,7 +153,7 @@ def _command(scheduler: Scheduler, in_job: bool, command: list[str]) -> subproce
     try:
         return _run(command, _PATIENCE)
     except subprocess.TimeoutExpired as error:
-        raise UserError(f"{command[0]} did not answer within {_PATIENCE:g} s") from error
+        raise _UnansweredError(f"{command[0]} did not answer within {_PATIENCE:g} s") from error
 
 
 def _run(command: list[str], patience: float) -> subprocess.CompletedProcess[str]:

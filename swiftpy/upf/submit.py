@@ -88,7 +88,7 @@ def main(arguments: list[str]) -> int:
 def submit(request: Request, old: Exp | None) -> tuple[Exp, str]:
     """Make an EXP that goes on from `old`, and submit its job: (EXP, job id).
 
-    A failure leaves nothing behind, except for `schedulers.Interrupted`: a job that was taken needs its EXP.
+    A failure leaves nothing behind, except for `schedulers.TakenError`: a job that was taken needs its EXP.
     """
     site = load_site(request.site)
     settings = resolve(site, os.environ)
@@ -106,18 +106,22 @@ def submit(request: Request, old: Exp | None) -> tuple[Exp, str]:
         replace_text(exp.root / "batch.json", json.dumps(asdict(request), indent=1) + "\n")
         provenance.write_environment(exp, os.environ)
         jobid = schedulers.submit(site.scheduler, file, request.after)
-    except schedulers.Interrupted:
+    except schedulers.TakenError:
         raise
     except BaseException as error:
         shutil.rmtree(exp.root, ignore_errors=True)
         if isinstance(error, OSError):
             raise UserError(f"{error.filename}: {error.strerror}") from error
         raise
-    provenance.write_jobid(exp, jobid)
-    provenance.log(exp, submission_record(settings, exp, jobid, job.procs, job.nodes))
-    with Journal(exp.journal) as journal:
-        where = {"jobid": jobid, "site": site.name, "scheduler": site.scheduler}
-        journal.write("job_submitted", upf=upf, dflts=dflts, **where, job=request.job, chain=options.chain)
+    try:
+        provenance.write_jobid(exp, jobid)
+        provenance.log(exp, submission_record(settings, exp, jobid, job.procs, job.nodes))
+        with Journal(exp.journal) as journal:
+            where = {"jobid": jobid, "site": site.name, "scheduler": site.scheduler}
+            journal.write("job_submitted", upf=upf, dflts=dflts, **where, job=request.job, chain=options.chain)
+    except OSError as error:  # such as a full disk
+        text = f"job {jobid} was submitted, and will run in {exp.root}; that could not be recorded there"
+        raise schedulers.TakenError(f"{text}: {error.strerror}") from error
     return exp, jobid
 
 

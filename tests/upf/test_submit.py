@@ -1,5 +1,6 @@
-"""Submitting that is interrupted; see tests/jobs/test_chain.py for whole jobs."""
+"""Submitting that is interrupted or gets no further; see tests/jobs/test_chain.py for whole jobs."""
 
+import errno
 import json
 
 import pytest
@@ -12,13 +13,54 @@ def interrupt(*arguments):
     raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("where", ["understand", "provenance.write_environment"])
-def test_ctrl_c_before_the_scheduler_is_asked_leaves_nothing(tmp_path, monkeypatch, capsys, where):
-    for name, value in {"CANDLE_DATA_DIR": "out", "MODEL_NAME": "m", "PROCS": "2", "PPN": "2"}.items():
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    settings = {"CANDLE_DATA_DIR": "out", "MODEL_NAME": "m", "PROCS": "2", "PPN": "2"}
+    for name, value in {**settings, "PATH": f"{tmp_path}:/usr/bin:/bin"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "upf.json").write_text(json.dumps({"id": "A"}))
+    return tmp_path
+
+
+def run():
+    return submit.main(["slurm", "upf.json", "--task", "json:dumps"])
+
+
+def sbatch(folder, body):
+    (folder / "sbatch").write_text(f"#!/bin/bash\n{body}\n")
+    (folder / "sbatch").chmod(0o755)
+
+
+@pytest.mark.parametrize("where", ["understand", "provenance.write_environment"])
+def test_ctrl_c_before_the_scheduler_is_asked_leaves_nothing(here, monkeypatch, capsys, where):
     monkeypatch.setattr(f"swiftpy.upf.submit.{where}", interrupt)
-    assert submit.main(["slurm", "upf.json", "--task", "json:dumps"]) == schedulers.Interrupted.exit_code
+    assert run() == schedulers.Interrupted.exit_code
     assert capsys.readouterr().err == "interrupted: no job was submitted\n"
-    assert not list(tmp_path.glob("out/m/Output/*"))
+    assert not list(here.glob("out/m/Output/*"))
+
+
+def test_a_job_that_a_slow_scheduler_may_have_taken_keeps_its_exp(here, monkeypatch, capsys):
+    """It ran later, in a directory that was gone."""
+    monkeypatch.setattr(schedulers, "_PATIENCE", 0.5)
+    sbatch(here, "echo 12 >queue; exec sleep 20")
+    assert run() == 1
+    exp = here / "out/m/Output/EXP000"
+    assert (here / "queue").exists() and (exp / "batch.json").exists()
+    assert capsys.readouterr().err == (
+        "sbatch did not answer within 0.5 s while slurm was taking the job, which may be in the queue: if squeue --me"
+        f" does not list EXP000, remove {exp}\n"
+    )
+
+
+def test_a_job_that_was_taken_when_the_disk_became_full(here, monkeypatch, capsys):
+    def full(exp, jobid):
+        raise OSError(errno.ENOSPC, "No space left on device", str(exp.root / "jobid.txt"))
+
+    sbatch(here, "echo 12")
+    monkeypatch.setattr("swiftpy.upf.submit.provenance.write_jobid", full)
+    assert run() == 1
+    exp = here / "out/m/Output/EXP000"
+    assert (exp / "batch.json").exists()
+    text = f"job 12 was submitted, and will run in {exp}; that could not be recorded there: No space left on device\n"
+    assert capsys.readouterr().err == text
