@@ -57,7 +57,7 @@ def run(arguments: list[str]) -> int:
         site = load_site(arguments[0])
         if site.scheduler or {"--plan", "--dry-run"} & set(arguments):  # PROCS may be more than this machine can start
             os.execv(sys.executable, [sys.executable, "-m", "swiftpy.upf.submit", *arguments])
-        full = command(site, [*arguments[1:], *(() if site.name == "local" else ("--site", arguments[0]))])
+        full = command(site, [*arguments[1:], *(() if arguments[0] == "local" else ("--site", arguments[0]))])
     except UserError as error:
         print(error, file=sys.stderr)
         return error.exit_code

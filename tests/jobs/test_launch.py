@@ -69,6 +69,16 @@ def test_a_second_signal_kills(workplace):
     assert job.returncode == 4
 
 
+def test_a_file_of_ones_own_that_is_called_local(workplace):
+    """The ranks read the local.toml that comes with swiftpy in its place."""
+    text = 'launch = ["mpiexec", "-n", "{RANKS}"]\nmodules = ["no_such_module"]\n[settings]\nPROCS = "2"\nPPN = "2"\n'
+    (workplace.root / "local.toml").write_text(text)
+    workplace.write([{"id": "A"}])
+    job = launch(workplace, "./local.toml", "upf.json", "dflts.json")
+    out, err = job.communicate(timeout=60)
+    assert job.returncode == 2 and "no_such_module cannot be imported" in out, out + err
+
+
 @pytest.mark.parametrize("arguments", [["nowhere", "upf.json"], ["local"]])
 def test_bad_command_lines(workplace, arguments):
     job = launch(workplace, *arguments)
