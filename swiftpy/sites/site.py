@@ -140,8 +140,9 @@ def _problems(data: Mapping[str, Any]) -> Iterator[str]:
                 yield f"{table}: {name!r} is no name of a variable"
     if not data.get("launch"):
         yield 'launch is missing: the command that starts the ranks, such as ["mpiexec", "-n", "{RANKS}"]'
-    if data.get("directives") and not data.get("scheduler"):
-        yield f"directives without scheduler: add scheduler, {_KEYS['scheduler']}"
+    for key in ("directives", "setup"):  # for the batch script: nobody else reads them
+        if data.get(key) and not data.get("scheduler"):
+            yield f"{key} without scheduler: add scheduler, {_KEYS['scheduler']}"
     for key in ("launch", "directives"):
         for text in data.get(key, ()) if _fits(key, data.get(key)) else ():
             yield from _placeholder_problems(key, text)
