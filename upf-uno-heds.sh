@@ -57,11 +57,13 @@ if [ ${#positional[@]} -gt 3 ]; then
     echo "too many arguments: ${positional[*]}; there are UPF, DFLTS and EXP, then options" >&2
     exit 2
 fi
+before=""
 for argument in "$@"; do
-    if [ ${#positional[@]} -eq 0 ] && [ -f "$argument" ]; then
+    if [ ${#positional[@]} -eq 0 ] && [ -f "$argument" ] && [ "$before" != --hook ]; then # the demo may have hooks
         echo "$argument: UPF and DFLTS come before the options" >&2
         exit 2
     fi
+    before=$argument
 done
 
 # Only on a machine of your own is everything installed for you. A cluster has an MPI and a TensorFlow of its own: make

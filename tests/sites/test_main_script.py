@@ -47,3 +47,16 @@ def test_what_the_sites_file_names_counts(tmp_path):
     result = script(SCRIPT, "./mine.toml", "upf.json", "--dry-run", cwd=tmp_path, **env)
     assert result.returncode == 0, result.stderr
     assert f"export DATA_SOURCE={tmp_path}/data" in result.stdout and "--hook=hooks.leader:stage_data" in result.stdout
+
+
+def test_a_hook_in_a_file_is_no_upf_at_the_wrong_place(tmp_path):
+    """The demo with a hook was refused as `--plan upf.json` is, where the options come first."""
+    (tmp_path / "my_hook.py").write_text("def hook(leaders, env): pass\n")
+    settings = f'[settings]\nPROCS = "4"\nPPN = "2"\nMODEL_PYTHON_DIR = "{MODELS}"\nMODEL_NAME = "toy"\n'
+    (tmp_path / "mine.toml").write_text(f'scheduler = "pbs"\nlaunch = ["x"]\n{settings}')
+    env = {"PYTHON": sys.executable, "MODEL_NAME": ""}
+    result = script(SCRIPT, "./mine.toml", "--hook", "my_hook.py", "--dry-run", cwd=tmp_path, **env)
+    assert result.returncode == 0, result.stderr
+    assert "--hook=my_hook.py" in result.stdout and "demo/upf-8.json" in result.stdout
+    result = script(SCRIPT, "./mine.toml", "--plan", "my_hook.py", cwd=tmp_path, **env)
+    assert result.returncode == 2 and result.stderr == "my_hook.py: UPF and DFLTS come before the options\n"
