@@ -1,9 +1,11 @@
 """An environment that is packed, unpacked at another path, and used there."""
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import tarfile
 import venv
 
 import pytest
@@ -97,3 +99,63 @@ def test_an_archive_in_the_environment_itself(env, capsys):
 def test_the_command_explains_itself():
     command = [sys.executable, "-m", "swiftpy.cli", "stage", "pack", "--help"]
     assert "env.tar.zst" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.fixture
+def own_libraries(tmp_path):
+    """A virtual environment made from an installation that has its libraries in itself, as conda's have."""
+    if shutil.which("gcc") is None:
+        pytest.skip("without a compiler no library can be made")
+    base, env = tmp_path / "conda", tmp_path / "env"
+    for folder in (
+        base / "bin",
+        base / "lib/python3.11/lib-dynload",
+        env / "bin",
+        env / "lib/python3.11/site-packages",
+    ):
+        folder.mkdir(parents=True)
+    (base / "lib/python3.11/os.py").touch()
+    (tmp_path / "main.c").write_text("int main(void) { return 0; }\n")
+    (tmp_path / "none.c").write_text("int none(void) { return 0; }\n")
+    to_lib = "-Wl,--no-as-needed,-rpath,$ORIGIN/{}"
+    for target, text, *options in (
+        ("bin/python3.11", "main.c"),
+        ("lib/libcrypto.so.3.1", "none.c", "-shared", "-Wl,-soname,libcrypto.so.3"),
+        (
+            "lib/libssl.so.3",
+            "none.c",
+            "-shared",
+            "-Wl,-soname,libssl.so.3",
+            to_lib.format("."),
+            base / "lib/libcrypto.so.3",
+        ),
+        ("lib/libTK.so", "none.c", "-shared"),
+        ("lib/python3.11/lib-dynload/_ssl.so", "none.c", "-shared", to_lib.format("../.."), base / "lib/libssl.so.3"),
+    ):
+        subprocess.run(["gcc", tmp_path / text, *options, "-o", base / target], check=True)
+        (base / "lib/libcrypto.so.3").unlink(missing_ok=True)
+        (base / "lib/libcrypto.so.3").symlink_to("libcrypto.so.3.1")
+    (env / "bin/python").symlink_to(base / "bin/python3.11")
+    (env / "pyvenv.cfg").write_text(f"home = {base}/bin\ninclude-system-site-packages = true\n")
+    return env
+
+
+def test_the_libraries_that_an_installation_has_for_itself_come_along(own_libraries, tmp_path, capsys):
+    """Without OpenSSL and libffi, conda's Python ended on the nodes at `import ssl`, and so did pip's, and requests."""
+    assert cli.main(["stage", "pack", str(own_libraries), str(tmp_path / "e.tar")]) == 0
+    with tarfile.open(tmp_path / "e.tar") as tar:
+        found = {member.name: member for member in tar if member.name.startswith("base/lib/lib")}
+    assert set(found) == {"base/lib/libcrypto.so.3", "base/lib/libssl.so.3"}
+    assert all(member.isreg() and member.size for member in found.values())
+
+
+def test_packages_of_the_installation_that_an_environment_uses_are_named(own_libraries, tmp_path, capsys):
+    assert cli.main(["stage", "pack", str(own_libraries), str(tmp_path / "e.tar")]) == 0
+    warning = (
+        f"{tmp_path}/conda/lib/python3.11/site-packages is not packed, though pyvenv.cfg includes it: install into"
+    )
+    assert warning in capsys.readouterr().err
+    config = own_libraries / "pyvenv.cfg"
+    config.write_text(config.read_text().replace("true", "false"))
+    assert cli.main(["stage", "pack", str(own_libraries), str(tmp_path / "e.tar")]) == 0
+    assert "site-packages is not packed" not in capsys.readouterr().err

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import subprocess
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -196,11 +197,20 @@ def _add_base(tar: tarfile.TarFile, root: Path, name: str, tell: Callable[[str],
     library = root / "lib" / name
     tell(f"with {library}, the standard library")
     count = _add_tree(tar, library, f"{BASE}/lib/{name}/", as_file, tell)
-    binaries = [root / "bin" / name, *(root / "lib").glob("libpython3*.so*")]
-    for path in (path for path in binaries if path.is_file()):
-        info = tar.gettarinfo(path.resolve(), f"{BASE}/{path.relative_to(root)}")
-        _add(tar, info, path)
+    binaries = {f"bin/{name}": root / "bin" / name} | {f"lib/{path.name}": path for path in _libraries(root, name)}
+    for inside, path in binaries.items():
+        _add(tar, tar.gettarinfo(path.resolve(), f"{BASE}/{inside}"), path)
     return count + len(binaries)
+
+
+def _libraries(root: Path, name: str) -> list[Path]:
+    """What an installation has in `lib/` for its interpreter and own modules, such as conda's OpenSSL and libffi."""
+    library = root / "lib"
+    loaders = [root / "bin" / name, *sorted((library / name / "lib-dynload").glob("*.so"))]
+    said = subprocess.run(["ldd", *loaders], capture_output=True, encoding="utf-8", errors="surrogateescape").stdout
+    loaded = {Path(os.path.normpath(path)) for path in re.findall(r"=> (/.*) \(0x[0-9a-f]+\)", said)}
+    own = {path for path in loaded if path.parent.resolve() == library.resolve()}
+    return sorted(own.union(path for path in library.glob("libpython3*.so*") if path.is_file()))
 
 
 def _compressed(file: BinaryIO, suffix: str) -> Any:
@@ -216,8 +226,14 @@ def _compressed(file: BinaryIO, suffix: str) -> Any:
 
 
 def warnings(env: Path) -> list[str]:
-    """What of an environment stays where it is, packages installed in editable form, and that RUNs need it to have."""
+    """What of an environment stays where it is, such as packages in editable form, and what RUNs would miss in it."""
     found: list[str] = []
+    base, config = _base_of(env), env / "pyvenv.cfg"
+    if base and re.search(r"(?m)^include-system-site-packages\s*=\s*true\s*$", config.read_text(encoding="utf-8")):
+        found.append(
+            f"{base[0]}/lib/{base[1]}/site-packages is not packed, though pyvenv.cfg includes it: install into the"
+            " environment what RUNs need of that (pip install --ignore-installed), or pack that itself (conda-pack)"
+        )
     if not any(env.glob("lib/python3.*/site-packages/swiftpy*")):
         found.append("swiftpy is not installed in it: RUNs cannot be run from it")
     for path in sorted(env.glob("lib/python3.*/site-packages/*.pth")):
