@@ -18,6 +18,7 @@ from hed import arrays, local, tables
 from hed.check import check
 from hed.devices import cfg_xpu
 from hed.partition_uno_pq import DEFAULT_SEED, Split, split_rows, write_split
+from model_runner.ckpt.config import directory_of
 from model_runner.results import RUN_EXCEPTION, ModelResult, write_file
 
 __all__ = ["cfg_xpu", "check", "clean_up", "post_run", "pre_run"]
@@ -114,17 +115,24 @@ def _marker(params: dict[str, Any]) -> Path | None:
 def _record(run: Path, params: dict[str, Any], split: Split) -> None:
     # Checkpoints are of use only with the rows that they were trained on. Other data under the same path
     # would make validation rows of what were training rows, and nobody would see it in the scores.
-    path = run / RECORD
+    # A ckpt_directory of the user's own outlives the EXP, unlike the RUN directory: so the record lies there, too.
+    checkpoints = directory_of({**params, "output_dir": str(run)})
+    places = {run, checkpoints} if params.get("ckpt_directory") else {run}
     record = {key: params.get(key) for key in ("partition", "index", "partition_seed")}
     record |= {"name": split.name, "rows": split.sizes()}
-    if (run / "ckpts").exists() and path.exists():
+    for place in places:
+        path = place / RECORD
+        if not (checkpoints / "epochs").exists() or not path.exists():
+            continue
         before = json.loads(path.read_text(encoding="utf-8"))
         if before != record:
             raise ValueError(
                 f"the checkpoints of {run.name} come from other data (then {before}, now {record}): "
-                "start it anew with --fresh, or bring the data back"
+                "bring the data back, or start it anew (with --fresh, or another ckpt_directory)"
             )
-    write_file(path, json.dumps(record) + "\n")
+    for place in places:
+        place.mkdir(parents=True, exist_ok=True)
+        write_file(place / RECORD, json.dumps(record) + "\n")
 
 
 def _local_name(params: dict[str, Any]) -> str:

@@ -5,16 +5,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from model_runner import monitors, resolve
+from model_runner import directories, monitors, resolve
 from model_runner.errors import RunError
 from model_runner.isolation import isolated
-from model_runner.params import find_config, is_path, model_defaults, with_paths
+from model_runner.params import find_config, is_path, model_defaults, plain_values, with_paths
 
 Problem = tuple[int, str]
 
 # What a module has to have to be used for the parameter that names it.
 _FUNCTIONS = {"pre_module": "pre_run", "post_module": "post_run"}
-_PLAIN = (bool, int, float, str, list, type(None))
 
 
 def check(param_sets: Sequence[Mapping[str, Any]], data_dir: str | None) -> list[Problem]:
@@ -44,6 +43,7 @@ def check(param_sets: Sequence[Mapping[str, Any]], data_dir: str | None) -> list
         for (name, framework), indices in _users(sets, "model_name", "framework"):
             users = {i: sets[i] for i in indices}
             problems += _check_model(name, framework or "keras", users, work_dir, data_dir)
+        problems += directories.problems(sets, _over_defaults(sets, work_dir))
     # A set, because a model's own check may find what was found here, such as a missing config_file.
     return sorted({(i, " ".join(text.split())) for i, text in problems})
 
@@ -73,20 +73,22 @@ def with_defaults(param_sets: Sequence[Mapping[str, Any]]) -> list[dict[str, Any
     Only models that offer `check` are asked, which are quick to import; what is wrong with them is said by `check`.
     """
     work_dir = Path.cwd()
-    whole = [dict(params) for params in param_sets]
     with isolated(resolve.own_directories(work_dir), work_dir):
-        for (name, framework, _), indices in _users(dict(enumerate(whole)), "model_name", "framework", "config_file"):
-            try:
-                found = resolve.find_model(name, framework or "keras", work_dir)
-                if not _offers_check(found):
-                    continue
-                defaults = model_defaults(resolve.load(found), whole[indices[0]], work_dir)
-            except Exception:
+        return list(_over_defaults(dict(enumerate(param_sets)), work_dir).values())
+
+
+def _over_defaults(sets: Mapping[int, Mapping[str, Any]], work_dir: Path) -> dict[int, dict[str, Any]]:
+    whole = {i: dict(params) for i, params in sets.items()}
+    for (name, framework, _), indices in _users(sets, "model_name", "framework", "config_file"):
+        try:
+            found = resolve.find_model(name, framework or "keras", work_dir)
+            if not _offers_check(found):
                 continue
-            for i in indices:
-                # Others, such as CANDLE's data_type, a class, are written as something else than they are.
-                plain = {key: value for key, value in defaults.items() if isinstance(value, _PLAIN)}
-                whole[i] = {**plain, **whole[i]}
+            defaults = plain_values(model_defaults(resolve.load(found), sets[indices[0]], work_dir))
+        except (Exception, SystemExit):  # CANDLE's read the command line, which is not for them
+            continue
+        for i in indices:
+            whole[i] = {**defaults, **sets[i]}
     return whole
 
 

@@ -17,6 +17,7 @@ _PATH_ENDINGS = ("_dir", "_directory", "_file", "_path")
 _NAMES = ("id", "run_id", "experiment_id", "model_name")
 # TMP-ORIGINAL, where nobody says otherwise.
 _TMP_ORIGINAL = "/tmp/$USER/original"
+_PLAIN = (bool, int, float, str, list, type(None))
 
 
 def apply_rules(params: Mapping[str, Any]) -> dict[str, Any]:
@@ -65,6 +66,11 @@ def _number_list(text: str) -> str | list[int] | list[float]:
         return [float(word) for word in words]
     except ValueError:
         return text  # "2 layers" begins with a number, but is a text
+
+
+def plain_values(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Those with values that can be written and compared; CANDLE's data_type, a class, cannot."""
+    return {key: value for key, value in params.items() if isinstance(value, _PLAIN)}
 
 
 def with_paths(params: Mapping[str, Any], work_dir: Path) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from types import ModuleType
 from typing import Any
 
 from model_runner import interrupt, keras_state, memory, resolve
-from model_runner.ckpt import background
+from model_runner.ckpt import background, owner
+from model_runner.ckpt.owner import Owner
 from model_runner.errors import RunError
 from model_runner.isolation import isolated, seed_random
 from model_runner.monitors import monitored
@@ -50,7 +51,7 @@ def run_model(params: Mapping[str, Any]) -> dict[str, Any]:
         _log_to_stdout()
         interrupt.watch()
         try:
-            return _run(complete(params, work_dir), work_dir)
+            return _run(complete(params, work_dir), params, work_dir)
         except SystemExit as exit_:
             raise RunError(f"the RUN called exit({exit_.code!r})") from exit_
         finally:
@@ -77,7 +78,8 @@ def _log_to_stdout() -> None:
     log.propagate = False
 
 
-def _run(params: dict[str, Any], work_dir: Path) -> dict[str, Any]:
+def _run(params: dict[str, Any], given: Mapping[str, Any], work_dir: Path) -> dict[str, Any]:
+    """`params` are what is `given`, completed; the pre module may change them."""
     directory = Path(params["instance_directory"])
     os.chdir(directory)
     if (directory / "stop.marker").exists():
@@ -88,17 +90,17 @@ def _run(params: dict[str, Any], work_dir: Path) -> dict[str, Any]:
     if _pre_run(params, work_dir) is ModelResult.SKIP:
         return _skipped(f"pre_run() of {params['pre_module']} returned SKIP", directory)
     try:
-        return _run_prepared(params, directory, work_dir)
+        return _run_prepared(params, given, directory, work_dir)
     finally:
         _clean_up(params, work_dir)
 
 
-def _run_prepared(params: dict[str, Any], directory: Path, work_dir: Path) -> dict[str, Any]:
+def _run_prepared(params: dict[str, Any], given: Mapping[str, Any], directory: Path, work_dir: Path) -> dict[str, Any]:
     """From the model to the post module."""
     os.chdir(directory)  # a pre module may have gone elsewhere
     write_file(directory / "rank.txt", os.environ.get("ADLB_RANK_SELF", "0") + "\n")
     try:
-        outcome = _run_model(params, directory, work_dir)
+        outcome = _run_model(params, given, directory, work_dir)
     except interrupt.Interrupted as stop:
         return _interrupted(stop)
     except BaseException:
@@ -190,12 +192,13 @@ def _answer(function: str, answer: Any) -> ModelResult:
     return result
 
 
-def _run_model(params: Mapping[str, Any], directory: Path, work_dir: Path) -> Outcome:
+def _run_model(params: Mapping[str, Any], given: Mapping[str, Any], directory: Path, work_dir: Path) -> Outcome:
     """Load the model, complete its parameters, run it."""
     found = resolve.find_model(params["model_name"], params["framework"], work_dir)
     log.info("model: %s", found)
     module = resolve.load(found)
-    full = apply_rules({**model_defaults(module, params, work_dir), **params})
+    defaults = model_defaults(module, params, work_dir)
+    full = apply_rules({**defaults, **params})
     write_parameters(directory, {**full, "model_file": found.file})
     seed = full.get("rng_seed", full.get("seed"))
     if seed is not None:
@@ -203,7 +206,8 @@ def _run_model(params: Mapping[str, Any], directory: Path, work_dir: Path) -> Ou
     caller = "run_pytorch" if full["framework"] == "pytorch" else "run_tensorflow"
     log.info("%s(): pkg.run() ...", caller)
     try:
-        with monitored(full, directory):
+        # Not with what the pre module made of them, such as a place on the node.
+        with monitored(full, directory), owner.running(Owner(given, {**defaults, **given}), directory):
             returned = module.run(full)
     finally:
         # A model that reuses its compiled network from RUN to RUN says so; it clears the session itself when

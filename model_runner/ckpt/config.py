@@ -82,18 +82,22 @@ class CkptConfig:
 def read_config(params: Mapping[str, Any]) -> CkptConfig:
     """Read the ckpt_* keys of `params`; ValueError names the key and what it must be.
 
-    The directory is `ckpt_directory`, else `ckpts` in `output_dir`, else in `instance_directory`; it becomes
-    absolute, because a model may change the working directory.
+    The directory becomes absolute, because a model may change the working directory.
     """
     values = {key.removeprefix("ckpt_"): value for key, value in params.items() if key.startswith("ckpt_")}
-    default = Path(params.get("output_dir") or params.get("instance_directory") or ".") / "ckpts"
     return CkptConfig(
-        directory=Path(values.get("directory") or default).absolute(),
+        directory=directory_of(params).absolute(),
         alias=Path(params["save"]).absolute() / "ckpts" if params.get("save") else None,
         metadata=values.get("metadata", params.get("metadata")),
         epochs=params.get("epochs"),
         **_checked(values),
     )
+
+
+def directory_of(params: Mapping[str, Any]) -> Path:
+    """Where checkpoints lie: `ckpt_directory`, else `ckpts` in `output_dir`, else in `instance_directory`."""
+    default = Path(params.get("output_dir") or params.get("instance_directory") or ".") / "ckpts"
+    return Path(params.get("ckpt_directory") or default)
 
 
 def _checked(values: Mapping[str, Any]) -> dict[str, Any]:

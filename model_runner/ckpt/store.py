@@ -24,6 +24,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
+from model_runner.ckpt import owner
 from model_runner.ckpt.config import CkptConfig
 from model_runner.ckpt.files import CHECKSUMS, crc32, put_directory, replace_link, verify_checksums
 
@@ -36,7 +37,7 @@ log = logging.getLogger("RUNNER.ckpt")
 
 
 class CkptError(Exception):
-    """No checkpoint can be used although ckpt_restart_mode is `required`."""
+    """The checkpoints are another RUN's, or none can be used although ckpt_restart_mode is `required`."""
 
 
 class Store:
@@ -105,6 +106,8 @@ class Store:
         if self._made:
             return
         self._epochs.mkdir(parents=True, exist_ok=True)
+        if run := owner.of(self._root):
+            run.claim(self._root)
         alias = self.config.alias
         if alias and alias != self._root and not os.path.lexists(alias):
             alias.parent.mkdir(parents=True, exist_ok=True)
@@ -180,10 +183,13 @@ class Store:
         """Restore the checkpoint at `last`, or the newest one before it that `read(directory, info)` can use.
 
         `read` raises where the checkpoint is damaged, having changed nothing. Returns what it returned; None
-        where training starts from scratch. Raises CkptError where that is not allowed (mode `required`).
+        where training starts from scratch. Raises CkptError where that is not allowed (mode `required`), and where
+        the checkpoints are another RUN's.
         """
         if self.config.restart_mode == "off":
             return None
+        if (run := owner.of(self._root)) and (reason := run.refusal(self._root)):
+            raise CkptError(reason)
         candidates = self._candidates()
         for directory in candidates:
             try:

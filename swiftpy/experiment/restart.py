@@ -232,9 +232,13 @@ def _has_checkpoint(run_dir: Path) -> bool:
 
     That is a file in a subdirectory, or one called like a model. Results and parameters, which lie beside each other in
     the RUN directory itself, do not bind the RUN to the parameters that it failed with; nor do logs, the JSON file
-    of an epoch whose model was cleaned away, and `work`, where half a model may lie.
+    of an epoch whose model was cleaned away, and `work`, where half a model may lie. A link `ckpts` out of the RUN
+    directory leads to checkpoints that the user keeps elsewhere.
     """
     for directory, subdirectories, files in os.walk(run_dir):
+        links = (Path(directory, name).resolve() for name in subdirectories if name == "ckpts")
+        if any(not link.is_relative_to(run_dir.resolve()) and _has_checkpoint(link) for link in links):
+            return True
         if "work" in subdirectories:
             subdirectories.remove("work")
         top, in_epoch = Path(directory) == run_dir, Path(directory).parent.name == "epochs"

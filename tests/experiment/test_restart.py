@@ -94,6 +94,15 @@ def test_every_run_by_what_it_left(tmp_path, old):
     assert set(verdicts(plan(now, None, compare, read_job)).values()) == {"new"}
 
 
+def test_checkpoints_that_the_user_keeps_elsewhere(tmp_path, old):
+    """The RUN has a link to them; in the directory of NONE nothing was saved yet."""
+    trees.make(tmp_path / "scratch", "AWAY/epochs/001/model.h5 = m\nNONE/ckpt.log = log")
+    for name in ("AWAY", "NONE"):
+        trees.make(old.run_dir(name), f"output/ckpts -> {tmp_path}/scratch/{name}")
+    now = specs(tmp_path / "in", "AWAY NONE")
+    assert verdicts(plan(now, old, compare, read_job)) == {"AWAY": "resume", "NONE": "new"}
+
+
 def test_more_epochs_resume_what_did_not_stop_early(tmp_path, old):
     now = specs(tmp_path / "in", "DONE MID HALF EARLY", '{"epochs": 5, "timeout": 60}')
     decisions = plan(now, old, compare, read_job)

@@ -167,11 +167,22 @@ def test_checkpoints_are_not_resumed_on_other_data(new_run, original):
     hed_setup.pre_run(params)
     rewrite(original, tables.RSP, lambda frame: frame.iloc[:-3])
     assert hed_setup.pre_run(new_run("RUN000", index=0)) == ModelResult.SUCCESS
-    (Path(params["instance_directory"]) / "ckpts").mkdir()
+    (Path(params["instance_directory"]) / "ckpts/epochs").mkdir(parents=True)
     assert hed_setup.pre_run(new_run("RUN000", index=0)) == ModelResult.SUCCESS
     rewrite(original, tables.RSP, lambda frame: frame.iloc[:-3])
     with pytest.raises(ValueError, match="RUN000 come from other data"):
         hed_setup.pre_run(new_run("RUN000", index=0))
+
+
+def test_checkpoints_kept_elsewhere_are_of_other_data_in_the_next_exp_too(new_run, original, tmp_path):
+    elsewhere = {"index": 0, "ckpt_directory": str(tmp_path / "scratch/ckpts")}
+    hed_setup.pre_run(new_run("RUN000", **elsewhere))
+    rewrite(original, tables.RSP, lambda frame: frame.iloc[:-3])
+    assert hed_setup.pre_run(new_run("RUN000", "EXP002", **elsewhere)) == ModelResult.SUCCESS, "none was saved"
+    (tmp_path / "scratch/ckpts/epochs").mkdir(parents=True, exist_ok=True)
+    rewrite(original, tables.RSP, lambda frame: frame.iloc[:-3])
+    with pytest.raises(ValueError, match="RUN000 come from other data"):
+        hed_setup.pre_run(new_run("RUN000", "EXP003", **elsewhere))
 
 
 def test_a_random_partition_needs_no_index(new_run, tmp_path):

@@ -1,0 +1,111 @@
+"""Checkpoints outside of the RUN directory: never another RUN's, whatever finds them there."""
+
+import shutil
+
+import pytest
+
+from model_runner import check, run_model
+from model_runner.ckpt.store import CkptError
+
+MODEL = """
+from model_runner.ckpt.config import read_config
+from model_runner.ckpt.store import Store
+
+def check(sets, data_dir):
+    return []
+
+def initialize_parameters():
+    return {"alpha": 6, "epochs": 2, "data_type": float}
+
+def run(params):
+    params["scratch"] = object()          # what a model does with its parameters is its own business
+    store = Store(read_config(params))
+    done = store.restore(lambda directory, info: info["epoch"]) or 0
+    for epoch in range(done + 1, params["epochs"] + 1):
+        store.save(epoch, 0.5, lambda directory: (directory / "model.h5").write_text("m"))
+    return {"val_loss": [0.5], "epochs_completed": done}
+"""
+
+
+@pytest.fixture
+def start(tmp_path, monkeypatch):
+    """start(RUN, EXP, **parameters) -> epochs that its checkpoints spared it; params(...) are what it is given."""
+    monkeypatch.setenv("MODEL_PYTHON_DIR", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "saves_train_improve.py").write_text(MODEL)
+
+    def start(run_id="RUN000", exp="EXP000", **params):
+        directory = tmp_path / exp / "run" / run_id
+        directory.mkdir(parents=True, exist_ok=True)
+        given = {"model_name": "saves", "id": run_id, "timeout": -1, **params}
+        return run_model({**given, "instance_directory": str(directory)})["epochs"]
+
+    return start
+
+
+def sets(*lines):
+    return [{"model_name": "saves", "id": f"RUN{number:03}", **line} for number, line in enumerate(lines)]
+
+
+def test_the_same_run_goes_on_also_in_another_exp(start, tmp_path):
+    place = str(tmp_path / "scratch")
+    assert start(ckpt_directory=place) == 0
+    assert start(ckpt_directory=place, exp="EXP001", epochs=3, timeout=60, alpha=6) == 2
+    assert not list(tmp_path.glob("EXP*/run/RUN000/ckpts"))
+    assert check(sets({"ckpt_directory": place, "epochs": 5}), None) == []
+
+
+@pytest.mark.parametrize(
+    ("run_id", "change", "reason"),
+    [
+        ("RUN001", {}, "id 'RUN000' -> 'RUN001'"),
+        ("RUN000", {"alpha": 2}, "alpha 6 -> 2"),
+        ("RUN000", {"epochs": 1}, "epochs 2 -> 1"),
+        ("RUN000", {"loss": "mae"}, r"loss \(not set\) -> 'mae'"),
+    ],
+)
+@pytest.mark.parametrize("key", ["ckpt_directory", "output_dir"])
+def test_another_run_does_not(start, tmp_path, key, run_id, change, reason):
+    """Said before a job; and in the RUN, for it may be the pre module that names the directory."""
+    place = {key: str(tmp_path / "scratch")}
+    start(**place)
+    with pytest.raises(CkptError, match=f"are another RUN's .parameters differ: {reason}"):
+        start(run_id, "EXP001", **place, **change)
+    [(index, problem)] = check([{**sets({})[0], "id": run_id, **place, **change}], None)
+    assert index == 0 and f"checkpoints in {tmp_path}/scratch" in problem and "\n" not in problem
+    # The user wants none of what is there.
+    anew = {**place, **change, "ckpt_restart_mode": "off"}
+    assert check([{**sets({})[0], "id": run_id, **anew}], None) == []
+    assert start(run_id, "EXP001", **anew) == 0
+    assert start(run_id, "EXP002", **place, **change) == change.get("epochs", 2)
+
+
+def test_in_the_run_directory_the_restart_has_decided(start, tmp_path):
+    start()
+    (tmp_path / "EXP001/run/RUN000").mkdir(parents=True)
+    shutil.copytree(tmp_path / "EXP000/run/RUN000/ckpts", tmp_path / "EXP001/run/RUN000/ckpts", symlinks=True)
+    assert not list(tmp_path.rglob("run.json"))
+    assert start(exp="EXP001", alpha=2) == 2
+
+
+def test_one_directory_for_several_runs_is_refused(start, tmp_path):
+    place = str(tmp_path / "scratch")
+    shared = check(sets({}, {"ckpt_directory": place}, {"ckpt_directory": place + "/"}, {"output_dir": place}), None)
+    assert [index for index, _ in shared] == [1]
+    assert f"ckpt_directory {place} is shared by 2 RUNs" in shared[0][1]
+    assert [index for index, _ in check(sets(*[{"output_dir": place}] * 3), None)] == [0]
+    own = [{"ckpt_directory": "mine", "output_dir": "out"}] * 2  # in each RUN directory
+    assert check(sets(*own), None) == []
+
+
+def test_of_a_pre_module_it_may_be_the_business(start, tmp_path):
+    (tmp_path / "sets_output.py").write_text("def pre_run(params): pass\n")
+    assert check(sets(*[{"output_dir": str(tmp_path), "pre_module": "sets_output"}] * 2), None) == []
+
+
+def test_the_directory_may_be_named_by_the_file_of_defaults(start, tmp_path, monkeypatch):
+    monkeypatch.delenv("MODEL_PYTHON_DIR")
+    (tmp_path / "mine.txt").write_text(f"ckpt_directory = {tmp_path}/scratch\n")
+    uno = {"model_name": "unorun", "config_file": "mine.txt", "input_dir": "in"}
+    [(index, problem)] = check([uno, {**uno, "id": "RUN001"}], None)
+    assert index == 0 and f"ckpt_directory {tmp_path}/scratch is shared by 2 RUNs" in problem
