@@ -1,6 +1,7 @@
 """When a training saves, what beside the model it saves, and how it ends when asked to; for any model framework."""
 
 import abc
+import copy
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ from model_runner import interrupt
 from model_runner.ckpt import background
 from model_runner.ckpt.config import read_config
 from model_runner.ckpt.state import STATE, Stateful, random_state, read_state, set_random_state, write_state
-from model_runner.ckpt.store import Store, log
+from model_runner.ckpt.store import CkptError, Store, log
 
 Write = Callable[[Path], None]
 
@@ -39,6 +40,14 @@ class Saver(abc.ABC):
     @abc.abstractmethod
     def _load(self, directory: Path, info: Mapping[str, Any], state: Mapping[str, Any]) -> None:
         """Load the model from what `_copy` gave; raises where that is damaged, having changed nothing."""
+
+    def _packed(self, value: Any) -> Any:
+        """A state with what STATE cannot hold, such as a framework's tensors, as what it can; copied."""
+        return value
+
+    def _unpacked(self, value: Any) -> Any:
+        """The inverse of `_packed`."""
+        return value
 
     def within_epoch(self, epoch: int, batch: int) -> None:
         """Save, if ckpt_save_batches or ckpt_save_seconds say so, after `batch` batches of `epoch` (0-based).
@@ -93,7 +102,7 @@ class Saver(abc.ABC):
         write_model, state = self._copy(weights_only)
         state |= {
             "history": {name: list(values) for name, values in self.history.items()},
-            "states": {name: state.state_dict() for name, state in self._states.items()},
+            "states": {name: self._packed(state.state_dict()) for name, state in self._states.items()},
             "random": random_state(),
         }
 
@@ -112,11 +121,27 @@ class Saver(abc.ABC):
     def _read(self, directory: Path, info: Mapping[str, Any]) -> tuple[int, int]:
         path = directory / STATE
         state = read_state(path) if path.exists() else {}
-        self._load(directory, info, state)
-        for name, saved in state.get("states", {}).items():
-            if name in self._states:
-                self._states[name].load_state_dict(saved)
-        if "random" in state:
-            set_random_state(state["random"])
+        saved = {name: value for name, value in state.get("states", {}).items() if name in self._states}
+        # Copied, for what a module of PyTorch tells is its live weights.
+        before = {name: copy.deepcopy(self._states[name].state_dict()) for name in saved}
+        generators = random_state()
+        try:
+            for name, value in saved.items():
+                self._states[name].load_state_dict(self._unpacked(value))
+            if "random" in state:
+                set_random_state(state["random"])
+            self._load(directory, info, state)  # last, for it changes nothing where it raises
+        except Exception:
+            self._set_back(before)
+            set_random_state(generators)
+            raise
         self.history = state.get("history", {})
         return int(info["epoch"]), int(info.get("batch", 0))
+
+    def _set_back(self, states: Mapping[str, dict[str, Any]]) -> None:
+        """Training from scratch, or from an older checkpoint, must not begin with what half a checkpoint has left."""
+        for name, state in states.items():
+            try:
+                self._states[name].load_state_dict(state)
+            except Exception as error:
+                raise CkptError(f"the state {name} can neither be restored nor be set back: {error!r}") from error

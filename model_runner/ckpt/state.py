@@ -6,6 +6,7 @@ A zip archive carries a CRC for each of its members, so that a damaged file is n
 
 import json
 import random
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,21 +29,40 @@ class Stateful(Protocol):
 
 
 def write_state(path: Path, state: dict[str, Any]) -> None:
-    """Write `state` (dicts with text keys, lists, numbers, texts, None, arrays) to a file named *.npz."""
+    """Write `state` (dicts, lists, numbers, texts, None, arrays) to a file named *.npz; tuples become lists."""
     arrays: dict[str, Any] = {}
 
     def extract(value: Any) -> Any:
         arrays[name := f"a{len(arrays)}"] = np.asarray(value)
         return {"__array__": name}
 
-    text = json.dumps(state, default=extract)
+    text = json.dumps(_with_pairs(state), default=extract)
     np.savez(path, json=np.array(text), **arrays)
+
+
+def _with_pairs(value: Any) -> Any:
+    """Dicts whose keys are not texts as lists of pairs: JSON makes the milestones {30: 1} of a schedule {"30": 1}."""
+    if isinstance(value, (list, tuple)):
+        return [_with_pairs(item) for item in value]
+    if not isinstance(value, Mapping):
+        return value
+    if all(isinstance(key, str) and not key.startswith("__") for key in value):
+        return {key: _with_pairs(item) for key, item in value.items()}
+    return {"__pairs__": [[key, _with_pairs(item)] for key, item in value.items()]}
 
 
 def read_state(path: Path) -> dict[str, Any]:
     """Read what `write_state` wrote; raises where the file is damaged."""
     with np.load(path, allow_pickle=False) as file:
-        return json.loads(str(file["json"]), object_hook=lambda d: file[d["__array__"]] if "__array__" in d else d)
+
+        def restored(given: dict[str, Any]) -> Any:
+            if "__array__" in given:
+                return file[given["__array__"]]
+            if "__pairs__" in given:
+                return {tuple(key) if isinstance(key, list) else key: value for key, value in given["__pairs__"]}
+            return given
+
+        return json.loads(str(file["json"]), object_hook=restored)
 
 
 def random_state() -> dict[str, Any]:

@@ -182,7 +182,8 @@ class Store:
     def restore(self, read: Callable[[Path, dict[str, Any]], T]) -> T | None:
         """Restore the checkpoint at `last`, or the newest one before it that `read(directory, info)` can use.
 
-        `read` raises where the checkpoint is damaged, having changed nothing. Returns what it returned; None
+        `read` raises where the checkpoint is damaged, having changed nothing, or CkptError where it cannot undo what
+        it has changed. Returns what it returned; None
         where training starts from scratch. Raises CkptError where that is not allowed (mode `required`), and where
         the checkpoints are another RUN's.
         """
@@ -195,7 +196,7 @@ class Store:
             try:
                 info = self._verified_info(directory)
                 value = read(directory, info)
-            except MemoryError:
+            except (MemoryError, CkptError):
                 raise
             # Whatever a damaged file makes its reader raise: OSError, ValueError, KeyError, zlib.error, ...
             except Exception as error:

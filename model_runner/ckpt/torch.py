@@ -7,13 +7,14 @@
         checkpoint.on_epoch_end(epoch, {"val_loss": ...})
     checkpoint.on_train_end()
 
-`states`: learning rate schedulers, and what else has `state_dict` and `load_state_dict`. model.h5, as CANDLE calls it
+`states`: learning rate schedulers, a second optimizer, averaged weights, and what else has `state_dict` and
+`load_state_dict`. model.h5, as CANDLE calls it
 with every framework, is what `torch.save(model.state_dict())` writes; the states of optimizer and PyTorch's generators
 lie beside it in optimizer.pt.
 """
 
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from model_runner.ckpt.saver import Saver, Write
 from model_runner.ckpt.store import MODEL, log
 
 OPTIMIZER = "optimizer.pt"
+TENSOR = "__tensor__"
 
 
 class TorchCheckpoint(Saver):
@@ -62,6 +64,19 @@ class TorchCheckpoint(Saver):
 
         return write, {}
 
+    def _packed(self, value: Any) -> Any:
+        if isinstance(value, torch.Tensor):
+            flat = value.detach().to("cpu", copy=True).reshape(-1)  # bytes, because NumPy has no bfloat16
+            kind = str(value.dtype).removeprefix("torch.")
+            return {TENSOR: kind, "shape": list(value.shape), "bytes": flat.view(torch.uint8).numpy()}
+        return _changed(value, self._packed)
+
+    def _unpacked(self, value: Any) -> Any:
+        if isinstance(value, Mapping) and TENSOR in value:
+            flat = torch.from_numpy(value["bytes"].copy())
+            return flat.view(getattr(torch, value[TENSOR])).reshape(value["shape"])
+        return _changed(value, self._unpacked)
+
     def _training_state(self) -> dict[str, Any]:
         return {
             "optimizer": self._optimizer.state_dict() if self._optimizer else None,
@@ -97,8 +112,13 @@ class TorchCheckpoint(Saver):
 def _copy_to_host(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
         return value.detach().to("cpu", copy=True)
+    return _changed(value, _copy_to_host)
+
+
+def _changed(value: Any, change: Callable[[Any], Any]) -> Any:
+    """`value` with `change` applied to what it consists of."""
     if isinstance(value, Mapping):
-        return {key: _copy_to_host(item) for key, item in value.items()}
+        return {key: change(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return type(value)(_copy_to_host(item) for item in value)
+        return type(value)(change(item) for item in value)
     return value

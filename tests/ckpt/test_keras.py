@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import random
 import resource
 import shutil
 import time
@@ -109,6 +110,45 @@ def test_the_checkpoint_of_another_network_leaves_the_model_as_it_was(tmp_path):
         np.testing.assert_array_equal(a, b)
     with pytest.raises(CkptError):
         KerasCheckpoint({"output_dir": str(tmp_path), "ckpt_restart_mode": "required"}).restart(model)
+
+
+class Counted:
+    """A state that takes up what it is given, and then fails `failures` times."""
+
+    value, failures = 0, 0
+
+    def state_dict(self):
+        return {"value": self.value}
+
+    def load_state_dict(self, state):
+        self.value = state["value"]
+        if self.failures:
+            self.failures -= 1
+            raise KeyError("of another version")
+
+
+def test_a_state_that_does_not_load_leaves_all_as_it_was(tmp_path):
+    """Also what was loaded before it; and where it cannot be set back either, nothing is trained."""
+    params = {"output_dir": str(tmp_path), "epochs": 2}
+    first, second, model = Counted(), Counted(), build()
+    checkpoint = KerasCheckpoint(params, {"first": first, "second": second})
+    checkpoint.restart(model)
+    first.value = second.value = 7
+    model.set_weights([weight + 1 for weight in model.get_weights()])
+    checkpoint.on_epoch_end(0, {"val_loss": 0.5})
+    checkpoint.on_train_end()
+
+    first, second, model = Counted(), Counted(), build()
+    before, drawn = model.get_weights(), random.getstate()
+    second.failures = 1
+    assert KerasCheckpoint(params, {"first": first, "second": second}).restart(model) == 0
+    assert (first.value, second.value, random.getstate()) == (0, 0, drawn)
+    for a, b in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    second.failures = 2
+    with pytest.raises(CkptError, match="the state second can neither be restored nor be set back: KeyError"):
+        KerasCheckpoint(params, {"first": first, "second": second}).restart(model)
+    assert KerasCheckpoint(params, {"first": first}).restart(model) == 1 and first.value == 7
 
 
 def test_what_is_saved_is_the_moment_of_saving(tmp_path, monkeypatch):

@@ -4,11 +4,13 @@ import errno
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model_runner.ckpt.config import read_config
+from model_runner.ckpt.state import read_state, write_state
 from model_runner.ckpt.store import CkptError, Store
 
 
@@ -131,6 +133,20 @@ def test_a_damaged_newest_checkpoint_falls_back(tmp_path, damage, caplog):
     assert store.save(3, 0.15, writer("again"))
     assert (tmp_path / "ckpts/last/model.h5").read_text() == "again"
     assert str((tmp_path / "ckpts/best").readlink()) == "epochs/003"
+
+
+def test_a_state_comes_back_with_the_keys_that_it_had(tmp_path):
+    """JSON has texts for keys: the milestones {30: 1} of a schedule would never be met again."""
+    state = {
+        "milestones": {30: 1, 60: 2},
+        "nested": [{0: {"step": 3}, None: {True: 0.5}}, {(1, "a"): {}}],
+        "names": {"__array__": 1, "__pairs__": []},
+        "weights": {0: np.arange(3.0)},
+    }
+    write_state(tmp_path / "state.npz", state)
+    found = read_state(tmp_path / "state.npz")
+    assert found.pop("weights")[0].tolist() == state.pop("weights")[0].tolist()
+    assert found == state
 
 
 def test_roll_back_by_relinking_last(tmp_path):

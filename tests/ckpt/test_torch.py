@@ -52,6 +52,61 @@ def train(directory, epochs, *, size=8, ask_at=None, monkeypatch=None, **keys):
     return model, checkpoint.history, started
 
 
+def test_states_come_back_as_they_were(tmp_path):
+    """Keys that are numbers, tensors of any type, and a module's weights, which training changes in place."""
+    model = torch.nn.Linear(2, 1)
+    second = torch.optim.Adam(model.parameters(), 0.01)
+    schedule = torch.optim.lr_scheduler.MultiStepLR(second, [2])
+    average = torch.nn.Linear(2, 1).to(torch.bfloat16)
+    states = {"second": second, "schedule": schedule, "average": average}
+    checkpoint = TorchCheckpoint({"output_dir": str(tmp_path), "epochs": 1}, states)
+    assert checkpoint.restart(model) == 0
+    model(torch.ones(2)).backward()
+    second.step()
+    schedule.step()
+    checkpoint.on_epoch_end(0, {"val_loss": 0.5})
+    weight, moments = average.weight.detach().clone(), second.state_dict()["state"]
+    with torch.no_grad():
+        average.weight.zero_()
+    checkpoint.on_train_end()
+
+    again = torch.nn.Linear(2, 1)
+    optimizer = torch.optim.Adam(again.parameters(), 0.01)
+    later = torch.optim.lr_scheduler.MultiStepLR(optimizer, [7])
+    states = {"second": optimizer, "schedule": later, "average": average}
+    assert TorchCheckpoint({"output_dir": str(tmp_path), "epochs": 2}, states).restart(again) == 1
+    assert torch.equal(average.weight, weight)
+    assert torch.equal(optimizer.state_dict()["state"][0]["exp_avg"], moments[0]["exp_avg"])
+    optimizer.step()
+    later.step()
+    assert later.get_last_lr() == [pytest.approx(0.001)], "the milestone"
+
+
+def test_a_state_that_does_not_load_leaves_all_as_it_was(tmp_path):
+    class Broken(Position):
+        def load_state_dict(self, state):
+            super().load_state_dict(state)
+            if state["batch"]:
+                raise KeyError("of another version")
+
+    def start(*, batch, broken):
+        torch.manual_seed(1)
+        model, average, position = torch.nn.Linear(2, 1), torch.nn.Linear(2, 1), broken()
+        position.batch = batch
+        states = {"average": average, "position": position}
+        checkpoint = TorchCheckpoint({"output_dir": str(tmp_path), "epochs": 1}, states)
+        return model, average, position, checkpoint, checkpoint.restart(model)
+
+    model, average, position, checkpoint, _ = start(batch=3, broken=Position)
+    for module in (model, average):
+        torch.nn.init.zeros_(module.weight)
+    checkpoint.on_epoch_end(0, {"val_loss": 0.5})
+    checkpoint.on_train_end()
+    model, average, position, _, done = start(batch=0, broken=Broken)
+    assert (done, position.batch) == (0, 0)
+    assert all(bool(module.weight.any()) for module in (model, average)), "not those of the checkpoint"
+
+
 def assert_same(a, b):
     assert all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
 
