@@ -211,11 +211,14 @@ def _times(exp: Path, view: View, now: float) -> Iterable[str]:
 
 
 def _walltime(text: str | None) -> float | None:
-    """Seconds of [[HH:]MM:]SS."""
-    parts = (text or "").split(":")
-    if not all(part.isdecimal() for part in parts):
+    """Seconds of [[HH:]MM:]SS, or DAYS-HH[:MM[:SS]]."""
+    days, dash, rest = (text or "").rpartition("-")
+    parts = rest.split(":")
+    if not all(part.isdecimal() for part in (*parts, days or "0")):
         return None
-    return float(sum(int(part) * 60**power for power, part in enumerate(reversed(parts))))
+    if dash:
+        parts += ["0"] * (3 - len(parts))
+    return float(int(days or 0) * 86400 + sum(int(part) * 60**power for power, part in enumerate(reversed(parts))))
 
 
 def clock(seconds: float) -> str:

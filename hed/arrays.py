@@ -31,6 +31,7 @@ from hed.partition_uno_pq import Split, id_column, split_ids
 
 FORMAT = 1
 NAMES = "names.json"
+_CHECKSUM = "[0-9a-f]" * 8  # as a pattern of file names
 
 log = logging.getLogger("RUNNER.hed_setup")
 
@@ -139,12 +140,14 @@ def _checksum(*values: object) -> str:
 def _sweep(directory: Path) -> None:
     """Remove arrays of tables that have changed or are gone, and what a process was writing when it was killed.
 
-    Whoever has mapped such arrays keeps them: a file goes when the last process that uses it does.
+    Whoever has mapped such arrays keeps them: a file goes when the last process that uses it does. `directory` is the
+    user's, too, who may keep things called arrays-... there.
     """
-    for path in directory.glob("arrays-*"):
-        if not _is_current(path):
+    name = f"arrays-{_CHECKSUM}-{_CHECKSUM}"
+    for path in directory.glob(name):
+        if (path / NAMES).is_file() and not _is_current(path):
             shutil.rmtree(path, ignore_errors=True)
-    local.sweep(directory, f".arrays-*.{os.uname().nodename}")
+    local.sweep(directory, f".{name}.{_CHECKSUM}.{os.uname().nodename}")
 
 
 def _is_current(path: Path) -> bool:

@@ -20,7 +20,8 @@ from swiftpy.experiment.carry import carry
 from swiftpy.experiment.journal import Journal
 from swiftpy.runtime.job import Lead
 from swiftpy.sites.schedulers import job_id
-from swiftpy.sites.settings import Setting, environment, exp_parent, table
+from swiftpy.sites.settings import Setting, clock, environment, exp_parent, table, walltime
+from swiftpy.sites.site import Site
 from swiftpy.upf.prepare import Intent, refuse_rivals
 
 
@@ -60,7 +61,7 @@ def _establish(intent: Intent, lead: Lead) -> Experiment:
     if not intent.options.exp:
         nodes = len({site.node for site in lead.layout.workers.values()})
         count = 1 + len(lead.layout.workers)
-        provenance.log(exp, submission_record(intent.settings, exp, jobid or "-", count, nodes))
+        provenance.log(exp, submission_record(intent.settings, intent.site, exp, jobid or "-", count, nodes))
     provenance.log(exp, {"STARTED": timestamp()})
     return Experiment(exp, _journal(intent, exp, inputs, jobid, lead), held, env)
 
@@ -143,7 +144,7 @@ def user() -> str:
 
 
 def submission_record(
-    settings: Mapping[str, Setting], exp: exps.Exp, jobid: str, count: int, nodes: int
+    settings: Mapping[str, Setting], site: Site, exp: exps.Exp, jobid: str, count: int, nodes: int
 ) -> dict[str, object]:
     """What turbine.log says of a job of `count` processes when it is submitted, or started by hand."""
     return {
@@ -158,7 +159,8 @@ def submission_record(
         "PPN": settings["PPN"].value,
         "TURBINE_WORKERS": count - 1,
         "ADLB_SERVERS": 1,
-        "WALLTIME": settings["WALLTIME"].value or "-",
+        # In the form that means one thing: of `60`, no reader could tell whether the site counts minutes or seconds.
+        "WALLTIME": clock(walltime(settings, site.scheduler)) if settings["WALLTIME"].value else "-",
     }
 
 

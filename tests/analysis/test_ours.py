@@ -84,6 +84,9 @@ def test_live_view(job, capsys):
     ]
     (job / "turbine.log").write_text("WALLTIME:          00:04:00\n")
     assert "walltime: 0:01:29 left: NOT enough, restart the EXP afterwards" in live.frame(job, view, now)
+    for text in ("1-01", "1-01:00", "1-01:00:00", "25:00:00"):
+        (job / "turbine.log").write_text(f"WALLTIME:          {text}\n")
+        assert "walltime: 24:57:29 left: enough" in live.frame(job, view, now)
     assert command("progress.sh", job, "--watch", "--once")[0] == f"EXP 7  {job}"
     (job / "lock.json").unlink()
     lines = command("progress", "--watch", job)

@@ -102,10 +102,22 @@ def test_what_is_left_of_other_tables_goes(source, tmp_path):
         arrays.open_arrays(tmp_path / name, NAMES, source.parent)
     [gone, there] = sorted(directories(source), key=lambda name: "gone" not in made_from(source.parent / name))
     (tmp_path / "gone" / tables.MD).unlink()
-    (source.parent / "arrays-00000000-00000000").mkdir()
-    (source.parent / f".arrays-00000000-00000000.abcd.{os.uname().nodename}").mkdir()
+    torn = source.parent / "arrays-00000000-00000000"
+    torn.mkdir()
+    (torn / arrays.NAMES).write_text("")
+    (source.parent / f".arrays-00000000-00000000.0123abcd.{os.uname().nodename}").mkdir()
     opened(source)
     assert len(directories(source)) == 2 and there in directories(source) and gone not in directories(source)
+
+
+def test_what_the_user_keeps_beside_it_stays(source):
+    """Without staging, arrays lie in $TMPDIR/$USER, where people have things of their own."""
+    kept = ["arrays-2024-backup", "arrays-00000000-00000000", f".arrays-old.{os.uname().nodename}"]
+    for name in kept:
+        (source.parent / name).mkdir()
+        (source.parent / name / "results.csv").write_text("precious")
+    opened(source)
+    assert all((source.parent / name / "results.csv").exists() for name in kept)
 
 
 def made_from(path):

@@ -6,9 +6,11 @@ import time
 import pytest
 
 from swiftpy.errors import UserError
+from swiftpy.experiment.exp import Exp
 from swiftpy.sites import schedulers
 from swiftpy.sites.settings import clock, environment, local_env, resolve, seconds, size, walltime
 from swiftpy.sites.site import load_site
+from swiftpy.upf.establish import submission_record
 
 
 def write(folder, text):
@@ -115,6 +117,19 @@ def test_walltimes_of_pbs_and_slurm(text, scheduler, expected):
     local = load_site("local")
     assert walltime(settings(local, WALLTIME=text), scheduler) == expected
     assert seconds(clock(expected)) == expected
+
+
+@pytest.mark.parametrize(
+    ("site", "text", "written"),
+    [
+        *(("slurm", "60", "01:00:00"), ("flux", "90", "01:30:00"), ("pbs", "60", "00:01:00")),
+        *(("slurm", "1-00:00:00", "24:00:00"), ("local", "1-2", "26:00:00"), ("local", "", "-")),
+    ],
+)
+def test_the_walltime_in_turbine_log_means_one_thing(tmp_path, site, text, written):
+    site = load_site(site)
+    record = submission_record(settings(site, WALLTIME=text), site, Exp(tmp_path), "-", 2, 1)
+    assert record["WALLTIME"] == written
 
 
 @pytest.mark.parametrize("text", ["tomorrow", "60", "0:00", "1:2:3:4", "-5"])
