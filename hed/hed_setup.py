@@ -41,7 +41,9 @@ def pre_run(params: dict[str, Any]) -> ModelResult:
     params.setdefault("partition_seed", DEFAULT_SEED)
     source = tables.source_directory(params.get("input_dir"), os.environ.get("DATA_SOURCE"))
     node_dir = arrays.local_directory(source)
-    if params.setdefault("partition_files", not _takes_arrays(params)):
+    if params.get("partition_files") is None:  # not given, or null in DFLTS
+        params["partition_files"] = not _takes_arrays(params)
+    if params["partition_files"]:
         split = _write_files(params, run, source, node_dir)
     else:
         split = arrays.split(arrays.open_arrays(source, arrays.columns(params), node_dir), source, params)

@@ -191,7 +191,8 @@ def _check_model(
 
 def _offers_check(found: resolve.Found) -> bool:
     source = Path(found.file)
-    return source.suffix == ".py" and bool(re.search(r"^def check\(", source.read_text(encoding="utf-8"), re.MULTILINE))
+    # Bytes, because the file may say that it is in Latin-1.
+    return source.suffix == ".py" and bool(re.search(rb"^def check\(", source.read_bytes(), re.MULTILINE))
 
 
 def _ask(

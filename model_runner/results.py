@@ -185,7 +185,8 @@ def write_parameters(directory: Path, params: Mapping[str, Any]) -> None:
     lines = ["[Global Params]"]
     lines += [f"{key}={_literal(value)}" for key, value in params.items() if key not in _MONITOR_KEYS]
     lines.append("[Monitor Params]")
-    lines += [f"{key}={_literal(params[key])}" for key in _MONITOR_KEYS if key in params]
+    monitor = {"solr_root": "", **params}  # CANDLE's readers look for it, and nobody here has one
+    lines += [f"{key}={_literal(monitor[key])}" for key in _MONITOR_KEYS if key in monitor]
     write_file(directory / "parameters.txt", "\n".join(lines) + "\n")
 
 

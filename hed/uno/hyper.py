@@ -4,6 +4,7 @@ Names and defaults are those of the public IMPROVE model Uno, so that its users'
 working.
 """
 
+import ast
 import importlib
 import importlib.util
 import itertools
@@ -31,6 +32,7 @@ ALIASES = {
 
 # Keras' names, listed so that a check loads no TensorFlow.
 OPTIMIZERS = ("Adam", "AdamW", "Adamax", "Adadelta", "Adagrad", "Ftrl", "Nadam", "RMSprop", "SGD")
+WARM_UPS = ("linear", "quadratic", "exponential", "constant", "none")
 LOSSES = tuple(
     "mse mae mape msle mean_squared_error mean_absolute_error mean_absolute_percentage_error"
     " mean_squared_logarithmic_error huber log_cosh poisson binary_crossentropy".split()
@@ -117,7 +119,7 @@ def read_hyper(params: Mapping[str, Any]) -> Hyper:
         generator_batch_size=reader.integer("generator_batch_size", 1),
         learning_rate=reader.number("learning_rate", 0.0, open_low=True),
         warmup_epochs=reader.integer("warmup_epochs", 0),
-        warmup_type=reader.choice("warmup_type", ("linear", "quadratic")),
+        warmup_type=reader.choice("warmup_type", WARM_UPS),
         reduce_lr_patience=reader.integer("reduce_lr_patience", 0),
         reduce_lr_factor=reader.number("reduce_lr_factor", 0.0, 1.0, open_low=True),
         early_stopping_patience=reader.integer("early_stopping_patience", 0),
@@ -147,6 +149,28 @@ def loss_module_name(name: str) -> str | None:
         except (ImportError, ValueError):
             continue
     return None
+
+
+def _binds(module: str, name: str) -> bool:
+    """Whether the source of a module binds `name`; importing it would tell, but might load TensorFlow.
+
+    True where nobody knows: no Python source, or one that imports all of another module.
+    """
+    spec = importlib.util.find_spec(module)
+    if spec is None or not spec.origin or not spec.has_location:  # a directory, or built into Python
+        return False
+    if not spec.origin.endswith(".py"):
+        return True
+    try:
+        tree = ast.parse(Path(spec.origin).read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return False
+    return any(
+        (isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name)
+        or (isinstance(node, ast.alias) and (node.asname or node.name) in (name, "*"))
+        or (isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id == name)
+        for node in ast.walk(tree)
+    )
 
 
 class _Reader:
@@ -210,6 +234,8 @@ class _Reader:
         name = loss_module_name(given) if isinstance(given, str) else None
         if name is None:
             self.problems.append(f"{key}: there is no module {given!r} on the Python path or in hed.uno")
+        elif not _binds(name, "construct"):
+            self.problems.append(f"{key}: the module {given!r} has no function construct(params), so it is no loss")
         elif name.startswith("hed.uno."):  # ours need no TensorFlow to say what they lack; a user's module might
             try:
                 importlib.import_module(name).construct(self.params)
@@ -227,11 +253,19 @@ class _Reader:
         return []
 
     def layers(self, part: str, space: str) -> list[Layer]:
+        count, usual = f"{part}_num_layers", len(GLOBAL_SIZES[part])
         if space == "layer":
-            prefixes = [f"{part}_layer_{n + 1}" for n in range(self.integer(f"{part}_num_layers", 1))]
+            self.params.setdefault(count, usual)
+            prefixes = [f"{part}_layer_{n + 1}" for n in range(self.integer(count, 1))]
             return [self._layer(self.integer(f"{p}_size", 1), f"{p}_") for p in prefixes]
         if space == "block":
             sizes, prefix = self.sizes(f"{part}_arch"), f"{part}_"
+            if count in self.params:
+                number = self.integer(count, 1)
+                # Whoever names the public model's file of defaults has not chosen the usual numbers, which it holds.
+                if 0 < len(sizes) < number != usual:
+                    self.problems.append(f"{count} is {number}, but {part}_arch has {len(sizes)} sizes")
+                sizes = sizes[:number]
         else:
             sizes, prefix = GLOBAL_SIZES[part], ""
         if not sizes:

@@ -35,9 +35,7 @@ class LearningRate:
         hyper = self._hyper
         if hyper.warmup_epochs and epoch <= hyper.warmup_epochs:
             done = epoch / hyper.warmup_epochs
-            start = hyper.max_rate / 100
-            power = 2 if hyper.warmup_type == "quadratic" else 1
-            self.value = start + (hyper.max_rate - start) * done**power
+            self.value = _warmed_up(hyper.warmup_type, hyper.max_rate / 100, hyper.max_rate, done)
         return self.value
 
     def end_epoch(self, val_loss: float) -> None:
@@ -57,6 +55,15 @@ class LearningRate:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up the state of an earlier `state_dict()`."""
         self.value, self._best, self._wait = state["value"], state["best"], state["wait"]
+
+
+def _warmed_up(kind: str, start: float, full: float, done: float) -> float:
+    """The rate when the share `done` of the warm-up is over."""
+    if kind in ("none", "constant"):
+        return full
+    if kind == "exponential":
+        return start * (full / start) ** done
+    return start + (full - start) * done ** (2 if kind == "quadratic" else 1)
 
 
 class EarlyStopping:

@@ -185,6 +185,12 @@ def test_checkpoints_kept_elsewhere_are_of_other_data_in_the_next_exp_too(new_ru
         hed_setup.pre_run(new_run("RUN000", "EXP003", **elsewhere))
 
 
+def test_partition_files_null_is_as_not_given(new_run):
+    params = new_run("RUN000", index=0, partition_files=None)
+    assert hed_setup.pre_run(params) == ModelResult.SUCCESS
+    assert params["partition_files"] is True, "the model is not this project's"
+
+
 def test_a_random_partition_needs_no_index(new_run, tmp_path):
     params = new_run("RUN000", partition="random")
     assert hed_setup.pre_run(params) == ModelResult.SUCCESS

@@ -52,6 +52,13 @@ def test_model_with_a_check_of_its_own_and_module_that_cannot_be_imported(monkey
     assert problems[1][0] == 1 and "'broken' cannot be imported: ModuleNotFoundError" in problems[1][1]
 
 
+def test_a_model_in_another_encoding(monkeypatch, tmp_path):
+    monkeypatch.setenv("MODEL_PYTHON_DIR", str(tmp_path))
+    text = "# -*- coding: latin-1 -*-\n# caf\xe9\ndef check(sets, data_dir):\n    return [(0, 'no')]\n"
+    (tmp_path / "latin_train_improve.py").write_text(text, encoding="latin-1")
+    assert check([{"model_name": "latin"}], None) == [(0, "no")]
+
+
 OLD = {"id": "R1", "epochs": 10, "alpha": 6, "dense": "100 50", "input_dir": "/a", "pre_module": "hed_setup"}
 
 

@@ -34,7 +34,7 @@ def test_keras_style_leaves_the_files_and_lines_that_scripts_read(run, models, c
     assert {name: len(values) for name, values in history.items()} == {"loss": 3, "val_loss": 3}
     assert text(directory, "rank.txt") == "17\n"
     lines = text(directory, "parameters.txt").splitlines()
-    assert lines[0] == "[Global Params]" and lines[-2:] == ["[Monitor Params]", "timeout=-1"]
+    assert lines[0] == "[Global Params]" and lines[-3:] == ["[Monitor Params]", "timeout=-1", "solr_root=''"]
     expected = {"epochs=3", "dense=[100, 50]", "framework='keras'", f"save='{directory}/output'"}
     assert expected | {r"note='it\'s'", f"model_file='{models}/linreg_train_improve.py'"} <= set(lines)
     printed = capsys.readouterr().out.splitlines()

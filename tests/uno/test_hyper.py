@@ -7,6 +7,7 @@ import pytest
 
 from hed.uno import unorun
 from hed.uno.hyper import Layer, read_hyper
+from hed.uno.schedule import LearningRate
 
 DATA = {"input_dir": "somewhere"}
 
@@ -35,6 +36,56 @@ def test_space_block():
     assert hyper.canc == (Layer(64, "tanh", 0.0), Layer(32, "tanh", 0.0))
     assert [layer.size for layer in hyper.drug] == [16, 8]
     assert hyper.interaction == (Layer(4, "relu", 0.1),)
+
+
+def test_number_of_layers_in_space_block():
+    """As the public model: the first so many of an arch. Its file of defaults names 3, 3 and 5 for everybody."""
+    block = {"hyperparam_space": "block", "canc_arch": [64, 32, 16, 8], "drug_arch": [16], "drug_num_layers": 3}
+    hyper = read_hyper({**block, "canc_num_layers": 2})
+    assert [[layer.size for layer in part] for part in (hyper.canc, hyper.drug)] == [[64, 32], [16]]
+    assert len(read_hyper(block).canc) == 4
+    for number, said in ((5, "canc_num_layers is 5, but canc_arch has 4 sizes"), (0, "canc_num_layers must be")):
+        [(_, problem)] = unorun.check([DATA | block | {"canc_num_layers": number}], None)
+        assert problem.startswith(said)
+
+
+def test_a_loss_module_that_is_none(tmp_path, monkeypatch):
+    """Said of that RUN alone, and without importing it."""
+    monkeypatch.syspath_prepend(tmp_path)
+    for name, text in {
+        "no_loss": "raise RuntimeError\n",
+        "torn_loss": "def construct(\n",
+        "own_loss": "raise RuntimeError\ndef construct(params): pass\n",
+        "other_loss": "raise RuntimeError\nfrom elsewhere import make as construct\n",
+    }.items():
+        (tmp_path / f"{name}_of_a_test.py").write_text(text)
+    names = (
+        "network",
+        "own_loss_of_a_test",
+        "schedule",
+        "no_loss_of_a_test",
+        "other_loss_of_a_test",
+        "torn_loss_of_a_test",
+        "sys",
+    )
+    problems = unorun.check([DATA | {"custom_loss_module": name} for name in names], None)
+    assert [index for index, _ in problems] == [0, 2, 3, 5, 6]
+    assert problems[0][1].startswith("custom_loss_module: the module 'network' has no function construct(params)")
+
+
+@pytest.mark.parametrize(
+    ("kind", "rates"),
+    [
+        ("linear", [0.01, 0.505, 1.0]),
+        ("quadratic", [0.01, 0.2575, 1.0]),
+        ("exponential", [0.01, 0.1, 1.0]),
+        *(("constant", [1.0] * 3), ("none", [1.0] * 3)),
+    ],
+)
+def test_the_warm_ups_of_the_public_model(kind, rates):
+    given = {"warmup_type": kind, "warmup_epochs": 2, "learning_rate": 1.0, "batch_size": 1}
+    schedule = LearningRate(read_hyper(given))
+    assert [schedule.begin_epoch(epoch) for epoch in range(3)] == pytest.approx(rates)
 
 
 def test_space_layer():
