@@ -70,7 +70,8 @@ def find(param_sets: Sequence[Mapping[str, Any]]) -> list[Problem]:
 def with_defaults(param_sets: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The sets over the defaults of their models, the user's INI file among them, for a restart to compare.
 
-    Only models that offer `check` are asked, which are quick to import; what is wrong with them is said by `check`.
+    `config_file` is None then: where the file lies, and what it is called, does not matter. Only models that offer
+    `check` are asked, which are quick to import; what is wrong with them is said by `check`.
     """
     work_dir = Path.cwd()
     with isolated(resolve.own_directories(work_dir), work_dir):
@@ -88,7 +89,7 @@ def _over_defaults(sets: Mapping[int, Mapping[str, Any]], work_dir: Path) -> dic
         except (Exception, SystemExit):  # CANDLE's read the command line, which is not for them
             continue
         for i in indices:
-            whole[i] = {**defaults, **sets[i]}
+            whole[i] = {**defaults, **sets[i], "config_file": None}
     return whole
 
 

@@ -5,12 +5,14 @@ from typing import Any
 
 from model_runner.params import apply_rules
 
-# Where a RUN reads and writes, how long it may take and what it reports do not change what it computes.
+# Where a RUN reads and writes, how long it may take and what it reports do not change what it computes; how it computes
+# changes the last digits, and the model says so when it goes on (docs/training.md).
 _INDIFFERENT = frozenset(
     (
         *("timeout", "solr_root", "experiment_id", "run_id"),
         *("input_dir", "output_dir", "instance_directory", "save", "post_module"),
-        *("partition_files", "steps_per_execution"),
+        *("partition_files", "steps_per_execution", "generator_batch_size", "metadata"),
+        *("jit_compile", "fused_optimizer", "mixed_precision"),
         *("verbose", "verbosity", "logfile", "log_level", "profiling", "show_progress"),
     )
 )
@@ -22,9 +24,12 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any], done: Mapping[str, A
 
     `old` and `new` are its parameter sets, `done` is what `run_model` returned for it, None when it had not
     finished. Only more `epochs` may be asked for: the RUN trains on, unless it had stopped early by its own
-    criterion.
+    criterion. A `config_file` of None in `new` says that all that is in it is there as well; else its name counts.
     """
     then, now = _science(old), _science(new)
+    if now.get("config_file", "") is None:
+        then.pop("config_file", None)
+        now.pop("config_file")
     differing = sorted(key for key in then.keys() | now.keys() if _differs(then, now, key))
     if not differing:
         return ("skip", "done") if done else ("resume", "unfinished, same parameters")

@@ -200,14 +200,15 @@ def _run_model(params: Mapping[str, Any], given: Mapping[str, Any], directory: P
     defaults = model_defaults(module, params, work_dir)
     full = apply_rules({**defaults, **params})
     write_parameters(directory, {**full, "model_file": found.file})
+    # Without what the pre module made of them, such as a place on the node; see `compare` for the file.
+    whole = {**defaults, **given, "config_file": None}
     seed = full.get("rng_seed", full.get("seed"))
     if seed is not None:
         seed_random(int(seed))
     caller = "run_pytorch" if full["framework"] == "pytorch" else "run_tensorflow"
     log.info("%s(): pkg.run() ...", caller)
     try:
-        # Not with what the pre module made of them, such as a place on the node.
-        with monitored(full, directory), owner.running(Owner(given, {**defaults, **given}), directory):
+        with monitored(full, directory), owner.running(Owner(given, whole), directory):
             returned = module.run(full)
     finally:
         # A model that reuses its compiled network from RUN to RUN says so; it clears the session itself when

@@ -75,14 +75,16 @@ def test_defaults_are_those_of_models_that_offer_a_check_and_of_the_users_file(m
     sets = [{"epochs": 9}, *({"config_file": f"{name}.txt"} for name in ("other", "nowhere", "latin"))]
     sets = [{"model_name": "quick", **params} for params in sets] + [{"model_name": "linreg"}]
     whole = with_defaults(sets)
-    assert whole[0] == {"loss": "mse", "seed": 7, **sets[0]}
-    assert whole[1] == {"epochs": 20, "loss": "mse", "seed": 8, **sets[1]}
+    assert whole[0] == {"loss": "mse", "seed": 7, **sets[0], "config_file": None}
+    assert whole[1] == {"epochs": 20, "loss": "mse", "seed": 8, **sets[1], "config_file": None}
     assert whole[2:] == sets[2:]
 
 
 def test_compare_skips_resumes_or_refuses():
     done = {"status": "ok", "epochs": 10, "stopped_early": False}
     elsewhere = {"input_dir": "/b", "timeout": 60, "perf_top": 5, "ckpt_keep_limit": 9, "run_id": "R1"}
+    elsewhere |= {"metadata": {"note": "x"}, "generator_batch_size": 64}
+    elsewhere |= {"jit_compile": False, "fused_optimizer": False, "mixed_precision": True}  # a resume says so itself
     same = {**OLD, **elsewhere, "dense": [100, 50], "pre_module": "hed.hed_setup"}
     assert compare(OLD, same, done)[0] == "skip"
     assert compare(OLD, same, None)[0] == "resume"
@@ -99,3 +101,21 @@ def test_compare_skips_resumes_or_refuses():
         "pre_module 'hed_setup' -> 'mine'",
     ):
         assert change in reason
+
+
+def test_a_config_file_counts_by_what_is_in_it_where_that_is_known(models, monkeypatch, tmp_path):
+    (tmp_path / "known_train_improve.py").write_text("def check(sets, data): return []\n")
+    for name, seed in (("a.txt", 7), ("b.txt", 7), ("c.txt", 8)):
+        (tmp_path / name).write_text(f"seed = {seed}\n")
+    monkeypatch.chdir(tmp_path)
+    known = {"model_name": "known", "config_file": "a.txt"}
+    [moved, changed] = with_defaults([{**known, "config_file": name} for name in ("b.txt", "c.txt")])
+    old = {**known, "seed": 7}
+    assert compare(old, moved, None)[0] == "resume"
+    assert compare(old, changed, None) == ("refuse", "parameters differ: seed 7 -> 8")
+    assert compare({"model_name": "known", "seed": 7}, moved, None)[0] == "resume", (
+        "it was the environment that named it"
+    )
+    # Of a model without a check nobody knows what is in it.
+    [other] = with_defaults([{"model_name": "linreg", "config_file": "b.txt"}])
+    assert compare({**other, "config_file": "a.txt"}, other, None)[0] == "refuse"

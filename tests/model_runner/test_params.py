@@ -82,8 +82,8 @@ def test_parameters_txt_reads_back_without_eval(params):
     with tempfile.TemporaryDirectory() as directory:
         write_parameters(Path(directory), {**params, "timeout": 5})
         written = Path(directory, "parameters.txt")
-        assert read_config(written) == {**params, "timeout": 5}
-        quoted = [line.partition("=")[2] for line in written.read_text().splitlines()[1:-2]]
+        assert read_config(written) == {"solr_root": "", **params, "timeout": 5}
+        quoted = [line.partition("=")[2] for line in written.read_text().splitlines()[1:-3]]
     assert [text[0] for text, value in zip(quoted, params.values(), strict=True) if isinstance(value, str)] == [
         "'" for value in params.values() if isinstance(value, str)
     ]

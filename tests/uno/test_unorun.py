@@ -12,6 +12,7 @@ import pytest
 keras = pytest.importorskip("keras")
 
 from hed.uno import unorun  # noqa: E402
+from model_runner import compare  # noqa: E402
 
 KERAS_3 = keras.__version__.startswith("3")
 
@@ -138,6 +139,18 @@ def test_more_epochs_go_on_where_the_run_ended(tmp_path, input_dir):
     unorun.run(make(longer, input_dir, epochs=3))
     assert unorun.run(make(longer, input_dir)) == unorun.run(make(straight, input_dir))
     assert outputs(longer) == outputs(straight)
+
+
+@pytest.mark.skipif(not KERAS_3, reason="Keras 2 has no fused optimizer")
+@pytest.mark.parametrize("change", [{"jit_compile": True}, {"fused_optimizer": False}, {"mixed_precision": True}])
+def test_other_execution_at_a_resume_goes_on_and_is_said(tmp_path, input_dir, caplog, change):
+    params = make(tmp_path / "run", input_dir, epochs=1)
+    first = unorun.run(params)
+    both = unorun.run({**params, "epochs": 2, **change})
+    assert both.history["loss"][0] == first.history["loss"][0]
+    assert "restarting after epoch 1" in (tmp_path / "run/ckpts/ckpt.log").read_text()
+    assert sum("the RUN began with" in message for message in caplog.messages) == 1
+    assert compare(params, {**params, **change}, None)[0] == "resume", "and the job begins"
 
 
 def test_other_threads_at_a_resume_are_said(tmp_path, input_dir, caplog, monkeypatch):
