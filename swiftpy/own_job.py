@@ -237,7 +237,7 @@ class OwnJob(Engine):
     def _drive_alone(self) -> None:
         self._driver = threading.get_ident()
         try:
-            while not (self._closing and self._scheduler.quiet and not self._gathering):
+            while not (self._closing and not self._gathering and self.finished):
                 with self._turns.lock:
                     self._advance(1.0)
                 self._tell()

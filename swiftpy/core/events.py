@@ -70,7 +70,10 @@ class TaskFinished(NamedTuple):
 
 
 class TaskFailed(NamedTuple):
-    """An attempt died or ran out of time, or the whole of it raised. `seconds` is what it took."""
+    """An attempt died or ran out of time, or the whole of it raised. `seconds` is what it took.
+
+    `value`, of a parallel task that failed on other workers of a server's than its first: what it returned there.
+    """
 
     worker: int
     task_id: int
@@ -78,6 +81,7 @@ class TaskFailed(NamedTuple):
     error: TaskError
     seconds: float
     share: Share | None = None
+    value: bytes | list[bytes] | None = None
 
 
 class TaskKilled(NamedTuple):

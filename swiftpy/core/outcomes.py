@@ -112,7 +112,7 @@ class Outcomes:
         if task is None:
             return []
         if task.kind.ranks > 1:
-            commands = self._part_ended(task, event.worker, event.seconds, error=event.error)
+            commands = self._part_ended(task, event.worker, event.seconds, event.value, event.error)
         else:
             commands = self._failed(task, worker, event.error, event.seconds)
         return commands + self._feed(event.worker)
@@ -213,10 +213,12 @@ class Outcomes:
     ) -> list[Command]:
         """Report a failed attempt; try again while attempts are left. When draining, the restart tries again.
 
+        A call that the client cancelled after it was sent is not tried again.
+
         `value`: what a parallel task returned all the same on its first worker, which may hold something for it.
         """
         task.failures += 1
-        if task.failures > task.kind.retries:
+        if task.failures > task.kind.retries or error.kind == "cancelled":
             report = ReportOutcome(task, TaskState.FAILED, task.attempt, worker, seconds, value, error)
             return [report, *self._cancel_dependents(task, error)]
         state = TaskState.INTERRUPTED if self.draining else TaskState.READY

@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Any
 from swiftpy.core.events import Event, ReportOutcome, StartTask, SubmissionClosed, TaskSubmitted, ValueGiven
 from swiftpy.core.scheduler import Scheduler
 from swiftpy.core.task import Kind, Task, TaskState
+from swiftpy.errors import Deadlock, TaskError
 from swiftpy.flow import deadlock
 from swiftpy.flow.bulk import Bulk
 from swiftpy.flow.calls import failure_of, unpack_values
 from swiftpy.flow.functions import Function, Functions
 from swiftpy.flow.future import Future
 from swiftpy.flow.gathering import ENOUGH, GatheredRun, Gathering
+from swiftpy.flow.leftovers import Leftovers, LeftoversTold
 from swiftpy.flow.nested import CallSubmitted, FailureSeen, Relay
 from swiftpy.flow.sending import Sending
 from swiftpy.flow.settling import Settling
@@ -62,6 +64,7 @@ class Engine:
         self._fetching = threading.RLock()
         self._requested: deque[Reference] = deque()
         self._sending: Sending
+        self._leftovers = Leftovers()
         self._rouse: Callable[[], None] | None = None  # what wakes the thread that drives alone, if it sleeps
         self._called = threading.Event()
         self._latest = self._handed_over_at = time.monotonic()
@@ -105,6 +108,11 @@ class Engine:
         if self._rouse is not None:
             self._wake()
         return bulk
+
+    @property
+    def finished(self) -> bool:
+        """Whether all calls that were handed over have ended, and no task has left any behind."""
+        return self._scheduler.quiet and self._leftovers.none()
 
     @property
     def workers(self) -> int:
@@ -165,9 +173,30 @@ class Engine:
             turns.tell_followers()
 
     def wait_for_all(self) -> None:
-        """Wait for all that was submitted."""
-        # In this order, for that is how calls move on.
-        self.drive(lambda: not (self._gathering or self._gathering.futures) and self._scheduler.quiet)
+        """Wait for all that was submitted. Raises Deadlock."""
+        futures = self._gathering.futures
+
+        def over() -> bool:  # in this order, for that is how calls move on
+            return not (self._gathering or futures) and self.finished
+
+        try:
+            self.drive(over)
+        except Deadlock:
+            if not all(future.done() or future.by_hand for future in futures.values()):
+                raise
+            self._give_up_unset()
+            self.drive(over)
+        if count := sum(self._leftovers.stranded.values()):
+            raise Deadlock(f"{count} calls of tasks can never be made: futures that they need were never set")
+
+    def _give_up_unset(self) -> None:
+        """Only calls that were cancelled wait for the futures that nobody has set: nobody waits for them."""
+        unset = [id for id, future in self._gathering.futures.items() if future.by_hand]
+        error = TaskError("cancelled", "it was never set")
+        with self._turns.lock:
+            for id in unset:
+                del self._gathering.futures[id]
+            self._server.take([ValueGiven(id, error) for id in unset])
 
     def close(self) -> None:
         """No more tasks: let the workers end. Tasks that still run are given up if the job shall end early."""
@@ -227,6 +256,7 @@ class Engine:
         while self._requested:
             self._sending.data.request(self._requested.popleft())
         self._sending.data.tell_released()
+        self._leftovers.ask(self._server.send)
         if self.settling.untold or enough():  # what was handed over may have failed at once
             timeout = 0.0
         came = self._server.progress(timeout)
@@ -290,7 +320,11 @@ class Engine:
         if type(message) is FailureSeen:
             self.settling.seen_in_task(*message)
             return []
+        if type(message) is LeftoversTold:
+            self._leftovers.told(message)
+            return []
         assert isinstance(message, CallSubmitted), f"no task can send {message!r}"
+        self._leftovers.submitted(message.worker)
         runs, given, id = self._gathering.take(reserve=1)  # what was submitted before has lower ids
         events = self._handed_over(runs, given)
         self._sending.know(message.function)

@@ -21,6 +21,7 @@ from swiftpy.flow import program
 from swiftpy.flow.calls import because_of, needs, pack_one
 from swiftpy.flow.functions import Function, Functions
 from swiftpy.flow.future import Future
+from swiftpy.flow.leftovers import LeftoversAsked, LeftoversTold
 from swiftpy.runtime.store import InArguments, Packed
 from swiftpy.runtime.worker import Worker
 
@@ -134,7 +135,11 @@ class NestedEngine:
             future.bring(self._worker.fetch(stored.reference).value())
 
     def heard(self, message: Any) -> None:
-        """Rank 0 says what became of a call."""
+        """Rank 0 says what became of a call, or asks what is left of them."""
+        if type(message) is LeftoversAsked:
+            waiting = sum(not future.done() for future in self._futures.values())
+            self._worker.send(LeftoversTold(self._worker.rank, waiting))
+            return
         assert isinstance(message, CallSettled), f"a worker cannot be sent {message!r}"
         value = None
         error = message.error

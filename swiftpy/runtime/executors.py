@@ -209,7 +209,7 @@ class IsolatedExecutor:
     def _answered(self, answer: Answer, seconds: float) -> Outcome:
         outcome = _outcome_of(answer, seconds, self._host, self._rank)
         self._order = None
-        if outcome.error:
+        if outcome.error and outcome.error.kind != "cancelled":  # then nothing was called
             self._spawner.kill(self._pid)
             self._spawner.exited(5.0)
             self._drop_child()

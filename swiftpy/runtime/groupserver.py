@@ -189,7 +189,7 @@ class GroupServer:
             self._upward.insert(self._culprit, TaskReturned(*name, 0, share))
             self._culprit += 1
         else:
-            self._failed(TaskFailed(*name, report.error, report.seconds, share))
+            self._failed(TaskFailed(*name, report.error, report.seconds, share, report.value))
         if not origin.left and origin.done:
             self._join(origin)
 

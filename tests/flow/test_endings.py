@@ -34,6 +34,13 @@ ENDINGS = {
     "a failure that was seen": ("boom().exception()", 0, ""),
     "a future that nobody sets": ("inc(swiftpy.Future()).result()", 1, "inc waits for a future that was never set"),
     "the same without asking": ("late(inc(swiftpy.Future()))", 1, "2 tasks can never run, 1 futures were never set"),
+    "one of cancelled calls, too": (
+        "inc(late(gate := swiftpy.Future())).cancel(); inc(gate).cancel()",
+        1,
+        "late waits",
+    ),
+    "one of cancelled calls alone": ("inc(gate := swiftpy.Future()).cancel(); inc(gate).cancel()", 0, ""),
+    "one of a call that a task left behind": ("leaves().result()", 1, "1 calls of tasks can never be made"),
     "a task that waits for ever": ("forever().result()", 1, "can never run"),
     "waits with a time limit": ("own_limit(); limited().result()", 0, ""),
     "more ranks than there are": ("wide().result()", 1, "it wants 9 workers"),
@@ -68,6 +75,8 @@ def test_how_programs_end(tmp_path, name):
         def crash(): __import__("ctypes").string_at(0)
         @swiftpy.task
         def late(i): time.sleep(0.2)
+        @swiftpy.task
+        def leaves(): inc(inc(1)), inc(swiftpy.Future())
         def own_limit():
             from concurrent.futures import TimeoutError
             try: swiftpy.Future().result(timeout=1.5)

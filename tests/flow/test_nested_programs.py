@@ -66,3 +66,27 @@ def test_what_a_task_submitted_goes_on_while_it_computes(tmp_path):
         """,
     )
     assert "a callback that runs while its task computes cannot wait" in result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("options", [(), ("--servers", "2")], ids=["one server", "two"])
+def test_what_tasks_left_behind_is_made(tmp_path, options):
+    """Calls that need others are sent when these are done, at which moment there is nothing else to do."""
+    passes(
+        tmp_path,
+        """
+        @swiftpy.task
+        def note(i, step, before):
+            open(f"made-{i}-{step}", "w").close()
+            return 0
+        @swiftpy.task
+        def pipeline(i):
+            before = 0
+            for step in range(20):
+                before = note(i, step, before)
+
+        swiftpy.wait([pipeline(i) for i in range(6)])
+        """,
+        options=options,
+        procs=6,
+    )
+    assert len(list(tmp_path.glob("made-*"))) == 120

@@ -108,3 +108,27 @@ def test_large_results_of_parallel_tasks_that_are_tried_again(tmp_path):
             assert future.result()[-1] == i
         """,
     )
+
+
+@pytest.mark.parametrize("servers", [1, 2])
+def test_large_results_of_parallel_tasks_that_failed_are_forgotten(tmp_path, servers):
+    passes(
+        tmp_path,
+        """
+        import resource
+
+        @swiftpy.task(ranks=2)
+        def fails(comm):
+            if comm.rank: raise ValueError("on the other rank")
+            return bytes(8 << 20)
+        @swiftpy.task
+        def memory(): return os.getpid(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+        for _ in range(20):
+            assert "on the other rank" in str(fails().exception())
+        grown = dict(swiftpy.gather([memory() for _ in range(200)]))
+        assert max(grown.values()) < 120_000, grown
+        """,
+        options=["--servers", str(servers)] if servers > 1 else [],
+        procs=3 if servers == 1 else 7,  # two workers for each
+    )

@@ -19,8 +19,8 @@ def run(tmp_path, program, *options, procs=3, args=()):
     return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
 
 
-def passes(tmp_path, program, **kwargs):
-    result = run(tmp_path, program, **kwargs)
+def passes(tmp_path, program, options=(), **kwargs):
+    result = run(tmp_path, program, *options, **kwargs)
     assert result.returncode == 0, result.stdout + result.stderr
     return result
 
@@ -261,6 +261,27 @@ def test_what_reads_in_a_task_finds_nothing(tmp_path):
         read = swiftpy.task(lambda: subprocess.run(["cat"], capture_output=True, timeout=20).stdout)
         assert read().result() == b"" and swiftpy.task(lambda: sys.stdin.read())().result() == ""
         """,
+    )
+
+
+def test_isolated_calls_that_were_cancelled_are_not_tried(tmp_path):
+    """Nor do they cost the process that the next are made in."""
+    passes(
+        tmp_path,
+        """
+        @swiftpy.task(isolated=True, retries=2)
+        def process(): return os.getpid()
+        @swiftpy.task
+        def nap(): time.sleep(0.5)
+
+        first = process().result()
+        before = nap()
+        calls = [process() for _ in range(20)]
+        time.sleep(0.2)
+        assert all(call.cancel() for call in calls)
+        assert process().result() == first
+        """,
+        procs=2,
     )
 
 
