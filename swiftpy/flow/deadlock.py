@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from swiftpy.core.gang import Gang
 from swiftpy.core.scheduler import Scheduler
@@ -15,10 +15,12 @@ from swiftpy.flow.future import Future
 FORSAKEN = 60.0
 
 
-def find(scheduler: Scheduler, futures: Iterable[Future], silence: float) -> Deadlock | None:
+def find(
+    scheduler: Scheduler, futures: Iterable[Future], held_back: Mapping[Future, list[Future]], silence: float
+) -> Deadlock | None:
     """What is wrong, if nobody but the program can make anything happen, and nothing has for so many seconds.
 
-    `futures` are those that have no result.
+    `futures` are those that have no result; `held_back` those that the scheduler does not know, with what they need.
     """
     if silence > FORSAKEN and (forsaken := scheduler.forsaken):
         return Deadlock(*(_forsaken(task, gang, silence) for task, gang in forsaken.items()))
@@ -26,9 +28,10 @@ def find(scheduler: Scheduler, futures: Iterable[Future], silence: float) -> Dea
     if not stuck and not scheduler.quiet:
         return None
     unset = {future.id for future in futures if future.by_hand}
+    others = {future for needed in held_back.values() for future in needed if not (future.engine or future.done())}
     lines = [f"{task.kind.name} waits for {_waited_for(task, stuck, unset)}" for task in stuck[:10]]
-    count = sum(task.count for task in stuck)
-    return Deadlock(f"{count} tasks can never run, {len(unset)} futures were never set", *lines)
+    count = sum(task.count for task in stuck) + len(held_back)
+    return Deadlock(f"{count} tasks can never run, {len(unset) + len(others)} futures were never set", *lines)
 
 
 def _forsaken(task: Task, gang: Gang, seconds: float) -> str:

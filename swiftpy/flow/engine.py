@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from swiftpy.errors import Deadlock, TaskError
 from swiftpy.flow import deadlock
 from swiftpy.flow.bulk import Bulk
 from swiftpy.flow.calls import failure_of, unpack_values
+from swiftpy.flow.fetching import Fetching, HeldBack
 from swiftpy.flow.functions import Function, Functions
 from swiftpy.flow.future import Future
 from swiftpy.flow.gathering import ENOUGH, GatheredRun, Gathering
@@ -31,7 +31,6 @@ from swiftpy.flow.turns import Turns
 from swiftpy.runtime.call import Payload
 from swiftpy.runtime.server import TICK, Server
 from swiftpy.runtime.signals import StopRequest
-from swiftpy.runtime.store import Reference
 from swiftpy.runtime.transport import share_interpreter
 
 if TYPE_CHECKING:
@@ -57,12 +56,12 @@ class Engine:
         self.stop = StopRequest()  # somebody wants the job to end early
         self._scheduler: Scheduler
         keepers: dict[str, Keeper] = {}
-        self._gathering = Gathering(keepers)
+        self._gathering = Gathering()
         self.settling = Settling(self._gathering.futures, keepers, self._end_early)
         self.functions = Functions()
         self._turns = Turns(lambda: self._server.wake())
-        self._fetching = threading.RLock()
-        self._requested: deque[Reference] = deque()
+        self._fetching = Fetching()
+        self.held_back = HeldBack(self._fetching)
         self._sending: Sending
         self._leftovers = Leftovers()
         self._rouse: Callable[[], None] | None = None  # what wakes the thread that drives alone, if it sleeps
@@ -134,15 +133,12 @@ class Engine:
 
     def request(self, futures: Iterable[Future]) -> None:
         """Ask for the results that lie with workers, all at once: they will be fetched."""
-        self._requested.extend(stored.reference for future in futures if (stored := future.elsewhere) is not None)
+        self._fetching.request(futures)
 
     def fetch(self, future: Future) -> None:
         """Get a result that lies with a worker."""
-        with self._fetching:
-            if (stored := future.elsewhere) is not None:
-                self._requested.append(stored.reference)
-                self.drive(lambda: self._sending.data.arrived(stored.reference))
-                future.bring(self._sending.data.take(stored.reference).value())
+        self._fetching.request([future])
+        self.drive(lambda: future.elsewhere is None)
 
     def drive(self, enough: Callable[[], bool], timeout: float | None = None) -> None:
         """Drive until `enough()`, or for so many seconds. Raises Deadlock if neither can ever be."""
@@ -177,12 +173,12 @@ class Engine:
         futures = self._gathering.futures
 
         def over() -> bool:  # in this order, for that is how calls move on
-            return not (self._gathering or futures) and self.finished
+            return not (self._gathering or self.held_back.futures or futures) and self.finished
 
         try:
             self.drive(over)
         except Deadlock:
-            if not all(future.done() or future.by_hand for future in futures.values()):
+            if not all(future.done() or future.by_hand for future in [*futures.values(), *self.held_back.futures]):
                 raise
             self._give_up_unset()
             self.drive(over)
@@ -253,11 +249,11 @@ class Engine:
             self._latest = self._handed_over_at = time.monotonic()
             runs, given, _ = self._gathering.take()
             self._server.take(self._handed_over(runs, given))
-        while self._requested:
-            self._sending.data.request(self._requested.popleft())
+        if self._fetching:
+            self._fetching.advance(self._sending.data)
         self._sending.data.tell_released()
         self._leftovers.ask(self._server.send)
-        if self.settling.untold or enough():  # what was handed over may have failed at once
+        if self.settling.untold or self._fetching.due or enough():  # what was handed over may have failed at once
             timeout = 0.0
         came = self._server.progress(timeout)
         if came:
@@ -266,13 +262,15 @@ class Engine:
 
     def _tell(self) -> None:
         """Call the callbacks. Nobody drives meanwhile: one may do anything, even wait for another future."""
-        settling = self.settling
-        if not settling.untold:
+        settling, due = self.settling, self._fetching.due
+        if not (settling.untold or due):
             return
-        while settling.untold:
+        while settling.untold or due:
             untold, settling.untold = settling.untold, []
             for future in untold:
                 future.tell()
+            while due:
+                due.popleft()()
         if self._turns.lock.locked():  # who drives now may wait for what the callbacks did
             self._server.wake()
 
@@ -291,7 +289,8 @@ class Engine:
                     late = time.monotonic() - self._handed_over_at > GATHER
                     dull = self._scheduler.quiet  # nothing can come
                     self._rouse = (self._called.set if dull else self._server.wake) if quiet else None
-                    sleepy = quiet and not self._gathering  # who adds a call looks for a sleeper afterwards
+                    # Who adds a call looks for a sleeper afterwards.
+                    sleepy = quiet and not (self._gathering or self._fetching)
                     idle = sleepy and dull
                     seconds = SLEEP if sleepy and not dull else 0.0
                     self._advance(seconds, hand_over=late or not self._scheduler.waiting)
@@ -307,8 +306,8 @@ class Engine:
         """Called when nothing came for PATIENCE, so that no message is on its way: can what is waited for ever come?"""
         only_program = threading.current_thread() is threading.main_thread() and threading.active_count() == 2
         if only_program and not self._gathering and not self._sending.data.waiting:
-            silence = time.monotonic() - self._latest
-            if found := deadlock.find(self._scheduler, self._gathering.futures.values(), silence):
+            futures, silence = self._gathering.futures.values(), time.monotonic() - self._latest
+            if found := deadlock.find(self._scheduler, futures, self.held_back.futures, silence):
                 raise found
 
     # -- what the server tells its client ----------------------------------------------------------------------

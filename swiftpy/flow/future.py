@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import itertools
 import os
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -100,7 +101,8 @@ class Future(concurrent.futures.Future[Any]):
             if type(self._result) is Stored:
                 assert self.engine is not None
                 self.engine.fetch(self)
-            return self._result
+            if self._exception is None:
+                return self._result
         self.ask()
         return super().result(timeout)
 
@@ -148,6 +150,10 @@ class Future(concurrent.futures.Future[Any]):
     def bring(self, value: Any) -> None:
         """The result was fetched. Its name lives on: tasks that were given it may not have fetched it yet."""
         self._stored, self._result = self._result, value
+
+    def lose(self, error: BaseException) -> None:
+        """The result cannot be fetched, though it was there."""
+        self._stored, self._result, self._exception = self._result, None, error
 
     def settle(self, value: Any, exception: BaseException | None) -> bool:
         """The engine's way to set the outcome; whether `tell` has callbacks to call. A cancelled one stays so."""
@@ -224,6 +230,23 @@ class Future(concurrent.futures.Future[Any]):
         if self.good():
             return _value, (self.value_or(None),)
         return previous, ()
+
+
+def when_good(futures: Iterable[Future], then: Callable[[], None], otherwise: Callable[[Future], None]) -> None:
+    """Call `then` as soon as all futures have results; `otherwise` for each that fails."""
+    pending = [future for future in futures if not future.good()]
+    left = itertools.count(len(pending) - 1, -1)  # no lock: it counts in one step, whichever threads call
+
+    def one_less(done: Any) -> None:
+        if done.failed():
+            otherwise(done)
+        elif next(left) == 0:
+            then()
+
+    for future in pending:
+        future.add_done_callback(one_less)
+    if not pending:
+        then()
 
 
 def begin_all(futures: Iterable[Future]) -> list[int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections import deque
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from typing import Any
 
 from swiftpy.core.task import Kind
@@ -45,13 +45,11 @@ class GatheredRun:
 class Gathering:
     """Any thread adds; who drives the server takes, and makes runs of what it finds.
 
-    `futures` holds those that were taken and have no result, by id. Calls of the functions in `alone` become no parts
-    of chains.
+    `futures` holds those that were taken and have no result, by id.
     """
 
-    def __init__(self, alone: Container[str]) -> None:
+    def __init__(self) -> None:
         self.futures: dict[int, Future] = {}
-        self._alone = alone
         self.added: deque[Any] = deque()  # of `_Call` and runs; no thread can be amid an append to a deque
         self._given: deque[int] = deque()
         self._next_id = 0
@@ -119,7 +117,7 @@ class Gathering:
             if waits_for and (len(waits_for) > 1 or waits_for[0] not in last):
                 waits_for = self._adopt(waits_for, future.engine)  # else it has no value: nobody was given its call
             run = last.get(waits_for[0]) if len(waits_for) == 1 else None
-            if run is not None and run.may_chain(kind) and kind.function not in self._alone:
+            if run is not None and run.may_chain(kind):
                 del last[waits_for[0]]
                 run.variant = _chained(kind)
             else:

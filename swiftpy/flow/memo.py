@@ -110,15 +110,25 @@ class KeptFunction(TaskFunction):
             self._keeper = Keeper(self._memo, self.function)
             engine.settling.keepers[engine.functions.find(body).name] = self._keeper
         needed = needs(args, kwargs)
-        if needed and not all(future.good() for future in needed):
-            return self._sent(*args, **kwargs)
-        key = self._keeper.key(args, kwargs)
+        future = Future()
+        if needed and not all(other.good() for other in needed):
+            keeper, future.engine = self._keeper, engine
+            submit = functools.partial(self._submit, engine, future, args, kwargs)
+            engine.held_back.add(future, needed, lambda: submit(keeper.key_of_values(args, kwargs)))
+        else:
+            self._submit(engine, future, args, kwargs, self._keeper.key(args, kwargs))
+        return future
+
+    def _submit(
+        self, engine: Engine, future: Future, args: tuple[Any, ...], kwargs: dict[str, Any], key: bytes
+    ) -> None:
+        """Give a future the result that is there, or submit its call."""
         value, found = self._memo.find(key)
         if not found:
-            return self._sent(_Key(key), *args, **kwargs)
-        future = Future()
-        future.settle(value, None)
-        return future
+            assert self._sent is not None
+            engine.submit(*self._sent.described(engine), (key, *args), kwargs, future)
+        elif future.settle(value, None):
+            future.tell()
 
     def submit_all(self, calls: list[Any], column: bool = False) -> Iterable[Any]:
         """See TaskFunction: one by one, because each may be there."""
@@ -150,40 +160,26 @@ class Keeper:
             name = name_of(self._function)
             raise TypeError(f"a result of {name} cannot be kept: an argument cannot be compared: {error}") from None
 
-    def begin(self, future: Future, call: Any) -> Any:
-        """The call as it is to be sent: by now the futures among its arguments have values."""
-        args, kwargs = (call.args, call.kwargs) if type(call) is Deferred else (call, {})
-        if args and type(args[0]) is _Key:
-            future.key = args[0]
-            return Deferred(args[1:], kwargs) if kwargs else args[1:]
-        if future.key is not None:  # it was begun before, in vain
-            return call
+    def key_of_values(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+        """The same when values came from other tasks: too late to refuse the call. An empty one keeps nothing."""
         try:
-            future.key = self.key(args, kwargs)
-        except TypeError as error:  # a value that came from another task: too late to refuse the call
-            future.key = b""
+            return self.key(args, kwargs)
+        except TypeError as error:
             if not self._warned:
                 print(f"swiftpy: {error}", file=sys.stderr)
             self._warned = True
-            return call
-        value, found = self.memo.find(future.key)
-        return Deferred((_Result(value),), {}) if found else call
+            return b""
+
+    def begin(self, future: Future, call: Any) -> Any:
+        """The call as it is to be sent, without the key that goes before its arguments so far."""
+        args, kwargs = (call.args, call.kwargs) if type(call) is Deferred else (call, {})
+        future.key, *rest = args
+        return Deferred(tuple(rest), kwargs) if type(call) is Deferred else tuple(rest)
 
     def keep(self, future: Future, value: Any) -> None:
         """A call has this result, which is safe after `memo.save`."""
         if future.key:
             self.memo.keep(future.key, value)
-
-
-class _Key(bytes):
-    """Goes before the arguments of a call whose key is known, as far as `Keeper.begin`."""
-
-
-class _Result:
-    """In the place of the arguments of a call whose result turned out to be there."""
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
 
 
 class _Body:
@@ -194,8 +190,6 @@ class _Body:
         self._function = function
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if args and type(args[-1]) is _Result:
-            return args[-1].value
         return self._function(*args, **kwargs)
 
 

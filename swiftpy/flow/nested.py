@@ -20,7 +20,7 @@ from swiftpy.errors import TaskError
 from swiftpy.flow import program
 from swiftpy.flow.calls import because_of, needs, pack_one
 from swiftpy.flow.functions import Function, Functions
-from swiftpy.flow.future import Future
+from swiftpy.flow.future import Future, when_good
 from swiftpy.flow.leftovers import LeftoversAsked, LeftoversTold
 from swiftpy.runtime.store import InArguments, Packed
 from swiftpy.runtime.worker import Worker
@@ -82,20 +82,11 @@ class NestedEngine:
         needed = needs(args, kwargs) or []
         if needed:  # if these went before the call has ended, so would what it fetches
             self._needed[future.id] = needed
-        pending = [future for future in needed if not future.good()]
-        if not pending:
-            self._send(future, kind, function, args, kwargs)
-            return future
-        left = itertools.count(len(pending) - 1, -1)
-
-        def one_less(done: Any) -> None:
-            if done.failed():
-                self._settle(future.id, None, because_of(done))
-            elif next(left) == 0:
-                self._send(future, kind, function, args, kwargs)
-
-        for other in pending:
-            other.add_done_callback(one_less)
+        when_good(
+            needed,
+            lambda: self._send(future, kind, function, args, kwargs),
+            lambda culprit: self._settle(future.id, None, because_of(culprit)),
+        )
         return future
 
     def submit_all(self, kind: Kind, function: Function, calls: list[Any], column: bool = False) -> Iterator[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from swiftpy.core.events import ReportOutcome, StartTask
-from swiftpy.flow.calls import CANCELLED_CALL, Deferred, needs, pack_calls
+from swiftpy.flow.calls import CANCELLED_CALL, pack_calls
 from swiftpy.flow.functions import Function
 from swiftpy.flow.future import Future, begin_all
 from swiftpy.runtime.call import Payload
@@ -24,7 +24,7 @@ class Sending:
     """
 
     def __init__(self, server: Server, futures: dict[int, Future], keepers: dict[str, Keeper]) -> None:
-        self._server, self._futures, self._keepers = server, futures, keepers
+        self._futures, self._keepers = futures, keepers
         self._functions: dict[str, Function] = {}  # those that workers cannot import
         self._sent: set[tuple[int, str]] = set()  # (worker, function) whose definition is there
         self.data = Exchange(SERVER, server.send)
@@ -47,8 +47,7 @@ class Sending:
             calls, stay, column = task.owner.begin(command), task.owner.may_be_held, task.owner.column
         else:
             keeper = self._keepers.get(task.kind.function)
-            calls, column = task.payload, False
-            self._begin(task.id, calls, keeper)
+            calls, column = self._begin(task.id, task.payload, keeper), False
             stay = keeper is None and self._futures[task.id].may_be_held
         return pack_calls(self._definition(command), calls, place if stay else None, hold, column)
 
@@ -69,21 +68,13 @@ class Sending:
             self._sent.add((command.worker, function.name))
         return function.definition
 
-    def _begin(self, first: int, calls: list[Any], keeper: Keeper | None) -> None:
+    def _begin(self, first: int, calls: list[Any], keeper: Keeper | None) -> list[Any]:
+        """These calls as they are to be sent. The task's own may be sent again."""
         cancelled = begin_all(map(self._futures.__getitem__, range(first, first + len(calls))))
+        if keeper is not None:
+            calls = [keeper.begin(self._futures[id], call) for id, call in enumerate(calls, first)]
+        elif cancelled:
+            calls = list(calls)
         for index in cancelled:
             calls[index] = CANCELLED_CALL
-        if keeper is not None:
-            for index in set(range(len(calls))).difference(cancelled):
-                self._bring_arguments(calls[index])
-                calls[index] = keeper.begin(self._futures[first + index], calls[index])
-
-    def _bring_arguments(self, call: Any) -> None:
-        """A kept call is known by the values of its arguments, so they must be here."""
-        for future in (needs(call.args, call.kwargs) or ()) if type(call) is Deferred else ():
-            stored = future.elsewhere
-            if stored is not None:
-                reference = stored.reference
-                self.data.request(reference)
-                self._server.wait_for(lambda reference=reference: self.data.arrived(reference), self.data.handle)  # type: ignore[misc]
-                future.bring(self.data.take(reference).value())
+        return calls

@@ -6,7 +6,6 @@ It knows neither MPI nor the wall clock: transport and clock are arguments, so t
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Protocol, get_args
 
@@ -80,7 +79,6 @@ class Loop:
         self._transport = transport
         self._scheduler = scheduler
         self._client = client
-        self._early: deque[Any] = deque()
         self._reporters: list[int] = []
 
     @property
@@ -105,17 +103,10 @@ class Loop:
         """End a wait in `progress`; the one call that any thread may make at any time."""
         self._transport.wake()
 
-    def wait_for(self, enough: Callable[[], bool], handle: Callable[[Any], bool]) -> None:
-        """For a client, inside one of its methods: wait for what it asked a worker for; all else waits for later."""
-        while not enough():
-            message = self._transport.recv(TICK)
-            if message is not None and not handle(message):
-                self._early.append(message)
-
     def _receive(self, timeout: float) -> tuple[bool, list[Event]]:
         """Whether something came, and the events that the scheduler has not seen."""
         events: list[Event] = []
-        message = self._early.popleft() if self._early else self._transport.recv(timeout)
+        message = self._transport.recv(timeout)
         came = message is not None
         while message is not None:
             if type(message) in EVENTS:
@@ -124,7 +115,7 @@ class Loop:
                 events = self._sort(message, events)
             if len(events) >= BATCH:
                 break
-            message = self._early.popleft() if self._early else self._transport.recv(0)
+            message = self._transport.recv(0)
         return came, events
 
     def _sort(self, message: Any, events: list[Event]) -> list[Event]:

@@ -40,6 +40,11 @@ ENDINGS = {
         "late waits",
     ),
     "one of cancelled calls alone": ("inc(gate := swiftpy.Future()).cancel(); inc(gate).cancel()", 0, ""),
+    "one of a call whose result is kept": (
+        "swiftpy.memo('kept')(inc)(swiftpy.Future())",
+        1,
+        "1 tasks can never run, 1 f",
+    ),
     "one of a call that a task left behind": ("leaves().result()", 1, "1 calls of tasks can never be made"),
     "a task that waits for ever": ("forever().result()", 1, "can never run"),
     "waits with a time limit": ("own_limit(); limited().result()", 0, ""),

@@ -249,3 +249,62 @@ def test_what_calls_of_tasks_needed_is_forgotten(tmp_path):
         assert max(swiftpy.gather([held.options(rank=rank)() for rank in (1, 2)])) <= 3
         """,
     )
+
+
+@pytest.mark.parametrize("asks", ["the program", "nobody"])
+def test_a_kept_call_and_the_program_want_the_same(tmp_path, asks):
+    """While the holder keeps the interpreter for a second, and cannot answer, the program and the call both ask."""
+    passes(
+        tmp_path,
+        f"""
+        @swiftpy.task(rank=1)
+        def made(): return bytes(MB)
+        @swiftpy.task(rank=1)
+        def keeps_the_interpreter(): sum(range(3 * 10**7))
+        @swiftpy.task(rank=2)
+        def nap(): time.sleep(0.3)
+
+        big = made()
+        nap()
+        kept = swiftpy.memo("kept")(swiftpy.task(rank=2)(len))(big)
+        busy = keeps_the_interpreter()
+        swiftpy.wait([big])
+        time.sleep(0.1)
+        if {asks == "the program"}:
+            assert len(big.result()) == MB
+        assert kept.result() == MB and busy.result() is None
+        """,
+    )
+
+
+def test_a_kept_call_waits_for_its_arguments_and_others_do_not(tmp_path):
+    """Their holder is inside of MPI until a task has run that comes after it."""
+    passes(
+        tmp_path,
+        """
+        @swiftpy.task(rank=2)
+        def made(): return bytes(MB)
+        @swiftpy.task(rank=3)
+        def quick(): return time.monotonic()
+        @swiftpy.task(ranks=2)
+        def together(comm):
+            if comm.rank == 0:
+                time.sleep(1)
+                quick().result()
+            comm.barrier()
+            return time.monotonic()
+        @swiftpy.task(rank=3)
+        def nap(): time.sleep(0.5)
+
+        big = made()
+        nap()
+        kept = swiftpy.memo("kept")(swiftpy.task(rank=3)(len))(big)
+        swiftpy.wait([big])
+        end = together()
+        time.sleep(0.7)
+        others = [quick() for _ in range(5)]
+        assert max(swiftpy.gather(others)) < end.result()
+        assert kept.result() == MB
+        """,
+        procs=4,
+    )

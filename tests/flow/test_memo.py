@@ -12,7 +12,7 @@ import pytest
 
 from job import MPIEXEC
 from swiftpy.flow.future import Future
-from swiftpy.flow.memo import Keeper, _Key, memo
+from swiftpy.flow.memo import Keeper, memo
 from test_programs import passes
 
 pytestmark = pytest.mark.mpi_job
@@ -148,9 +148,8 @@ def test_nothing_that_was_reported_is_computed_again_after_kill_9(tmp_path):
 
 
 def test_a_call_that_was_given_back_begins_again_as_it_did(tmp_path):
-    """The scheduler hands out a copy of a run's calls for each piece: what was made of one before is not in it."""
-    keeper, future, call = Keeper(memo(tmp_path), abs), Future(), (_Key(b"key"), -3)
-    assert keeper.begin(future, call) == keeper.begin(future, call) == (-3,)
+    keeper, future, call = Keeper(memo(tmp_path), abs), Future(), (b"key", -3)
+    assert keeper.begin(future, call) == keeper.begin(future, call) == (-3,) and future.key == b"key"
 
 
 def test_the_rest_of_a_run_begins_as_its_first_piece_did(tmp_path):
