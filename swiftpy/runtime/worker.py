@@ -32,6 +32,8 @@ BUSY = 20e-3
 #: Seconds for which a worker tries to start its child. A node may lack memory or processes for a moment; and where that
 #: stays so, its workers must not be the first to be free for each of the tasks, and fail them all within a minute.
 CHILDLESS = 60.0
+#: Seconds after which a task that waits for a value lets its rank do other things. What comes then may take longer.
+STUCK = 10.0
 #: Messages that the loop handles itself.
 _OURS = (Order, StopWorker, InterruptTask, KillTask)
 
@@ -110,7 +112,7 @@ class Worker:
         if running is None:
             raise RuntimeError("of a task's threads, one can wait for futures at a time")
         order, _ = running
-        if order.gang and order.gang[0] != self.rank:
+        if not self._leads(order):
             # A rank that is back in MPI sees no orders, nor requests for what it holds: if others of the task still
             # waited for tasks then, they might wait for just those.
             raise RuntimeError("of a parallel task, only rank 0 of its communicator can wait for tasks")
@@ -127,6 +129,10 @@ class Worker:
         if attempt in self._killed:
             raise Killed("the job ends")
 
+    def _leads(self, order: Order) -> bool:
+        """Whether this rank is the first of those that run it."""
+        return not order.gang or order.gang[0] == self.rank
+
     def look_again(self) -> None:
         """What a task waits for may have come about without messages; any thread may say so."""
         self._mail.look_again()
@@ -136,9 +142,17 @@ class Worker:
         self._mail.request(reference)
 
     def fetch(self, reference: Reference) -> Packed:
-        """Called by a running task: get what another rank holds. Raises LostError."""
+        """Called by a running task: get what another rank holds. Raises LostError.
+
+        The rank that holds it may be inside of MPI, with a parallel task that waits for another of its ranks, which
+        waits for a task that is to run here, or has waited here before this one came: so it does not wait for long.
+        """
         self.request(reference)
-        self._attend_until(lambda: self.data.arrived(reference))
+        deadline = time.monotonic() + (TICK if self._waiting else STUCK)
+        can_wait = self._mail.running is not None and self._leads(self._mail.running[0])
+        self._attend_until(lambda: self.data.arrived(reference) or (can_wait and time.monotonic() > deadline))
+        if not self.data.arrived(reference):
+            self.wait_until(lambda: self.data.arrived(reference), timed=True)
         return self.data.take(reference)
 
     # -- the loop ----------------------------------------------------------------------------------------------
@@ -250,7 +264,7 @@ class Worker:
             message = TaskFailed(*attempt, outcome.error, outcome.seconds)
         elif outcome.answer is not None:
             value, made, failures, held = outcome.answer
-            if not order.gang or order.gang[0] == self.rank:  # the others' results count for nothing
+            if self._leads(order):  # the others' results count for nothing
                 self.data.held.update(held)
             message = TaskFinished(*attempt, value, outcome.seconds, made, failures)
         else:
