@@ -70,7 +70,7 @@ class Batch:
             return
         try:
             self._next = successor(self._request, self._exp, verdict.crashes)
-        except UserError as error:
+        except (UserError, OSError) as error:  # the ranks die with this process, and RUNs are ending in them now
             _say(f"the successor could not be submitted: {error}")
             return
         _say(f"successor: job {self._next[1]} ({self._request.job + 1} of at most {self._limit}), {verdict.why}")

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from swiftpy.errors import UserError
+from swiftpy.errors import UserError, disk_says
 from swiftpy.experiment import exp as exps
 from swiftpy.experiment import provenance
 from swiftpy.experiment.exp import Exp
@@ -111,7 +111,7 @@ def submit(request: Request, old: Exp | None) -> tuple[Exp, str]:
     except BaseException as error:
         shutil.rmtree(exp.root, ignore_errors=True)
         if isinstance(error, OSError):
-            raise UserError(f"{error.filename}: {error.strerror}") from error
+            raise UserError(disk_says(error, exp.root)) from error
         raise
     provenance.write_jobid(exp, jobid)
     provenance.log(exp, submission_record(settings, exp, jobid, job.procs, job.nodes))

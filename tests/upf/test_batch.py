@@ -2,6 +2,7 @@
 
 import pytest
 
+from swiftpy.errors import UserError
 from swiftpy.experiment.exp import create
 from swiftpy.experiment.journal import Journal
 from swiftpy.upf import batch
@@ -61,6 +62,25 @@ def test_a_launcher_that_crashes_after_all_was_done_is_no_crash(job, monkeypatch
 
     assert run(job, monkeypatch, script) == 139
     assert job.did == []
+
+
+@pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), UserError("sbatch: no")])
+def test_a_successor_that_cannot_be_submitted_costs_the_running_runs_nothing(job, monkeypatch, capsys, failure):
+    """The launcher dies with the batch script: an OSError at TERM took the RUNs' time to end from them."""
+
+    def script(told_to_end):
+        told_to_end()
+        job.did.append("ended in order")
+        stopped(job, 4, "SIGTERM")
+        return 4
+
+    def fail(*arguments):
+        raise failure
+
+    monkeypatch.setattr(batch, "successor", fail)
+    assert run(job, monkeypatch, script) == 4
+    assert job.did == ["ended in order"]
+    assert f"the successor could not be submitted: {failure}\n" in capsys.readouterr().out
 
 
 def test_without_chain_nothing_is_submitted(job, monkeypatch, tmp_path):

@@ -1,6 +1,8 @@
 """Submitting that is interrupted; see tests/jobs/test_chain.py for whole jobs."""
 
 import json
+import re
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,13 +14,33 @@ def interrupt(*arguments):
     raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("where", ["understand", "provenance.write_environment"])
-def test_ctrl_c_before_the_scheduler_is_asked_leaves_nothing(tmp_path, monkeypatch, capsys, where):
+def full(*arguments):
+    raise OSError(28, "No space left on device")
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
     for name, value in {"CANDLE_DATA_DIR": "out", "MODEL_NAME": "m", "PROCS": "2", "PPN": "2"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "upf.json").write_text(json.dumps({"id": "A"}))
+    return tmp_path
+
+
+@pytest.mark.parametrize("where", ["understand", "provenance.write_environment"])
+def test_ctrl_c_before_the_scheduler_is_asked_leaves_nothing(here, monkeypatch, capsys, where):
     monkeypatch.setattr(f"swiftpy.upf.submit.{where}", interrupt)
     assert submit.main(["slurm", "upf.json", "--task", "json:dumps"]) == schedulers.Interrupted.exit_code
     assert capsys.readouterr().err == "interrupted: no job was submitted\n"
-    assert not list(tmp_path.glob("out/m/Output/*"))
+    assert not list(here.glob("out/m/Output/*"))
+
+
+@pytest.mark.parametrize("where", ["os.write", "swiftpy.upf.submit.provenance.write_environment"])
+def test_a_full_disk_is_one_line_and_leaves_nothing(here, monkeypatch, capsys, where):
+    """Writes that fail do not say which file: that was None, or a traceback."""
+    monkeypatch.setattr("swiftpy.upf.submit.understand", lambda options, lead: SimpleNamespace(old=None))
+    monkeypatch.setattr(where, full)
+    assert submit.main(["slurm", "upf.json"]) == 2
+    said = capsys.readouterr().err
+    assert re.fullmatch(rf"{here}/out/m/Output.*: No space left on device\n", said), said
+    assert not list(here.glob("out/m/Output/*"))
