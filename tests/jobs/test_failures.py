@@ -2,6 +2,8 @@
 
 import re
 
+import pytest
+
 from job import journal, processes_in
 
 WAYS = {
@@ -96,3 +98,15 @@ def test_inline_runs_in_the_rank(workplace):
     result = workplace.run("--inline", "--retries", "0", procs=2)
     assert result.returncode == 3
     assert workplace.epochs(0, "A") == [1, 2, 3]
+
+
+@pytest.mark.parametrize(("end", "said"), [("sys.exit()", "a table"), ("sys.exit('no table')", "SystemExit: no table")])
+def test_a_summary_that_exits_changes_nothing(workplace, end, said):
+    """The other ranks waited for rank 0 for ever."""
+    (workplace.root / "mine.py").write_text(f"import sys\ndef table(exp):\n    print('a table')\n    {end}\n")
+    workplace.write([{"id": "A"}])
+    result = workplace.run("--summary", "mine:table", procs=2, timeout=20)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert said in result.stdout
+    exp = workplace.exp(0)
+    assert journal(exp)[-1]["event"] == "job_stopped" and not (exp / "lock.json").exists()
