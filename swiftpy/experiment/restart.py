@@ -125,7 +125,8 @@ def plan(
     them and was not given then is compared with the old RUN's parameters.txt, as far as that has it. Of RUNs of the
     original system's EXPs, which do not say which file was the UPF, all is; but other defaults are none of theirs.
 
-    UserError: RUNs whose science changed, all of them, unless `fresh`, which starts those from nothing.
+    UserError: RUNs whose science changed, all of them, unless `fresh`, which starts those from nothing. OSError: what
+    `old` has may not be read.
     """
     if old is None:
         return [Decision(spec.id, "new", "") for spec in specs]
@@ -232,9 +233,9 @@ def _has_checkpoint(run_dir: Path) -> bool:
 
     That is a file in a subdirectory, or one called like a model. Results and parameters, which lie beside each other in
     the RUN directory itself, do not bind the RUN to the parameters that it failed with; nor do logs, the JSON file
-    of an epoch whose model was cleaned away, and `work`, where half a model may lie.
+    of an epoch whose model was cleaned away, and `work`, where half a model may lie. OSError: it may not be read.
     """
-    for directory, subdirectories, files in os.walk(run_dir):
+    for directory, subdirectories, files in os.walk(run_dir, onerror=_raise):
         if "work" in subdirectories:
             subdirectories.remove("work")
         top, in_epoch = Path(directory) == run_dir, Path(directory).parent.name == "epochs"
@@ -242,3 +243,8 @@ def _has_checkpoint(run_dir: Path) -> bool:
             if file.endswith(_MODEL_SUFFIXES) or not (top or file.endswith(".log") or (in_epoch and ".json" in file)):
                 return True
     return False
+
+
+def _raise(error: OSError) -> None:
+    """For `os.walk`, to which a directory that may not be read is an empty one."""
+    raise error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from swiftpy.errors import UserError
+from swiftpy.errors import UserError, disk_says
 from swiftpy.experiment import exp as exps
 from swiftpy.experiment import restart
 from swiftpy.experiment.restart import Decision
@@ -55,13 +56,24 @@ def understand(options: argparse.Namespace, lead: Lead) -> Intent:
         raise UserError(*check_lines(specs, answers))
     old, whole = None, []
     if options.restart is not None:
-        old = _source(options, exp_parent(settings), lead)
+        with _readable(options.restart):
+            old = _source(options, exp_parent(settings), lead)
         whole = lead.call_in_child("swiftpy.upf.task:with_defaults", options.task, sets, env=env)
     compare = getattr(importlib.import_module(options.task.partition(":")[0]), "compare", _same_or_refuse)
-    decisions = restart.plan(specs, old, compare, read_job, options.fresh, whole)
-    intent = Intent(options, site, settings, specs, decisions, old)
-    refuse_rivals(intent, exps.Exp(options.exp.absolute()) if options.exp else None)
+    with _readable(options.restart):
+        decisions = restart.plan(specs, old, compare, read_job, options.fresh, whole)
+        intent = Intent(options, site, settings, specs, decisions, old)
+        refuse_rivals(intent, exps.Exp(options.exp.absolute()) if options.exp else None)
     return intent
+
+
+@contextlib.contextmanager
+def _readable(exp: str) -> Iterator[None]:
+    """UserError if what is done here meets something in the EXP that may not be read: a colleague's, with umask 077."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{disk_says(error, exp)}: to restart {exp} you must be able to read all of it") from error
 
 
 def refuse_rivals(intent: Intent, mine: exps.Exp | None = None) -> None:
