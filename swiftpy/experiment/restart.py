@@ -55,7 +55,7 @@ def source(old: Exp, clock_dir: Path, ended: str = "") -> tuple[Exp, list[str]]:
         exp = chain[-1]
         if line := lock.refuse_if_alive(exp, clock_dir, ended):
             said.append(line)
-        if not _unprepared(exp):
+        if not unprepared(exp):
             return exp, said
         name = exp.restart.read_text(encoding="utf-8").strip()
         before = find(exp.root.parent, str(exp.root.parent / name))
@@ -102,8 +102,11 @@ def refuse_rivals(
             )
 
 
-def _unprepared(exp: Exp) -> bool:
-    """An EXP of the original system has no journal; what it carried over is taken as it is."""
+def unprepared(exp: Exp) -> bool:
+    """Whether its job has not begun, nor taken everything over, so that a restart goes on with the EXP before.
+
+    An EXP of the original system has no journal; what it carried over is taken as it is.
+    """
     if not exp.journal.exists() or not exp.restart.exists():
         return False
     return all(event["event"] != "job_started" for event in journal.read(exp.journal))

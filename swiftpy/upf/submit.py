@@ -19,7 +19,7 @@ from pathlib import Path
 
 from swiftpy.errors import UserError, disk_says
 from swiftpy.experiment import exp as exps
-from swiftpy.experiment import provenance
+from swiftpy.experiment import provenance, restart
 from swiftpy.experiment.exp import Exp
 from swiftpy.experiment.files import replace_text
 from swiftpy.experiment.journal import Journal
@@ -135,7 +135,8 @@ def read_request(exp: Exp) -> Request:
 def successor(request: Request, exp: Exp, crashes: int) -> tuple[Exp, str]:
     """Submit the job that goes on with `exp` when its job, which is this one, has ended."""
     options = parse(request.arguments)
-    options.fresh = False  # what was to start anew has
+    if not restart.unprepared(exp):  # or the next goes back to the EXP before, whose RUNs are still to start anew
+        options.fresh = False
     jobid = schedulers.job_id(os.environ)
     if not jobid:
         raise UserError("the scheduler does not say which job this is, so no other can wait for its end")

@@ -6,8 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from swiftpy.experiment.exp import create
+from swiftpy.experiment.journal import Journal
 from swiftpy.sites import schedulers
 from swiftpy.upf import submit
+from swiftpy.upf.options import parse
 
 
 def interrupt(*arguments):
@@ -44,3 +47,17 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(here, monkeypatch, capsys, w
     said = capsys.readouterr().err
     assert re.fullmatch(rf"{here}/out/m/Output.*: No space left on device\n", said), said
     assert not list(here.glob("out/m/Output/*"))
+
+
+def test_fresh_holds_until_a_job_of_the_chain_has_begun(tmp_path, monkeypatch):
+    """A job that died before lost it: the next went back to the EXP before, and was refused."""
+    submitted = []
+    monkeypatch.setattr(submit, "submit", lambda request, old: submitted.append(parse(request.arguments).fresh))
+    monkeypatch.setenv("SWIFTPY_JOBID", "1")
+    exp = create(tmp_path, restart=create(tmp_path))
+    request = submit.Request("slurm", ["upf.json", "--restart=EXP000", "--fresh", "--chain=3"], "/")
+    for event in ("job_submitted", "job_started"):
+        with Journal(exp.journal) as journal:
+            journal.write(event)
+        submit.successor(request, exp, 0)
+    assert submitted == [True, False]
