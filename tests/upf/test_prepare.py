@@ -21,7 +21,7 @@ from swiftpy.sites.settings import resolve as settings_of
 from swiftpy.sites.site import load_site
 from swiftpy.upf.establish import _open, user
 from swiftpy.upf.options import parse
-from swiftpy.upf.prepare import Intent, _queued_after, _refuse_queued, parameters, understand
+from swiftpy.upf.prepare import Intent, _queued_after, _refuse_queued, _same_or_refuse, explain, parameters, understand
 
 # What was seed 0 by default, or by the user's file of defaults, is 7 now.
 RUNNER = """
@@ -47,6 +47,23 @@ def test_the_time_limit_is_written_as_it_is_given(tmp_path, setting, written):
     assert repr(parameters(spec, parse(["upf.json"]), settings)["timeout"]) == written
     if setting:
         assert repr(parameters(spec, parse(["upf.json", f"--timeout={setting}"]), settings)["timeout"]) == written
+
+
+@pytest.mark.parametrize(("option", "limit"), [([], 60), (["--timeout=5"], 5), (["--timeout=-1"], -1)])
+def test_the_time_limit_on_the_command_line_holds_whatever_the_files_say(tmp_path, option, limit):
+    """It did nothing, and said nothing, where DFLTS or UPF had one."""
+    settings = settings_of(load_site("local"), {"BENCHMARK_TIMEOUT": "7"})
+    spec, options = RunSpec("A", 1, {"timeout": 60}, tmp_path), parse(["upf.json", *option])
+    assert parameters(spec, options, settings)["timeout"] == limit
+    said = []
+    lead = SimpleNamespace(layout=SimpleNamespace(workers=[1]), console=SimpleNamespace(line=said.append))
+    explain(Intent(options, load_site("local"), settings, [spec], [], None), lead)
+    assert f"time limit of a RUN: {'none' if limit < 0 else f'{limit} s'}" in said
+
+
+def test_a_restart_may_have_another_time_limit():
+    assert _same_or_refuse({"a": 1, "timeout": 60}, {"a": 1, "timeout": 5}, None) == ("resume", "not finished")
+    assert _same_or_refuse({"a": 1}, {"a": 2, "timeout": 5}, None) == ("refuse", "its parameters differ: a")
 
 
 @pytest.mark.parametrize("setting", ["an hour", "nan", "inf"])
