@@ -122,7 +122,10 @@ def submit(request: Request, old: Exp | None) -> tuple[Exp, str]:
 
 
 def withdraw(request: Request, exp: Exp, jobid: str) -> None:
-    """Take back a job that was submitted and turned out to have nothing to do."""
+    """Take back a job that was submitted and turned out to have nothing to do.
+
+    UserError: it was not, and may begin, so its EXP stays.
+    """
     schedulers.delete(load_site(request.site).scheduler, jobid)
     shutil.rmtree(exp.root, ignore_errors=True)
 

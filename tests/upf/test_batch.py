@@ -55,6 +55,21 @@ def test_a_successor_of_a_job_that_got_done_is_taken_back(job, monkeypatch):
     assert job.did == [("submitted", 0), ("taken back", "2")]
 
 
+def test_a_successor_that_cannot_be_taken_back_is_no_failure_of_the_job(job, monkeypatch, capsys):
+    def script(told_to_end):
+        told_to_end()
+        stopped(job, 0, "all RUNs were resolved")
+        return 0
+
+    def refuse(*arguments):
+        raise UserError("qdel: cannot connect: cancel it with qdel 2")
+
+    monkeypatch.setattr(batch, "withdraw", refuse)
+    assert run(job, monkeypatch, script) == 0
+    said = capsys.readouterr().out
+    assert "nothing is left to run, but the successor, job 2, could not be taken back: qdel: cannot connect: ca" in said
+
+
 def test_a_launcher_that_crashes_after_all_was_done_is_no_crash(job, monkeypatch):
     def script(told_to_end):
         stopped(job, 0, "all RUNs were resolved")

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from swiftpy.errors import UserError
 from swiftpy.experiment.exp import create
 from swiftpy.experiment.journal import Journal
 from swiftpy.sites import schedulers
@@ -61,3 +62,21 @@ def test_fresh_holds_until_a_job_of_the_chain_has_begun(tmp_path, monkeypatch):
             journal.write(event)
         submit.successor(request, exp, 0)
     assert submitted == [True, False]
+
+
+@pytest.mark.parametrize("body", ["exit 0", "echo denied >&2; exit 1", "exec /bin/sleep 9", None])
+def test_a_job_that_was_not_taken_back_keeps_its_exp(tmp_path, monkeypatch, body):
+    """It began later, and found no batch.json."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(schedulers, "_PATIENCE", 0.5)
+    if body:
+        (tmp_path / "scancel").write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / "scancel").chmod(0o755)
+    exp = create(tmp_path / "Output")
+    if body == "exit 0":
+        submit.withdraw(submit.Request("slurm", [], "/"), exp, "12")
+        assert not exp.root.exists()
+    else:
+        with pytest.raises(UserError, match=r"^(denied|scancel .*): cancel it with scancel 12$"):
+            submit.withdraw(submit.Request("slurm", [], "/"), exp, "12")
+        assert exp.root.exists()
