@@ -60,6 +60,11 @@ class TaskError(Exception):
         return f"{self.kind}: {self.message}" + (f" ({where})" if where else "")
 
 
+def disk_says(error: OSError, where: object) -> str:
+    """One line: the file, and what is wrong with it. `where` stands for the file of a write, which does not say it."""
+    return f"{error.filename or where}: {error.strerror or error}"
+
+
 class Deadlock(Exception):  # noqa: N818  (it names a state of the program)
     """What the program waits for can never come; the arguments say what waits for what."""
 

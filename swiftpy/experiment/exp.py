@@ -102,25 +102,24 @@ def create(parent: Path, name: str | None = None, restart: Exp | None = None) ->
     killed in between would leave an EXP that has forgotten what it restarts, and restarting that one would
     train every finished RUN again.
 
-    UserError: `name` is unsafe or exists; `parent` cannot be written.
+    UserError: `name` is unsafe or exists; `parent` cannot be written, or the disk is full.
     """
     if name is not None and (problem := name_problem(name)):
         raise UserError(f"EXPID {name!r} {problem}: choose another")
     parent = parent.absolute()
+    # Not tempfile.mkdtemp: it makes the directory private, and colleagues read EXPs; chmod would lose the setgid
+    # bit by which a project's directory hands its group down.
+    stage = parent / f".new-EXP-{uuid.uuid4().hex}"
     try:
-        # Not tempfile.mkdtemp: it makes the directory private, and colleagues read EXPs; chmod would lose the setgid
-        # bit by which a project's directory hands its group down.
-        stage = parent / f".new-EXP-{uuid.uuid4().hex}"
         parent.mkdir(parents=True, exist_ok=True)
         stage.mkdir()
-    except OSError as error:
-        raise UserError(f"{parent}: cannot create an EXP here: {error.strerror}") from error
-    try:
         _fill(Exp(stage), parent, restart)
         for candidate in [name] if name is not None else free_names(parent):
             if not (parent / candidate).exists() and _claim(stage, parent / candidate):
                 return Exp(parent / candidate)
         raise UserError(f"{parent / str(name)} exists already: choose another EXPID, or none for the next free number")
+    except OSError as error:
+        raise UserError(f"{parent}: cannot create an EXP here: {error.strerror}") from error
     finally:
         shutil.rmtree(stage, ignore_errors=True)
 

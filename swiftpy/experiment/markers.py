@@ -60,8 +60,15 @@ def params_hash(params: Mapping[str, Any]) -> str:
 
 
 def read_all(exp: Exp) -> dict[str, Marker]:
-    """The records by RUN id. One that cannot be understood is no proof, so its RUN is not in the answer."""
-    found = (_read(file) for file in exp.markers.glob("*.json"))
+    """The records by RUN id. One that cannot be understood is no proof, so its RUN is not in the answer.
+
+    OSError: the EXP may not be read. `glob` would find nothing there, and its RUNs be trained again.
+    """
+    try:
+        files = [file for file in exp.markers.iterdir() if file.suffix == ".json"]
+    except FileNotFoundError:
+        return {}
+    found = (_read(file) for file in files)
     return {marker.id: marker for marker in found if marker is not None}
 
 
@@ -83,12 +90,12 @@ def old_form_done(exp: Exp, run_id: str, params: Mapping[str, Any]) -> bool:
     """Whether the RUN is finished by the old form of marker, or has stopped early by its own criterion.
 
     The second is what a job leaves that dies after the training and before the post module. Both need a
-    result: a word such as RUN_EXCEPTION in its place belongs to a failure.
+    result: a word such as RUN_EXCEPTION in its place belongs to a failure. OSError: it may not be read.
     """
     run_dir = exp.run_dir(run_id)
     try:
         result = (run_dir / "result.txt").read_text(encoding="utf-8", errors="replace").strip()
-    except OSError:
+    except FileNotFoundError:
         return False
     marker = old_path(exp, params)
     proof = (marker is not None and marker.exists()) or (run_dir / "stop.marker").exists()

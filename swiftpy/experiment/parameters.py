@@ -10,10 +10,11 @@ def read(file: Path) -> dict[str, Any] | None:
 
     Values that are no literal are left out. The original put quotes around a string whatever was in it
     (`'it's'`), so a value between quotes that does not parse is taken as it stands. Nothing is evaluated.
+    OSError: it may not be read.
     """
     try:
         text = file.read_text(encoding="utf-8", errors="replace")
-    except OSError:
+    except FileNotFoundError:
         return None
     found = {}
     for line in text.splitlines():

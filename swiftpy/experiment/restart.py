@@ -55,7 +55,7 @@ def source(old: Exp, clock_dir: Path, ended: str = "") -> tuple[Exp, list[str]]:
         exp = chain[-1]
         if line := lock.refuse_if_alive(exp, clock_dir, ended):
             said.append(line)
-        if not _unprepared(exp):
+        if not unprepared(exp):
             return exp, said
         name = exp.restart.read_text(encoding="utf-8").strip()
         before = find(exp.root.parent, str(exp.root.parent / name))
@@ -102,8 +102,11 @@ def refuse_rivals(
             )
 
 
-def _unprepared(exp: Exp) -> bool:
-    """An EXP of the original system has no journal; what it carried over is taken as it is."""
+def unprepared(exp: Exp) -> bool:
+    """Whether its job has not begun, nor taken everything over, so that a restart goes on with the EXP before.
+
+    An EXP of the original system has no journal; what it carried over is taken as it is.
+    """
     if not exp.journal.exists() or not exp.restart.exists():
         return False
     return all(event["event"] != "job_started" for event in journal.read(exp.journal))
@@ -125,7 +128,8 @@ def plan(
     them and was not given then is compared with the old RUN's parameters.txt, as far as that has it. Of RUNs of the
     original system's EXPs, which do not say which file was the UPF, all is; but other defaults are none of theirs.
 
-    UserError: RUNs whose science changed, all of them, unless `fresh`, which starts those from nothing.
+    UserError: RUNs whose science changed, all of them, unless `fresh`, which starts those from nothing. OSError: what
+    `old` has may not be read.
     """
     if old is None:
         return [Decision(spec.id, "new", "") for spec in specs]
@@ -233,9 +237,9 @@ def _has_checkpoint(run_dir: Path) -> bool:
     That is a file in a subdirectory, or one called like a model. Results and parameters, which lie beside each other in
     the RUN directory itself, do not bind the RUN to the parameters that it failed with; nor do logs, the JSON file
     of an epoch whose model was cleaned away, and `work`, where half a model may lie. A link `ckpts` out of the RUN
-    directory leads to checkpoints that the user keeps elsewhere.
+    directory leads to checkpoints that the user keeps elsewhere. OSError: it may not be read.
     """
-    for directory, subdirectories, files in os.walk(run_dir):
+    for directory, subdirectories, files in os.walk(run_dir, onerror=_raise):
         links = (Path(directory, name).resolve() for name in subdirectories if name == "ckpts")
         if any(not link.is_relative_to(run_dir.resolve()) and _has_checkpoint(link) for link in links):
             return True
@@ -246,3 +250,8 @@ def _has_checkpoint(run_dir: Path) -> bool:
             if file.endswith(_MODEL_SUFFIXES) or not (top or file.endswith(".log") or (in_epoch and ".json" in file)):
                 return True
     return False
+
+
+def _raise(error: OSError) -> None:
+    """For `os.walk`, to which a directory that may not be read is an empty one."""
+    raise error

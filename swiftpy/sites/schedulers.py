@@ -106,8 +106,7 @@ def submit(name: str, script: Path, after: str = "") -> str:
     except _UnansweredError as error:  # its command was ended, and not what the server does
         raise TakenError(f"{error} while {name} was taking the job, {look}") from error
     if answer.returncode != 0:
-        said = " ".join((answer.stderr or answer.stdout).split()) or f"exit code {answer.returncode}"
-        raise UserError(f"{name} did not take the job: {said}")
+        raise UserError(f"{name} did not take the job: {_refusal(answer)}")
     if (jobid := _printed_id(scheduler, answer.stdout)) is None:
         said = " ".join((answer.stdout + answer.stderr).split()) or "nothing"
         raise UserError(
@@ -116,15 +115,25 @@ def submit(name: str, script: Path, after: str = "") -> str:
     return jobid
 
 
+def _refusal(answer: subprocess.CompletedProcess[str]) -> str:
+    return " ".join((answer.stderr or answer.stdout).split()) or f"exit code {answer.returncode}"
+
+
 def _printed_id(scheduler: Scheduler, text: str) -> str | None:
     ids = (re.fullmatch(scheduler.id, line.strip()) for line in text.splitlines())
     return next((match[1] for match in reversed(list(ids)) if match), None)
 
 
 def delete(name: str, jobid: str) -> None:
-    """Take a waiting job back, from within another one."""
+    """Take a waiting job back, from within another one. UserError, with the command to give by hand, if that fails."""
     scheduler = SCHEDULERS[name]
-    _command(scheduler, True, [*scheduler.delete, jobid])
+    try:
+        answer = _command(scheduler, True, [*scheduler.delete, jobid])
+        problem = _refusal(answer) if answer.returncode != 0 else ""
+    except UserError as error:
+        problem = str(error)
+    if problem:
+        raise UserError(f"{problem}: cancel it with {' '.join([*scheduler.inside[:1], *scheduler.delete, jobid])}")
 
 
 def is_over(name: str, jobid: str) -> bool | None:

@@ -190,8 +190,9 @@ class UpfApplication:
         try:
             with contextlib.redirect_stdout(text):
                 resolve(name)(str(self._experiment.exp.root))
-        except Exception as exception:
-            return f"{name} failed: {type(exception).__name__}: {exception}"
+        except BaseException as exception:  # sys.exit left the other ranks waiting: the end of a script, often with 0
+            if not isinstance(exception, SystemExit) or exception.code:
+                return f"{name} failed: {type(exception).__name__}: {exception}"
         return text.getvalue().rstrip()
 
     def _close(self, code: int, reason: str) -> None:

@@ -62,18 +62,25 @@ class Batch:
         verdict = decide(ending, self._request.job, self._limit, self._request.crashes)
         if self._next is not None:
             if not verdict.go_on:  # it got everything done in its last seconds
-                withdraw(self._request, *self._next)
-                _say(f"the successor, job {self._next[1]}, was taken back: {verdict.why}")
+                self._take_back(*self._next, verdict.why)
             return
         if not verdict.go_on:
             self._say_once(f"no successor: {verdict.why}")
             return
         try:
             self._next = successor(self._request, self._exp, verdict.crashes)
-        except UserError as error:
+        except (UserError, OSError) as error:  # the ranks die with this process, and RUNs are ending in them now
             _say(f"the successor could not be submitted: {error}")
             return
         _say(f"successor: job {self._next[1]} ({self._request.job + 1} of at most {self._limit}), {verdict.why}")
+
+    def _take_back(self, exp: Exp, jobid: str, why: str) -> None:
+        try:
+            withdraw(self._request, exp, jobid)
+        except (UserError, OSError) as error:
+            _say(f"{why}, but the successor, job {jobid}, could not be taken back: {error}")
+        else:
+            _say(f"the successor, job {jobid}, was taken back: {why}")
 
     def _say_once(self, text: str) -> None:
         if text != self._said:

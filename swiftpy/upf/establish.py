@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from swiftpy import __version__
-from swiftpy.errors import UserError
+from swiftpy.errors import UserError, disk_says
 from swiftpy.experiment import exp as exps
 from swiftpy.experiment import lock, markers, provenance, restart
 from swiftpy.experiment.carry import carry
@@ -43,7 +43,7 @@ def establish(intent: Intent, lead: Lead) -> Experiment:
     try:
         return _establish(intent, lead)
     except OSError as error:
-        raise UserError(f"{error.filename or 'the EXP'}: {error.strerror}: the job cannot start") from error
+        raise UserError(f"{disk_says(error, 'the EXP')}: the job cannot start") from error
 
 
 def _establish(intent: Intent, lead: Lead) -> Experiment:

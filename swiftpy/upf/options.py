@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--fresh", action="store_true", help="with --restart: start RUNs anew whose parameters changed")
     add("--plan", action="store_true", help="say what would run, skip, resume and why; run nothing")
     add("--retries", type=_count, default=1, metavar="N", help="try a failed RUN again N times (1)")
-    add("--timeout", type=_seconds, metavar="S", help="time limit of a RUN in seconds, -1 for none")
+    add("--timeout", type=_seconds, metavar="S", help="time limit of all RUNs, in seconds, whatever UPF says; -1: none")
     add("--grace", type=_seconds, default=60.0, metavar="S", help="seconds RUNs get to end when stopped (60)")
     add("--inline", action="store_true", help="run RUNs in the ranks themselves, unprotected")
     add("--progress", choices=("bar", "lines"), default="lines", help="how to show progress (lines)")

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from swiftpy.experiment.restart import Decision
+from swiftpy.upf.options import time_limit
 
 
 def waves(tasks: int, workers: int) -> tuple[int, int | None]:
@@ -28,3 +29,10 @@ def report(decisions: Sequence[Decision], workers: int) -> list[str]:
     advice = f"; PROCS={procs} would need {needed - 1}" if procs is not None else ""
     lines.append(f"{tasks} to run on {workers} workers: {needed} {'wave' if needed == 1 else 'waves'}{advice}")
     return lines
+
+
+def time_limits(timeouts: Sequence[float]) -> str:
+    """The limits that hold for the RUNs with these values of `timeout`, and for how many if they differ."""
+    counts = Counter("none" if time_limit(timeout) is None else f"{timeout} s" for timeout in timeouts)
+    texts = [f"{text} ({count} RUNs)" if len(counts) > 1 else text for text, count in counts.items()]
+    return f"time limit of a RUN: {', '.join(texts)}"

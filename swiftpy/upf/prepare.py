@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from swiftpy.errors import UserError
+from swiftpy.errors import UserError, disk_says
 from swiftpy.experiment import exp as exps
 from swiftpy.experiment import restart
 from swiftpy.experiment.restart import Decision
@@ -19,7 +20,7 @@ from swiftpy.runtime.job import Lead
 from swiftpy.sites.settings import Setting, environment, exp_parent, placement, procs, resolve, table, time_limit
 from swiftpy.sites.site import Site, load_site
 from swiftpy.upf.parse import check_lines, read_job
-from swiftpy.upf.plan import report
+from swiftpy.upf.plan import report, time_limits
 
 
 @dataclass(frozen=True)
@@ -55,13 +56,24 @@ def understand(options: argparse.Namespace, lead: Lead) -> Intent:
         raise UserError(*check_lines(specs, answers))
     old, whole = None, []
     if options.restart is not None:
-        old = _source(options, exp_parent(settings), lead)
+        with _readable(options.restart):
+            old = _source(options, exp_parent(settings), lead)
         whole = lead.call_in_child("swiftpy.upf.task:with_defaults", options.task, sets, env=env)
     compare = getattr(importlib.import_module(options.task.partition(":")[0]), "compare", _same_or_refuse)
-    decisions = restart.plan(specs, old, compare, read_job, options.fresh, whole)
-    intent = Intent(options, site, settings, specs, decisions, old)
-    refuse_rivals(intent, exps.Exp(options.exp.absolute()) if options.exp else None)
+    with _readable(options.restart):
+        decisions = restart.plan(specs, old, compare, read_job, options.fresh, whole)
+        intent = Intent(options, site, settings, specs, decisions, old)
+        refuse_rivals(intent, exps.Exp(options.exp.absolute()) if options.exp else None)
     return intent
+
+
+@contextlib.contextmanager
+def _readable(exp: str) -> Iterator[None]:
+    """UserError if what is done here meets something in the EXP that may not be read: a colleague's, with umask 077."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{disk_says(error, exp)}: to restart {exp} you must be able to read all of it") from error
 
 
 def refuse_rivals(intent: Intent, mine: exps.Exp | None = None) -> None:
@@ -116,14 +128,16 @@ def _check_hooks(names: Sequence[str], lead: Lead) -> None:
 
 
 def parameters(spec: RunSpec, options: argparse.Namespace, settings: Mapping[str, Setting]) -> dict[str, Any]:
-    """The RUN's parameters with what the settings say where the user's files say nothing."""
+    """The RUN's parameters: --timeout holds for all RUNs, settings where the user's files say nothing."""
     limit = options.timeout if options.timeout is not None else time_limit(settings)
     limit = int(limit) if limit.is_integer() else limit  # as users write it, and read it in parameters.txt
-    return {"model_name": settings["MODEL_NAME"].value, "timeout": limit, **spec.params}
+    given = {"timeout": limit} if options.timeout is not None else {}
+    return {"model_name": settings["MODEL_NAME"].value, "timeout": limit, **spec.params, **given}
 
 
 def _same_or_refuse(old: Mapping[str, Any], new: Mapping[str, Any], done: Mapping[str, Any] | None) -> tuple[str, str]:
-    """The restart decision for a runner that offers none: equal parameters or nothing."""
+    """The restart decision for a runner that offers none: parameters equal but for the time limit, or nothing."""
+    old, new = ({key: value for key, value in params.items() if key != "timeout"} for params in (old, new))
     if old == new:
         return ("skip", "finished") if done is not None else ("resume", "not finished")
     keys = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
@@ -133,7 +147,9 @@ def _same_or_refuse(old: Mapping[str, Any], new: Mapping[str, Any], done: Mappin
 def explain(intent: Intent, lead: Lead) -> None:
     """Say what would happen: `--plan`."""
     workers = len(lead.layout.workers) or procs(intent.settings) - 1
-    for line in [*table(intent.settings), "", *report(intent.decisions, workers)]:
+    sets = [parameters(spec, intent.options, intent.settings) for spec in intent.specs]
+    limits = time_limits([params["timeout"] for params in sets])
+    for line in [*table(intent.settings), limits, "", *report(intent.decisions, workers)]:
         lead.console.line(line)
     if intent.site.scheduler:
         lead.console.line(placement(intent.site, intent.settings))

@@ -17,9 +17,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from swiftpy.errors import UserError
+from swiftpy.errors import UserError, disk_says
 from swiftpy.experiment import exp as exps
-from swiftpy.experiment import provenance
+from swiftpy.experiment import provenance, restart
 from swiftpy.experiment.exp import Exp
 from swiftpy.experiment.files import replace_text
 from swiftpy.experiment.journal import Journal
@@ -111,7 +111,7 @@ def submit(request: Request, old: Exp | None) -> tuple[Exp, str]:
     except BaseException as error:
         shutil.rmtree(exp.root, ignore_errors=True)
         if isinstance(error, OSError):
-            raise UserError(f"{error.filename}: {error.strerror}") from error
+            raise UserError(disk_says(error, exp.root)) from error
         raise
     try:
         provenance.write_jobid(exp, jobid)
@@ -126,7 +126,10 @@ def submit(request: Request, old: Exp | None) -> tuple[Exp, str]:
 
 
 def withdraw(request: Request, exp: Exp, jobid: str) -> None:
-    """Take back a job that was submitted and turned out to have nothing to do."""
+    """Take back a job that was submitted and turned out to have nothing to do.
+
+    UserError: it was not, and may begin, so its EXP stays.
+    """
     schedulers.delete(load_site(request.site).scheduler, jobid)
     shutil.rmtree(exp.root, ignore_errors=True)
 
@@ -139,7 +142,8 @@ def read_request(exp: Exp) -> Request:
 def successor(request: Request, exp: Exp, crashes: int) -> tuple[Exp, str]:
     """Submit the job that goes on with `exp` when its job, which is this one, has ended."""
     options = parse(request.arguments)
-    options.fresh = False  # what was to start anew has
+    if not restart.unprepared(exp):  # or the next goes back to the EXP before, whose RUNs are still to start anew
+        options.fresh = False
     jobid = schedulers.job_id(os.environ)
     if not jobid:
         raise UserError("the scheduler does not say which job this is, so no other can wait for its end")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import json
+import numbers
 import os
 from pathlib import Path
 from typing import Any
@@ -41,9 +43,26 @@ def is_over(scheduler: str, jobid: str) -> bool | None:
 
 
 def run_one(function: str, params: dict[str, Any]) -> dict[str, Any]:
-    """Run one RUN in its directory, which is made here, so that a full disk costs this RUN alone."""
+    """Run one RUN in its directory, which is made here, so that a full disk costs this RUN alone.
+
+    Its value as journal and marker will hold it, with `status`, `reason` and `epochs`: what they cannot hold, and
+    objects of classes that only this process can import, would end the server, and with it all RUNs.
+    """
     Path(params["instance_directory"]).mkdir(parents=True, exist_ok=True)
     value = resolve(function)(params)
     if not isinstance(value, dict) or value.get("status") not in ("ok", "skip", "interrupted"):
         raise TypeError(f"{function} returned {value!r}: a dict with status ok, skip or interrupted was expected")
-    return value
+    try:
+        plain = json.loads(json.dumps({"reason": "", "epochs": None, **value}, default=_plain))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise TypeError(f"{function} returned what JSON cannot hold: {error}") from error
+    if not isinstance(plain["epochs"], int | float | None):
+        raise TypeError(f"{function} returned epochs {value['epochs']!r}: a number or None was expected")
+    return dict(plain)
+
+
+def _plain(value: object) -> int | float | str:
+    """What stands in JSON for a value that it does not know: NumPy's numbers are numbers, all else is its text."""
+    if isinstance(value, numbers.Real):
+        return int(value) if isinstance(value, numbers.Integral) else float(value)
+    return str(value)

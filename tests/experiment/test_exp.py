@@ -1,4 +1,6 @@
+import errno
 import multiprocessing
+import os
 import re
 from pathlib import Path
 
@@ -54,6 +56,16 @@ def test_a_parent_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot create an EXP here"):
         create(tmp_path / "file" / "Output")
+
+
+def test_a_disk_that_is_full_before_the_exp_is_whole(tmp_path, monkeypatch):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("os.write", full)
+    with pytest.raises(UserError, match=f"^{tmp_path}/Output: cannot create an EXP here: No space left on device$"):
+        create(tmp_path / "Output")
+    assert trees.names(tmp_path / "Output") == []
 
 
 def _create(parent: Path) -> str:

@@ -2,6 +2,8 @@
 
 import re
 
+import pytest
+
 from job import journal, processes_in
 
 WAYS = {
@@ -96,3 +98,42 @@ def test_inline_runs_in_the_rank(workplace):
     result = workplace.run("--inline", "--retries", "0", procs=2)
     assert result.returncode == 3
     assert workplace.epochs(0, "A") == [1, 2, 3]
+
+
+@pytest.mark.parametrize(("end", "said"), [("sys.exit()", "a table"), ("sys.exit('no table')", "SystemExit: no table")])
+def test_a_summary_that_exits_changes_nothing(workplace, end, said):
+    """The other ranks waited for rank 0 for ever."""
+    (workplace.root / "mine.py").write_text(f"import sys\ndef table(exp):\n    print('a table')\n    {end}\n")
+    workplace.write([{"id": "A"}])
+    result = workplace.run("--summary", "mine:table", procs=2, timeout=20)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert said in result.stdout
+    exp = workplace.exp(0)
+    assert journal(exp)[-1]["event"] == "job_stopped" and not (exp / "lock.json").exists()
+
+
+ODD = """
+import pathlib, sys
+def run(params):
+    pathlib.Path("apart").mkdir(exist_ok=True)
+    pathlib.Path("apart/unseen.py").write_text("class Score:\\n    def __str__(self): return '0.25'\\n")
+    sys.path.append("apart")
+    import numpy, unseen
+    more = {"TUPLE": {(1, 2): 3}, "WORD": {"epochs": "three"}, "SKIP": {"status": "skip"}}
+    more["OBJECT"] = {"epochs": numpy.int64(4), "x": unseen.Score()}
+    return {"status": "ok", **more.get(params["id"], {})}
+"""
+
+
+def test_what_a_run_returns_costs_that_run_alone(workplace):
+    """A key that is no JSON, a class that rank 0 cannot import, or no reason to skip, ended the whole job."""
+    (workplace.root / "odd.py").write_text(ODD)
+    workplace.write([{"id": name} for name in ("TUPLE", "WORD", "OBJECT", "SKIP", "LAST")])
+    result = workplace.run("--task", "odd:run", "--retries", "0", procs=2)
+    assert result.returncode == 3, result.stdout + result.stderr
+    ended = {e["id"]: e for e in journal(workplace.exp(0)) if e["event"] in ("run_done", "run_failed", "run_skipped")}
+    assert {name for name, event in ended.items() if event["event"] == "run_failed"} == {"TUPLE", "WORD"}
+    assert ended["LAST"]["event"] == "run_done" and ended["SKIP"]["event"] == "run_skipped"
+    assert "JSON cannot hold: keys must be str" in ended["TUPLE"]["message"]
+    assert "epochs 'three': a number or None was expected" in ended["WORD"]["message"]
+    assert ended["OBJECT"]["value"] == {"status": "ok", "reason": "", "epochs": 4, "x": "0.25"}

@@ -1,10 +1,13 @@
-"""What a batch job does in its last seconds, with the scheduler replaced by a list."""
+"""What a batch job does in its last seconds; most of it with the scheduler replaced by a list."""
 
 import pytest
 
+from swiftpy.errors import UserError
 from swiftpy.experiment.exp import create
 from swiftpy.experiment.journal import Journal
-from swiftpy.upf import batch
+from swiftpy.sites import schedulers
+from swiftpy.upf import batch, submit
+from swiftpy.upf.options import parse
 from swiftpy.upf.submit import Request
 
 
@@ -54,6 +57,21 @@ def test_a_successor_of_a_job_that_got_done_is_taken_back(job, monkeypatch):
     assert job.did == [("submitted", 0), ("taken back", "2")]
 
 
+def test_a_successor_that_cannot_be_taken_back_is_no_failure_of_the_job(job, monkeypatch, capsys):
+    def script(told_to_end):
+        told_to_end()
+        stopped(job, 0, "all RUNs were resolved")
+        return 0
+
+    def refuse(*arguments):
+        raise UserError("qdel: cannot connect: cancel it with qdel 2")
+
+    monkeypatch.setattr(batch, "withdraw", refuse)
+    assert run(job, monkeypatch, script) == 0
+    said = capsys.readouterr().out
+    assert "nothing is left to run, but the successor, job 2, could not be taken back: qdel: cannot connect: ca" in said
+
+
 def test_a_launcher_that_crashes_after_all_was_done_is_no_crash(job, monkeypatch):
     def script(told_to_end):
         stopped(job, 0, "all RUNs were resolved")
@@ -63,7 +81,74 @@ def test_a_launcher_that_crashes_after_all_was_done_is_no_crash(job, monkeypatch
     assert job.did == []
 
 
+@pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), UserError("sbatch: no")])
+def test_a_successor_that_cannot_be_submitted_costs_the_running_runs_nothing(job, monkeypatch, capsys, failure):
+    """The launcher dies with the batch script: an OSError at TERM took the RUNs' time to end from them."""
+
+    def script(told_to_end):
+        told_to_end()
+        job.did.append("ended in order")
+        stopped(job, 4, "SIGTERM")
+        return 4
+
+    def fail(*arguments):
+        raise failure
+
+    monkeypatch.setattr(batch, "successor", fail)
+    assert run(job, monkeypatch, script) == 4
+    assert job.did == ["ended in order"]
+    assert f"the successor could not be submitted: {failure}\n" in capsys.readouterr().out
+
+
 def test_without_chain_nothing_is_submitted(job, monkeypatch, tmp_path):
     alone = batch.Batch(job.exp, Request("slurm", ["upf.json"], "/"), {"WALLTIME": "00:01:00"})
     run(alone, monkeypatch, lambda told_to_end: told_to_end() or 4)
     assert job.did == []
+
+
+@pytest.mark.parametrize("where", ["os.write", "swiftpy.upf.submit.provenance.write_environment"])
+def test_a_full_disk_is_one_line_and_leaves_no_exp(tmp_path, monkeypatch, where):
+    """Writes that fail do not say which file: that was None, or a traceback."""
+
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    for name, value in {"CANDLE_DATA_DIR": str(tmp_path), "MODEL_NAME": "m", "PROCS": "2", "PPN": "2"}.items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "upf.json").touch()
+    monkeypatch.setattr(where, full)
+    with pytest.raises(UserError, match=rf"^{tmp_path}/m/Output.*: No space left on device$"):
+        submit.submit(Request("slurm", [str(tmp_path / "upf.json")], "/"), None)
+    assert list(tmp_path.glob("m/Output/*")) == []
+
+
+def test_fresh_holds_until_a_job_of_the_chain_has_begun(tmp_path, monkeypatch):
+    """A job that died before lost it: the next went back to the EXP before, and was refused."""
+    submitted = []
+    monkeypatch.setattr(submit, "submit", lambda request, old: submitted.append(parse(request.arguments).fresh))
+    monkeypatch.setenv("SWIFTPY_JOBID", "1")
+    exp = create(tmp_path, restart=create(tmp_path))
+    request = Request("slurm", ["upf.json", "--restart=EXP000", "--fresh", "--chain=3"], "/")
+    for event in ("job_submitted", "job_started"):
+        with Journal(exp.journal) as journal:
+            journal.write(event)
+        submit.successor(request, exp, 0)
+    assert submitted == [True, False]
+
+
+@pytest.mark.parametrize("body", ["exit 0", "echo denied >&2; exit 1", "exec /bin/sleep 9", None])
+def test_a_job_that_was_not_taken_back_keeps_its_exp(tmp_path, monkeypatch, body):
+    """It began later, and found no batch.json."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(schedulers, "_PATIENCE", 0.5)
+    if body:
+        (tmp_path / "scancel").write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / "scancel").chmod(0o755)
+    exp, request = create(tmp_path / "Output"), Request("slurm", [], "/")
+    if body == "exit 0":
+        submit.withdraw(request, exp, "12")
+        assert not exp.root.exists()
+    else:
+        with pytest.raises(UserError, match=r"^(denied|scancel .*): cancel it with scancel 12$"):
+            submit.withdraw(request, exp, "12")
+        assert exp.root.exists()

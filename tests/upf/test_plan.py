@@ -2,7 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swiftpy.experiment.restart import Decision
-from swiftpy.upf.plan import report, waves
+from swiftpy.upf.plan import report, time_limits, waves
 
 
 @given(st.integers(0, 300), st.integers(1, 50))
@@ -37,3 +37,9 @@ def test_report():
         "4 to run on 3 workers: 2 waves; PROCS=5 would need 1",
     ]
     assert report(decisions[:1], 1)[-1] == "0 to run on 1 workers: 0 waves"
+
+
+def test_the_time_limits_that_hold():
+    assert time_limits([-1, 0]) == "time limit of a RUN: none"
+    assert time_limits([0.5]) == "time limit of a RUN: 0.5 s"
+    assert time_limits([7200000, -1, -1, 7200000]) == "time limit of a RUN: 7200000 s (2 RUNs), none (2 RUNs)"

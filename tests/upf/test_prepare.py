@@ -1,11 +1,16 @@
 """What is found out before anything is created, in one process."""
 
+import contextlib
 import os
+import re
+import tempfile
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from swiftpy.errors import UserError
+from swiftpy.experiment import markers
 from swiftpy.experiment.exp import create
 from swiftpy.experiment.journal import Journal
 from swiftpy.experiment.lock import Lock
@@ -16,7 +21,7 @@ from swiftpy.sites.settings import resolve as settings_of
 from swiftpy.sites.site import load_site
 from swiftpy.upf.establish import _open, user
 from swiftpy.upf.options import parse
-from swiftpy.upf.prepare import Intent, _queued_after, _refuse_queued, parameters, understand
+from swiftpy.upf.prepare import Intent, _queued_after, _refuse_queued, _same_or_refuse, explain, parameters, understand
 
 # What was seed 0 by default, or by the user's file of defaults, is 7 now.
 RUNNER = """
@@ -42,6 +47,23 @@ def test_the_time_limit_is_written_as_it_is_given(tmp_path, setting, written):
     assert repr(parameters(spec, parse(["upf.json"]), settings)["timeout"]) == written
     if setting:
         assert repr(parameters(spec, parse(["upf.json", f"--timeout={setting}"]), settings)["timeout"]) == written
+
+
+@pytest.mark.parametrize(("option", "limit"), [([], 60), (["--timeout=5"], 5), (["--timeout=-1"], -1)])
+def test_the_time_limit_on_the_command_line_holds_whatever_the_files_say(tmp_path, option, limit):
+    """It did nothing, and said nothing, where DFLTS or UPF had one."""
+    settings = settings_of(load_site("local"), {"BENCHMARK_TIMEOUT": "7"})
+    spec, options = RunSpec("A", 1, {"timeout": 60}, tmp_path), parse(["upf.json", *option])
+    assert parameters(spec, options, settings)["timeout"] == limit
+    said = []
+    lead = SimpleNamespace(layout=SimpleNamespace(workers=[1]), console=SimpleNamespace(line=said.append))
+    explain(Intent(options, load_site("local"), settings, [spec], [], None), lead)
+    assert f"time limit of a RUN: {'none' if limit < 0 else f'{limit} s'}" in said
+
+
+def test_a_restart_may_have_another_time_limit():
+    assert _same_or_refuse({"a": 1, "timeout": 60}, {"a": 1, "timeout": 5}, None) == ("resume", "not finished")
+    assert _same_or_refuse({"a": 1}, {"a": 2, "timeout": 5}, None) == ("refuse", "its parameters differ: a")
 
 
 @pytest.mark.parametrize("setting", ["an hour", "nan", "inf"])
@@ -79,6 +101,49 @@ def test_a_restart_compares_defaults_too(tmp_path, monkeypatch):
     lead = SimpleNamespace(call_in_child=lambda name, *arguments, env: resolve(name)(*arguments))
     with pytest.raises(UserError, match="RUN A cannot go on from EXP000: seed 0 -> 7"):
         understand(parse(["upf.json", "--restart", "EXP000", "--task", "runner_with_defaults:run"]), lead)
+
+
+@contextlib.contextmanager
+def nobody():
+    """Root may read everything."""
+    me = os.geteuid()
+    if me == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(me)
+
+
+CLOSED = ["", "run", "markers", "journal.jsonl", "upf.json", "markers/A.json", "run/A"]
+CLOSED += [f"run/B/{name}" for name in ("", "ckpts", "parameters.txt", "result.txt")]
+
+
+@pytest.mark.parametrize("closed", CLOSED)
+def test_a_colleagues_exp_that_may_not_be_read_whole(monkeypatch, closed):
+    """With umask 077. It was a traceback; or what could not be seen was taken for absent, and trained anew."""
+    with tempfile.TemporaryDirectory() as folder:  # tmp_path is root's alone
+        Path(folder).chmod(0o755)
+        monkeypatch.chdir(folder)
+        monkeypatch.setenv("CANDLE_DATA_DIR", folder)
+        monkeypatch.setenv("MODEL_NAME", "m")
+        exp = create(Path(folder, "m", "Output"))
+        for name in ("A/result.txt", "B/result.txt", "B/parameters.txt", "B/ckpts/model.h5"):
+            (exp.run / name).parent.mkdir(parents=True, exist_ok=True)
+            (exp.run / name).touch()
+        Path("upf.json").write_text('{"id": "A"}\n{"id": "B"}\n')
+        markers.write(exp, "A", {"id": "A"}, {"status": "ok"}, 1.0)
+        with Journal(exp.journal) as journal:
+            journal.write("job_started", upf=exp.copy_inputs(Path("upf.json"), None)[0], dflts=None)
+        options = parse(["upf.json", "--restart", "EXP000", "--task", "json:dumps"])
+        lead = SimpleNamespace(call_in_child=lambda name, *sets, env: sets[1] if "defaults" in name else None)
+        with nobody():
+            assert [decision.verdict for decision in understand(options, lead).decisions] == ["skip", "resume"]
+        (exp.root / closed).chmod(0)
+        with nobody(), pytest.raises(UserError) as refused:
+            understand(options, lead)
+        (exp.root / closed).chmod(0o755)
+    assert re.fullmatch(rf"{exp.root / closed}.*: Permission denied(: to restart EXP000 you.*)?", str(refused.value))
 
 
 @pytest.mark.parametrize("name", ["", " "])
