@@ -15,7 +15,7 @@ from swiftpy.errors import UserError
 from swiftpy.experiment import journal
 from swiftpy.experiment.exp import Exp
 from swiftpy.sites.launch import supervise
-from swiftpy.sites.schedulers import JOBID, ask_job_id, seconds_left
+from swiftpy.sites.schedulers import JOBID, TakenError, ask_job_id, seconds_left
 from swiftpy.sites.settings import seconds
 from swiftpy.upf.chain import Ending, decide
 from swiftpy.upf.establish import record_refusal
@@ -69,6 +69,10 @@ class Batch:
             return
         try:
             self._next = successor(self._request, self._exp, verdict.crashes)
+        except TakenError as error:
+            self._limit = 1  # another one besides would be one too many
+            _say(f"the successor: {error}")
+            return
         except (UserError, OSError) as error:  # the ranks die with this process, and RUNs are ending in them now
             _say(f"the successor could not be submitted: {error}")
             return

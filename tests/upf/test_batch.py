@@ -100,6 +100,22 @@ def test_a_successor_that_cannot_be_submitted_costs_the_running_runs_nothing(job
     assert f"the successor could not be submitted: {failure}\n" in capsys.readouterr().out
 
 
+def test_a_successor_that_may_have_been_taken_is_not_submitted_again(job, monkeypatch, capsys):
+    def script(told_to_end):
+        told_to_end()
+        stopped(job, 4, "SIGTERM")
+        return 4
+
+    def uncertain(*arguments):
+        job.did.append("asked")
+        raise schedulers.TakenError("sbatch did not answer: look whether the job is in the queue")
+
+    monkeypatch.setattr(batch, "successor", uncertain)
+    assert run(job, monkeypatch, script) == 4
+    assert job.did == ["asked"]
+    assert "could not" not in (said := capsys.readouterr().out) and "look whether" in said
+
+
 def test_without_chain_nothing_is_submitted(job, monkeypatch, tmp_path):
     alone = batch.Batch(job.exp, Request("slurm", ["upf.json"], "/"), {"WALLTIME": "00:01:00"})
     run(alone, monkeypatch, lambda told_to_end: told_to_end() or 4)
