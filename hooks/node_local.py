@@ -59,8 +59,8 @@ class NodeLocal:
     def _is_ours(self, path: Path) -> bool:
         """Whether a job made it. Beside /scratch/me/data, users have a data-job-results and a data-20240115abcd."""
         name, bare = re.escape(self.path.name), re.escape(self.path.name.lstrip("."))
-        if re.fullmatch(rf"\.{bare}-([0-9a-f]{{12}}|job-.+)(\.(part|trash)-[0-9a-f]{{8}})+", path.name):
-            return True  # nobody has that name by chance
+        if local.unfinished(rf"{bare}-([0-9a-f]{{12}}|job-.+)")(path):
+            return True
         if re.fullmatch(rf"{name}-[0-9a-f]{{12}}", path.name):
             return (path / RECORD).is_file()
         return path.name.startswith(f"{self.path.name}-job-") and (path / self.path.name).is_symlink()

@@ -234,7 +234,7 @@ class Engine:
                     self.settling.cancel(range(run.first, run.first + len(run.calls)), culprit)
                     continue
                 after = [future.id for future in run.needed if not future.done()]
-            self._sending.know(run.function)
+            self._sending.know(run.function, len(run.calls))
             task = Task(run.first, run.variant, run.calls, len(run.calls), after, owner=run.owner)
             events.append(TaskSubmitted(task))
         for id in given:
@@ -326,7 +326,7 @@ class Engine:
         self._leftovers.submitted(message.worker)
         runs, given, id = self._gathering.take(reserve=1)  # what was submitted before has lower ids
         events = self._handed_over(runs, given)
-        self._sending.know(message.function)
+        self._sending.know(message.function, 1)
         relay = Relay(self._server, self.settling, message.worker, message.id)
         task = Task(id, message.kind, [message.call], owner=relay)
         return [*events, TaskSubmitted(task)]

@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 from swiftpy.core.events import ReportOutcome, StartTask
+from swiftpy.core.task import TaskState
 from swiftpy.flow.calls import CANCELLED_CALL, pack_calls
 from swiftpy.flow.functions import Function
 from swiftpy.flow.future import Future, begin_all
 from swiftpy.runtime.call import Payload
+from swiftpy.runtime.order import FunctionForgotten
 from swiftpy.runtime.server import Server
 from swiftpy.runtime.store import Exchange, InArguments, Packed
 from swiftpy.runtime.transport import SERVER
 
 if TYPE_CHECKING:
     from swiftpy.flow.memo import Keeper
+
+
+#: Bytes of functions that came by value and are kept, by rank 0 and by each worker that has called them.
+ROOM = 64 << 20
+
+
+class _Known:
+    """A function that workers cannot import: how many of its calls have not ended, and who has it."""
+
+    __slots__ = ("calls", "definition", "workers")
+
+    def __init__(self, definition: bytes) -> None:
+        self.definition = definition
+        self.calls = 0
+        self.workers: set[int] = set()
 
 
 class Sending:
@@ -25,14 +43,36 @@ class Sending:
 
     def __init__(self, server: Server, futures: dict[int, Future], keepers: dict[str, Keeper]) -> None:
         self._futures, self._keepers = futures, keepers
-        self._functions: dict[str, Function] = {}  # those that workers cannot import
-        self._sent: set[tuple[int, str]] = set()  # (worker, function) whose definition is there
+        self._known: OrderedDict[str, _Known] = OrderedDict()  # by name, those that were submitted last at the end
+        self._size = 0  # of their definitions
+        self._send = server.send
         self.data = Exchange(SERVER, server.send)
 
-    def know(self, function: Function) -> None:
-        """Calls of this function will come."""
-        if function.definition is not None:
-            self._functions[function.name] = function
+    def know(self, function: Function, calls: int) -> None:
+        """So many calls of this function will come.
+
+        A program may make a function for each step of a loop, with the step's data in it: what is not in use goes
+        when there are too many of them, on the workers, too.
+        """
+        if function.definition is None:
+            return
+        known = self._known.get(function.name)
+        if known is None:
+            known = self._known[function.name] = _Known(function.definition)
+            self._size += len(known.definition)
+        known.calls += calls
+        self._known.move_to_end(function.name)
+        if self._size > ROOM:
+            for name in [name for name, known in self._known.items() if not known.calls]:
+                self._forget(name)
+                if self._size <= ROOM:
+                    break
+
+    def _forget(self, name: str) -> None:
+        known = self._known.pop(name)
+        self._size -= len(known.definition)
+        for worker in known.workers:
+            self._send(worker, FunctionForgotten(name))
 
     def payload(self, command: StartTask) -> Payload:
         """See Client."""
@@ -53,20 +93,23 @@ class Sending:
 
     def ended(self, report: ReportOutcome) -> None:
         """These calls need their arguments no more; one that is tried again will hold them again."""
+        known = self._known.get(report.task.kind.function)
+        if known is not None and report.state is not TaskState.READY:
+            known.calls -= report.task.count - len(report.failed)
         if self.data.held:
             for id in range(report.task.id, report.task.id + report.task.count):
                 self.data.held.pop(id, None)
 
     def _definition(self, command: StartTask) -> bytes | None:
         """The function's definition, if the process that will call it does not have it."""
-        function = self._functions.get(command.task.kind.function)
-        if function is None:
+        known = self._known.get(command.task.kind.function)
+        if known is None:
             return None
         if not command.task.kind.isolated:  # else it is for a process that may be another one next time
-            if (command.worker, function.name) in self._sent:
+            if command.worker in known.workers:
                 return None
-            self._sent.add((command.worker, function.name))
-        return function.definition
+            known.workers.add(command.worker)
+        return known.definition
 
     def _begin(self, first: int, calls: list[Any], keeper: Keeper | None) -> list[Any]:
         """These calls as they are to be sent. The task's own may be sent again."""

@@ -107,6 +107,12 @@ def learn(function: str, payload: Payload) -> None:
         _definitions[function] = payload[0]
 
 
+def forget(function: str) -> None:
+    """A function that came by value is needed no more."""
+    _defined.pop(function, None)
+    _definitions.pop(function, None)
+
+
 def previous() -> Any:
     """The result of the call before, in a chained run: what its pickled calls refer to."""
     return _latest

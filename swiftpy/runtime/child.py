@@ -16,7 +16,7 @@ import threading
 from multiprocessing.connection import Connection
 from types import FrameType
 
-from swiftpy.runtime.call import Run
+from swiftpy.runtime.call import Run, forget
 from swiftpy.runtime.signals import in_forks
 from swiftpy.runtime.spawner import end_with_parent
 from swiftpy.runtime.store import LostError, Packed, Reference, fetch_with
@@ -66,7 +66,10 @@ def main() -> None:
         request = channel.recv()
         if request is None:
             return
-        answer = Run(*request).make()
+        function, payload = request
+        answer = Run(function, payload).make()
+        if payload[0] is not None:  # it comes with each call
+            forget(function)
         sys.stdout.flush()
         sys.stderr.flush()
         channel.send(answer)

@@ -36,7 +36,7 @@ from swiftpy.core.events import (
 from swiftpy.core.scheduler import Scheduler
 from swiftpy.core.task import Kind, Site, Task, TaskState
 from swiftpy.runtime.call import Payload
-from swiftpy.runtime.order import Assignment, Calls, Report, Taken
+from swiftpy.runtime.order import Assignment, Calls, FunctionForgotten, Report, Taken
 from swiftpy.runtime.server import TICK, Loop
 from swiftpy.runtime.transport import SERVER, Transport
 
@@ -142,6 +142,9 @@ class GroupServer:
         if isinstance(message, Taken):
             self._under_way = False
             return []
+        if isinstance(message, FunctionForgotten):
+            self._forget(message)
+            return []
         if isinstance(message, StopWorker):
             self._stopped = True
             return [SubmissionClosed()]
@@ -221,6 +224,13 @@ class GroupServer:
             self._transport.send(SERVER, Report(self._rank, upward))
 
     # -- details -----------------------------------------------------------------------------------------------
+
+    def _forget(self, forgotten: FunctionForgotten) -> None:
+        """Pass it on to those workers that have the function."""
+        self._definitions.pop(forgotten.function, None)
+        for worker, function in [sent for sent in self._sent if sent[1] == forgotten.function]:
+            self._sent.remove((worker, function))
+            self._transport.send(worker, forgotten)
 
     def _accept(self, assignment: Assignment) -> Task:
         """Work from rank 0 as a task of our own."""

@@ -28,6 +28,12 @@ class Taken(NamedTuple):
     """Rank 0 has taken in a report."""
 
 
+class FunctionForgotten(NamedTuple):
+    """No call of this function is left, which came by value; should there be others, it will come again."""
+
+    function: str
+
+
 class Order(NamedTuple):
     """One attempt of a task; `payload` is as in `call`, the other fields as in `core.task`."""
 

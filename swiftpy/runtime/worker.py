@@ -20,10 +20,10 @@ from swiftpy.core.events import (
     TaskSuspended,
     WorkerReady,
 )
-from swiftpy.runtime.call import Killed, Run
+from swiftpy.runtime.call import Killed, Run, forget
 from swiftpy.runtime.executors import InlineExecutor, IsolatedExecutor, Outcome
 from swiftpy.runtime.mailbox import TICK, Mailbox
-from swiftpy.runtime.order import Order
+from swiftpy.runtime.order import FunctionForgotten, Order
 from swiftpy.runtime.store import LostError, Packed, Reference, fetch_with, released
 from swiftpy.runtime.transport import SERVER, Transport, share_interpreter
 
@@ -35,7 +35,7 @@ CHILDLESS = 60.0
 #: Seconds after which a task that waits for a value lets its rank do other things. What comes then may take longer.
 STUCK = 10.0
 #: Messages that the loop handles itself.
-_OURS = (Order, StopWorker, InterruptTask, KillTask)
+_OURS = (Order, StopWorker, InterruptTask, KillTask, FunctionForgotten)
 
 
 class Assembled(NamedTuple):
@@ -191,6 +191,8 @@ class Worker:
                 went_on.set()
         elif isinstance(message, InterruptTask | KillTask):
             self._end(message)
+        elif isinstance(message, FunctionForgotten):
+            forget(message.function)
         else:
             assert self.guest is not None, f"a worker cannot be sent {message}"
             self.guest(message)

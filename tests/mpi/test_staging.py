@@ -267,6 +267,16 @@ def test_what_killed_jobs_left_makes_room_for_the_next(world, shared):
         unmount(world, disk, at=1)
 
 
+def test_what_killed_jobs_left_of_a_target_goes(world, shared, source):
+    """Where a hook of the user's own stages to one place, nobody else would remove it."""
+    node = shared / f"node{world.rank}"
+    left, others = node / ".copy.part-01234567", node / ".copy.part-of-mine"
+    for folder in (left / "a", others):
+        folder.mkdir(parents=True)
+    stage_tree(MPI.COMM_WORLD, source, node / "copy").held.release()
+    assert sorted(path.name for path in node.iterdir()) == [others.name, "copy"]
+
+
 def test_a_disk_that_fills_up_meanwhile(world, shared, source):
     """A compressed archive does not say how large it is unpacked."""
     archive = shared / "zeros.tar.gz"

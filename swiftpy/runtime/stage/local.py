@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Callable
@@ -62,6 +63,15 @@ def unique(path: Path, what: str) -> Path:
     No process id: in containers that share a disk every job may be number 17, and so may the one that was killed.
     """
     return path.with_name(f".{path.name.lstrip('.')}.{what}-{secrets.token_hex(4)}")
+
+
+def unfinished(name: str) -> Callable[[Path], bool]:
+    """Whether something is what a job has not yet made, or removed, of a directory whose name fits a pattern.
+
+    Such names nobody has by chance.
+    """
+    pattern = re.compile(rf"\.({name})(\.(part|trash)-[0-9a-f]{{8}})+")
+    return lambda path: pattern.fullmatch(path.name) is not None
 
 
 def make(path: Path) -> Hold:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import stat
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -160,6 +161,7 @@ class _Place:
 
         def action() -> None:
             self.target.parent.mkdir(parents=True, exist_ok=True)
+            local.sweep(self.target.parent, local.unfinished(re.escape(self.target.name.lstrip("."))))
             make_room()
             _check_room(self.target.parent, sizes)
             self._making = local.make(self.target)
