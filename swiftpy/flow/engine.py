@@ -138,6 +138,7 @@ class Engine:
     def fetch(self, future: Future) -> None:
         """Get a result that lies with a worker."""
         self._fetching.request([future])
+        self.wake()  # who leads may be asleep
         self.drive(lambda: future.elsewhere is None)
 
     def drive(self, enough: Callable[[], bool], timeout: float | None = None) -> None:
@@ -249,11 +250,11 @@ class Engine:
             self._latest = self._handed_over_at = time.monotonic()
             runs, given, _ = self._gathering.take()
             self._server.take(self._handed_over(runs, given))
-        if self._fetching:
-            self._fetching.advance(self._sending.data)
+        if self._fetching and self._fetching.advance(self._sending.data):
+            timeout = 0.0
         self._sending.data.tell_released()
         self._leftovers.ask(self._server.send)
-        if self.settling.untold or self._fetching.due or enough():  # what was handed over may have failed at once
+        if self.settling.untold or enough():  # what was handed over may have failed at once
             timeout = 0.0
         came = self._server.progress(timeout)
         if came:

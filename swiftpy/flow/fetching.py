@@ -33,20 +33,23 @@ class Fetching:
         self._calls.append((futures, then))
         self.request(futures)
 
-    def advance(self, data: Exchange) -> None:
-        """Ask for what is wanted, take what has arrived, and find out what is due."""
+    def advance(self, data: Exchange) -> bool:
+        """Ask for what is wanted, take what has arrived, and find out what is due; whether any of that is news."""
         while self._requested:
             future = self._requested.popleft()
             if (stored := future.elsewhere) is not None and future not in self._coming:
                 data.request(stored.reference)
                 self._coming.append(future)
-        self._coming = [future for future in self._coming if not _bring(future, data)]
+        coming = [future for future in self._coming if not _bring(future, data)]
+        news = len(coming) < len(self._coming)
+        self._coming = coming
         for _ in range(len(self._calls)):
             futures, then = self._calls.popleft()
             if any(future.elsewhere is not None for future in futures):
                 self._calls.append((futures, then))
             else:
                 self.due.append(then)
+        return news or bool(self.due)
 
 
 def _bring(future: Future, data: Exchange) -> bool:

@@ -344,3 +344,30 @@ def test_a_value_that_lies_within_a_parallel_task(tmp_path, waits):
         """,
         procs=4,
     )
+
+
+def test_a_thread_fetches_while_another_waits(tmp_path):
+    """Who leads is asleep until its own task ends, or for a second, and is woken for what the other wants."""
+    passes(
+        tmp_path,
+        """
+        import threading
+
+        @swiftpy.task(rank=1)
+        def nap(): time.sleep(3)
+
+        def fetch():
+            time.sleep(0.3)
+            began = time.monotonic()
+            for array in arrays: array.result()
+            times.append(time.monotonic() - began)
+
+        times, arrays = [], [make.options(rank=2)(MB, i) for i in range(5)]
+        swiftpy.wait(arrays)
+        thread = threading.Thread(target=fetch)
+        thread.start()
+        nap().result()
+        thread.join()
+        assert times[0] < 1.5, times
+        """,
+    )
