@@ -187,12 +187,16 @@ class Engine:
             raise Deadlock(f"{count} calls of tasks can never be made: futures that they need were never set")
 
     def _give_up_unset(self) -> None:
-        """Only calls that were cancelled wait for the futures that nobody has set: nobody waits for them."""
+        """Only calls that were cancelled wait for the futures that nobody has set: nobody waits for them.
+
+        After `run` the program may go on, set them, and use them: then they are met for the first time.
+        """
+        self.held_back.futures.clear()
         unset = [id for id, future in self._gathering.futures.items() if future.by_hand]
         error = TaskError("cancelled", "it was never set")
         with self._turns.lock:
             for id in unset:
-                del self._gathering.futures[id]
+                self._gathering.futures.pop(id).engine = None
             self._server.take([ValueGiven(id, error) for id in unset])
 
     def close(self) -> None:
@@ -239,9 +243,10 @@ class Engine:
             task = Task(run.first, run.variant, run.calls, len(run.calls), after, owner=run.owner)
             events.append(TaskSubmitted(task))
         for id in given:
-            future = self._gathering.futures.pop(id)
-            error = None if future.good() else failure_of(future)
-            events.append(ValueGiven(id, error))
+            future = self._gathering.futures.pop(id, None)
+            if future is not None:  # else it was given up, or is told twice because it was met again after that
+                error = None if future.good() else failure_of(future)
+                events.append(ValueGiven(id, error))
         return events
 
     def _advance(self, timeout: float, hand_over: bool = True, enough: Callable[[], bool] = lambda: False) -> bool:

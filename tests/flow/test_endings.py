@@ -45,6 +45,7 @@ ENDINGS = {
         1,
         "1 tasks can never run, 1 f",
     ),
+    "one of a cancelled call whose result is kept": ("swiftpy.memo('kept')(inc)(swiftpy.Future()).cancel()", 0, ""),
     "one of a call that a task left behind": ("leaves().result()", 1, "1 calls of tasks can never be made"),
     "a task that waits for ever": ("forever().result()", 1, "can never run"),
     "waits with a time limit": ("own_limit(); limited().result()", 0, ""),

@@ -63,3 +63,21 @@ def test_who_waits_for_a_future_made_by_hand_hears_of_it_at_once(tmp_path):
         assert swiftpy.task(waits)().result() < 0.5
         """,
     )
+
+
+def test_one_that_nobody_waited_for_can_still_be_set(tmp_path):
+    """When `run` ended, only a call that was cancelled needed it; the program goes on after that."""
+    passes(
+        tmp_path,
+        """
+        @swiftpy.task
+        def increment(x): return x + 1
+
+        one, other = swiftpy.Future(), swiftpy.Future()
+        swiftpy.run(lambda: [increment(one).cancel(), increment(other).cancel()])
+        other.set(1)
+        later = increment(one)
+        one.set(2)
+        assert swiftpy.gather([later, increment(one), increment(other)]) == [3, 3, 2]
+        """,
+    )
