@@ -15,7 +15,7 @@ import time
 
 from environment import environment
 from swiftpy.core.events import TaskFinished
-from swiftpy.runtime.call import pack
+from swiftpy.runtime.call import payload_of
 from swiftpy.runtime.mpi import World
 from swiftpy.runtime.order import Order
 from swiftpy.runtime.transport import SERVER
@@ -53,7 +53,7 @@ def round_trips(transport, count, pause):
     for number in range(count):
         time.sleep(pause)
         began = time.perf_counter()
-        transport.send(1, Order(number, 1, "package.module:name", pack(1, 2)))
+        transport.send(1, Order(number, 1, "package.module:name", payload_of(1, 2)))
         receive(transport)
         times.append(1e6 * (time.perf_counter() - began))
     return times
@@ -70,7 +70,7 @@ def main():
             answer(transport)
         world.broadcast(None)
         return
-    payload, tasks = pack(1, 2), (world.size - 1) * COUNT
+    payload, tasks = payload_of(1, 2), (world.size - 1) * COUNT
     began = time.thread_time()
     for _ in range(tasks):
         event = receive(transport)

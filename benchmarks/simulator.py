@@ -15,7 +15,7 @@ import json
 from pathlib import Path
 
 from environment import environment
-from swiftpy.core.task import Kind, Site
+from swiftpy.core.task import Kind, Seat
 from swiftpy.sim.cluster import Cluster
 from swiftpy.sim.conditions import Conditions
 from swiftpy.sim.groups import GroupCluster, divide
@@ -30,15 +30,15 @@ def efficiency(workers, seconds, isolated, options):
     """Of one job, and the server's load."""
     count = min(options.most, 100 * workers)
     times = durations(f"exp:{seconds}", count, seed=0)
-    sites = {rank: Site(f"node{rank // 8}") for rank in range(1, workers + 1)}
+    seats = {rank: Seat(f"node{rank // 8}") for rank in range(1, workers + 1)}
     servers = workers // options.group if options.group else 1
     conditions = Conditions(latency=2e-6, handling=options.handling)
     if servers > 1:
-        cluster = GroupCluster(divide(sites, servers), times, conditions)
+        cluster = GroupCluster(divide(seats, servers), times, conditions)
     else:
-        cluster = Cluster(sites, times, conditions)
+        cluster = Cluster(seats, times, conditions)
     result = simulate(
-        cluster, sites, work("independent", times, Kind("task", isolated=isolated), 1 if isolated else 1024)
+        cluster, seats, work("independent", times, Kind("task", isolated=isolated), 1 if isolated else 1024)
     )
     assert result.done == count
     return result.bound / result.makespan, min(1.0, result.handlings * options.handling / result.makespan)

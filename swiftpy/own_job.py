@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 from swiftpy import gateway
 from swiftpy.core.events import Event, WorkerLost
 from swiftpy.core.scheduler import Scheduler
-from swiftpy.core.task import Kind, Site
+from swiftpy.core.task import Kind, Seat
 from swiftpy.errors import TaskError
 from swiftpy.flow.engine import Engine
 from swiftpy.flow.functions import Function
@@ -190,7 +190,7 @@ class OwnJob(Engine):
         """Take up the connection; put into the inbox what comes, and at the end that the workers are gone."""
         with self._listener:
             connection = self._accept(key)
-        workers: dict[int, Site] = {}
+        workers: dict[int, Seat] = {}
         with contextlib.suppress(OSError, EOFError):
             workers = connection.recv() if connection is not None else {}
         if not workers:

@@ -4,7 +4,7 @@ from invariants import check
 
 from swiftpy.core.events import InterruptTask
 from swiftpy.core.scheduler import Scheduler
-from swiftpy.core.task import FINAL_STATES, Kind, Site, Task
+from swiftpy.core.task import FINAL_STATES, Kind, Seat, Task
 from swiftpy.runtime.order import Order
 from swiftpy.runtime.server import Server
 from swiftpy.runtime.signals import StopRequest
@@ -23,10 +23,10 @@ class Watched:
     """A job whose task i takes `duration` seconds, drawn from this range; `stop_at`: when a SIGTERM comes."""
 
     def __init__(self, workers, seed, faults=None, duration=(1.0, 100.0), tasks=1000, **how):
-        sites = {rank: Site(f"node{rank // 4}") for rank in range(1, workers + 1)}
-        super().__init__(self.arrange(sites), [0.0] * tasks, Conditions(faults or Faults(), seed, **how))
+        seats = {rank: Seat(f"node{rank // 4}") for rank in range(1, workers + 1)}
+        super().__init__(self.arrange(seats), [0.0] * tasks, Conditions(faults or Faults(), seed, **how))
         self._seconds[:] = (self._random.uniform(*duration) for _ in range(tasks))
-        self.scheduler = Scheduler(sites, self.groups)
+        self.scheduler = Scheduler(seats, self.groups)
         self.stop = StopRequest()
         self.stop_at = float("inf")
         self.starts = []  # (time, worker, task id, attempt)
@@ -57,15 +57,15 @@ class Watched:
 class Simulation(Watched, Cluster):
     """One server has the workers."""
 
-    def arrange(self, sites):
-        return sites
+    def arrange(self, seats):
+        return seats
 
 
 class GroupSimulation(Watched, GroupCluster):
     """Three servers share the workers."""
 
-    def arrange(self, sites):
-        return divide(sites, 3)
+    def arrange(self, seats):
+        return divide(seats, 3)
 
     def check(self):
         super().check()

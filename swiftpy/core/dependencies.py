@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from swiftpy.core.queue import order
+from swiftpy.core.queue import position
 from swiftpy.core.task import Task
 
 
@@ -54,7 +54,7 @@ class Dependencies:
                         task = self._blocked.pop(task_id)
                         task.after = ()
                         freed.append(task)
-        freed.sort(key=order)
+        freed.sort(key=position)
         return freed
 
     def failed(self, call: int) -> list[Task]:

@@ -28,7 +28,7 @@ from swiftpy.core.gang import Gang
 from swiftpy.core.pieces import MOST_CALLS, Pieces
 from swiftpy.core.queue import ReadyQueue
 from swiftpy.core.sharing import Sharing
-from swiftpy.core.task import EVERYWHERE, Place, Site, Target, Task
+from swiftpy.core.task import EVERYWHERE, Place, Seat, Target, Task
 
 
 class Distribution:
@@ -39,16 +39,16 @@ class Distribution:
     at a server ends in parts, in any order (see `events.Share`).
     """
 
-    def __init__(self, groups: Mapping[int, Mapping[int, Site]], dependencies: Dependencies) -> None:
-        self.workers = {server: next(iter(sites.values())) for server, sites in groups.items()}
-        self.lost: dict[int, Site] = {}
+    def __init__(self, groups: Mapping[int, Mapping[int, Seat]], dependencies: Dependencies) -> None:
+        self.workers = {server: next(iter(seats.values())) for server, seats in groups.items()}
+        self.lost: dict[int, Seat] = {}
         self.size = sum(map(len, groups.values()))
         self._dependencies = dependencies
         self._group_size = max(map(len, groups.values()))
         self._present: dict[int, Counter[Place]] = {}
-        for server, sites in groups.items():
-            own: list[Place] = [(rank, None, None) for rank in sites]
-            self._present[server] = Counter([*own, *(place for site in sites.values() for place in site.places)])
+        for server, seats in groups.items():
+            own: list[Place] = [(rank, None, None) for rank in seats]
+            self._present[server] = Counter([*own, *(place for seat in seats.values() for place in seat.places)])
         self.ready = ReadyQueue()
         self.wanted: OrderedDict[int, int] = OrderedDict()  # server -> pieces; those with idle workers come first
         self.hungry: set[int] = set()  # the servers that have idle workers

@@ -9,9 +9,9 @@ from swiftpy.core.dependencies import Dependencies
 from swiftpy.core.events import Command, InterruptTask, KillTask, RecallTasks, StartTask
 from swiftpy.core.gang import Gang
 from swiftpy.core.pieces import ADVANCE_SECONDS, MOST_TASKS, PIECE_SECONDS, Pieces
-from swiftpy.core.queue import ReadyQueue, order
+from swiftpy.core.queue import ReadyQueue, position
 from swiftpy.core.sharing import Sharing
-from swiftpy.core.task import EVERYWHERE, Place, Site, Task
+from swiftpy.core.task import EVERYWHERE, Place, Seat, Task
 from swiftpy.core.waiting import Waiting
 
 
@@ -23,9 +23,9 @@ class Placement:
     is the first takes nothing that comes after it, so that a stream of small tasks cannot starve it.
     """
 
-    def __init__(self, workers: Mapping[int, Site], dependencies: Dependencies) -> None:
+    def __init__(self, workers: Mapping[int, Seat], dependencies: Dependencies) -> None:
         self.workers = dict(workers)
-        self.lost: dict[int, Site] = {}
+        self.lost: dict[int, Seat] = {}
         self._dependencies = dependencies
         self.ready = ReadyQueue()
         self.waiting = Waiting(self.workers)
@@ -34,7 +34,7 @@ class Placement:
         self._timed: set[int] = set()  # the ids of those of them that wait only for so long
         self.gangs: dict[int, Gang] = {}  # by the id of the running parallel task
         self.pieces = Pieces()
-        self._present: Counter[Place] = Counter(place for site in self.workers.values() for place in site.places)
+        self._present: Counter[Place] = Counter(place for seat in self.workers.values() for place in seat.places)
         self._sharing = Sharing()
 
     @property
@@ -189,8 +189,8 @@ class Placement:
         """
         if worker in self.waiting:
             self.waiting.remove(worker)
-        site = self.lost[worker] = self.workers.pop(worker)
-        self._present.subtract(site.places)
+        seat = self.lost[worker] = self.workers.pop(worker)
+        self._present.subtract(seat.places)
         self._sharing.forget(worker)
         held = self.running.pop(worker, [])
         begun = held[:1] + [task for task in held[1:] if not task.kind.divisible]
@@ -208,8 +208,8 @@ class Placement:
 
     def come_back(self, worker: int) -> None:
         """A worker that was lost is there again."""
-        site = self.workers[worker] = self.lost.pop(worker)
-        self._present.update(site.places)
+        seat = self.workers[worker] = self.lost.pop(worker)
+        self._present.update(seat.places)
 
     def disband(self, tasks: Iterable[Task]) -> list[Command]:
         """These parallel tasks are ready no more: feed those who waited for them."""
@@ -240,11 +240,11 @@ class Placement:
 
     def _comes_next(self, task: Task, worker: int) -> bool:
         """Whether a worker that is free may take a task that is not queued yet before all that is."""
-        site, target = self.workers[worker], task.kind.target
-        if task.kind.ranks > 1 or target.place not in (*site.places, (worker, None, None)):
+        seat, target = self.workers[worker], task.kind.target
+        if task.kind.ranks > 1 or target.place not in (*seat.places, (worker, None, None)):
             return False
-        first = self.ready.first_for(worker, site)
-        return first is None or order(task) < order(first)
+        first = self.ready.first_for(worker, seat)
+        return first is None or position(task) < position(first)
 
     def _fill(self, worker: int) -> list[Command]:
         """Give a worker tasks in advance while all that it holds is short; the last go to whoever is free first."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from heapq import heappop, heappush
 
-from swiftpy.core.task import EVERYWHERE, Place, Site, Task
+from swiftpy.core.task import EVERYWHERE, Place, Seat, Task
 
 #: What a heap is ordered by: priority, then depth (both falling), then submission.
-Order = tuple[int, int, int]
+Position = tuple[int, int, int]
 
 
-def order(task: Task) -> Order:
+def position(task: Task) -> Position:
     """A task's place in the line of those that wait."""
     return -task.kind.priority, -task.kind.depth, task.id
 
@@ -24,7 +24,7 @@ class ReadyQueue:
     """
 
     def __init__(self) -> None:
-        self._heaps: dict[Place, list[Order]] = {}
+        self._heaps: dict[Place, list[Position]] = {}
         self._tasks: dict[int, Task] = {}
         self._widest: dict[Place, int] = {}  # at least the most workers that a task wants of a place
         self.calls = 0
@@ -45,7 +45,7 @@ class ReadyQueue:
         """Add a task. One that comes back for another attempt takes its old place, since ids grow by submission."""
         self._tasks[task.id] = task
         self.calls += task.count
-        target, entry = task.kind.target, order(task)
+        target, entry = task.kind.target, position(task)
         place = target.place
         if target.soft:
             heappush(self._heaps.setdefault(place, []), entry)
@@ -54,12 +54,12 @@ class ReadyQueue:
         if task.kind.ranks > self._widest.get(place, 0):
             self._widest[place] = task.kind.ranks
 
-    def first_for(self, rank: int, site: Site) -> Task | None:
+    def first_for(self, rank: int, seat: Seat) -> Task | None:
         """The first of the tasks that may run on this worker; None if there is none."""
-        best: Order | None = None
+        best: Position | None = None
         heaps, tasks = self._heaps, self._tasks
         if tasks:
-            for place in (*site.places, (rank, None, None)):
+            for place in (*seat.places, (rank, None, None)):
                 heap = heaps.get(place)
                 while heap and heap[0][2] not in tasks:  # it was handed out by another heap
                     heappop(heap)

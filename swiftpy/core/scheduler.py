@@ -36,7 +36,7 @@ from swiftpy.core.gang import Gang
 from swiftpy.core.outcomes import Outcomes, interrupted
 from swiftpy.core.pieces import Pieces
 from swiftpy.core.placement import Placement
-from swiftpy.core.task import Site, Task
+from swiftpy.core.task import Seat, Task
 
 
 class Scheduler:
@@ -50,7 +50,7 @@ class Scheduler:
     by a worker (RUNNING); what is resolved is forgotten, so that memory does not grow with what was done.
     """
 
-    def __init__(self, workers: Mapping[int, Site], groups: Mapping[int, Mapping[int, Site]] | None = None) -> None:
+    def __init__(self, workers: Mapping[int, Seat], groups: Mapping[int, Mapping[int, Seat]] | None = None) -> None:
         self._closed = False
         self._stopped = False
         self._last_id = -1
@@ -145,7 +145,7 @@ class Scheduler:
         return self._placement.busy
 
     @property
-    def waiting(self) -> int:
+    def queued(self) -> int:
         """How many calls wait for a worker."""
         return self._placement.ready.calls
 

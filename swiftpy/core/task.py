@@ -42,12 +42,12 @@ ANYWHERE = Target()
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
+class Seat:
     """Where a worker is and what it is: its node's name, and its kind (such as "gpu"), if it has one."""
 
     node: str
     kind: str | None = None
-    #: Every place that a worker of this site is in, but that of its rank.
+    #: Every place that a worker here is in, but that of its rank.
     places: tuple[Place, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

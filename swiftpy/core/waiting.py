@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterator, Mapping
 
-from swiftpy.core.queue import Order, order
-from swiftpy.core.task import EVERYWHERE, Place, Site, Target, Task
+from swiftpy.core.queue import Position, position
+from swiftpy.core.task import EVERYWHERE, Place, Seat, Target, Task
 
 
 class Crowd:
@@ -28,14 +28,14 @@ class Crowd:
     def __iter__(self) -> Iterator[int]:
         return iter(self._by_place[EVERYWHERE])
 
-    def add(self, rank: int, site: Site) -> None:
+    def add(self, rank: int, seat: Seat) -> None:
         """A worker begins to wait."""
-        for place in site.places:
+        for place in seat.places:
             self._by_place[place][rank] = None
 
-    def remove(self, rank: int, site: Site) -> None:
+    def remove(self, rank: int, seat: Seat) -> None:
         """A worker no longer waits."""
-        for place in site.places:
+        for place in seat.places:
             del self._by_place[place][rank]
 
     def find(self, target: Target) -> int | None:
@@ -48,17 +48,17 @@ class Crowd:
 
 
 class Waiting:
-    """All workers that wait, of those in `sites`: `idle`, or `gathering` for a ready task that wants several.
+    """All workers that wait, of those in `seats`: `idle`, or `gathering` for a ready task that wants several.
 
     Those who gather for a task still take what comes before it in the line.
     """
 
-    def __init__(self, sites: Mapping[int, Site]) -> None:
-        self._sites = sites
+    def __init__(self, seats: Mapping[int, Seat]) -> None:
+        self._seats = seats
         self.idle = Crowd()
         self.gathering: dict[Task, Crowd] = {}
         self._task: dict[int, Task] = {}  # that a worker gathers for
-        self._farthest: Order = (0, 0, 0)  # no task that workers gather for is farther back in the line
+        self._farthest: Position = (0, 0, 0)  # no task that workers gather for is farther back in the line
 
     def __bool__(self) -> bool:
         return bool(self.gathering or self.idle)
@@ -68,13 +68,13 @@ class Waiting:
 
     def add(self, worker: int) -> None:
         """There is nothing for a worker to do."""
-        self.idle.add(worker, self._sites[worker])
+        self.idle.add(worker, self._seats[worker])
 
     def gather(self, task: Task, worker: int) -> list[int]:
         """A worker waits for a parallel task: all who do once they are enough, and wait no more; [] until then."""
-        self._farthest = max(self._farthest, order(task)) if self.gathering else order(task)
+        self._farthest = max(self._farthest, position(task)) if self.gathering else position(task)
         workers = self.gathering.setdefault(task, Crowd())
-        workers.add(worker, self._sites[worker])
+        workers.add(worker, self._seats[worker])
         self._task[worker] = task
         return self.disband(task) if len(workers) == task.kind.ranks else []
 
@@ -87,22 +87,22 @@ class Waiting:
 
     def remove(self, worker: int) -> None:
         """A worker no longer waits."""
-        site = self._sites[worker]
+        seat = self._seats[worker]
         task = self._task.pop(worker, None)
         if task is None:
-            self.idle.remove(worker, site)
+            self.idle.remove(worker, seat)
         else:
-            self.gathering[task].remove(worker, site)
+            self.gathering[task].remove(worker, seat)
             if not self.gathering[task]:
                 del self.gathering[task]
 
     def find(self, task: Task) -> int | None:
         """A worker for a task: one that waits for nothing, or else for a task that comes after it."""
         worker = self.idle.find(task.kind.target)
-        if worker is not None or not self.gathering or order(task) >= self._farthest:
+        if worker is not None or not self.gathering or position(task) >= self._farthest:
             return worker
         for other, workers in self.gathering.items():
-            if order(task) < order(other):
+            if position(task) < position(other):
                 worker = workers.find(task.kind.target)
                 if worker is not None:
                     return worker

@@ -15,7 +15,7 @@ import cloudpickle
 from swiftpy.errors import TaskError
 from swiftpy.flow.future import Future, as_arguments
 from swiftpy.runtime.call import ATOMS, PREVIOUS, Cancelled, Payload, describe
-from swiftpy.runtime.store import InArguments, Packed, Place, pack
+from swiftpy.runtime.store import InArguments, Name, Packed, pack
 
 _PLAIN = ATOMS | {type(PREVIOUS)}
 #: What the script itself defines is of a module that workers know by another content: it must go by value.
@@ -73,7 +73,7 @@ Hold = Callable[[int, Packed], InArguments]
 
 
 def pack_calls(
-    definition: bytes | None, calls: list[Any], place: Place | None, hold: Hold, column: bool = False
+    definition: bytes | None, calls: list[Any], name: Name | None, hold: Hold, column: bool = False
 ) -> Payload:
     """The payload for these calls. One that cannot be pickled is replaced by one that says so.
 
@@ -82,7 +82,7 @@ def pack_calls(
     """
     if column:
         if ATOMS.issuperset(map(type, calls)):
-            return definition, pickle.dumps((calls,), protocol=5), place
+            return definition, pickle.dumps((calls,), protocol=5), name
         calls = [(argument,) for argument in calls]
     simple = [_with_values(call) if type(call) is Deferred else call for call in calls]
     if set(map(type, simple)) != {tuple} or not _plain(itertools.chain.from_iterable(simple)):
@@ -90,7 +90,7 @@ def pack_calls(
             call if type(call) is tuple and _plain(call) else _packed(calls[index], index, hold)
             for index, call in enumerate(simple)
         ]
-    return definition, pickle.dumps(simple, protocol=5), place
+    return definition, pickle.dumps(simple, protocol=5), name
 
 
 def _with_values(call: Deferred) -> Any:

@@ -299,7 +299,7 @@ class Engine:
                     sleepy = quiet and not (self._gathering or self._fetching)
                     idle = sleepy and dull
                     seconds = SLEEP if sleepy and not dull else 0.0
-                    self._advance(seconds, hand_over=late or not self._scheduler.waiting)
+                    self._advance(seconds, hand_over=late or not self._scheduler.queued)
             self._tell()
             if idle:  # without the lock: who submits a call, and waits for it, need not wait for us to wake up, too
                 self._called.wait(SLEEP)
@@ -347,7 +347,7 @@ class Engine:
     def resolved(self, report: ReportOutcome) -> None:
         """See Client."""
         if self.trace is not None:
-            self.trace.resolved(report, self._scheduler.waiting)
+            self.trace.resolved(report, self._scheduler.queued)
         self._sending.ended(report)
         if report.value is not None and report.state is not TaskState.DONE:
             unpack_values(report.value)  # nobody gets it: who holds large parts of it may forget them

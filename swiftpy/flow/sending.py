@@ -77,7 +77,7 @@ class Sending:
     def payload(self, command: StartTask) -> Payload:
         """See Client."""
         task = command.task
-        place = command.gang[0] if command.gang else command.worker, task.id
+        name = command.gang[0] if command.gang else command.worker, task.id
 
         def hold(index: int, packed: Packed) -> InArguments:
             self.data.held[task.id + index] = packed
@@ -89,7 +89,7 @@ class Sending:
             keeper = self._keepers.get(task.kind.function)
             calls, column = self._begin(task.id, task.payload, keeper), False
             stay = keeper is None and self._futures[task.id].may_be_held
-        return pack_calls(self._definition(command), calls, place if stay else None, hold, column)
+        return pack_calls(self._definition(command), calls, name if stay else None, hold, column)
 
     def ended(self, report: ReportOutcome) -> None:
         """These calls need their arguments no more; one that is tried again will hold them again."""

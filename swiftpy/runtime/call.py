@@ -1,13 +1,13 @@
 """Calling functions by name: the one place where payloads are unpickled and exceptions become values.
 
-A payload is (definition, pickled calls, place), of plain types, for it is pickled again with the message that it is in.
+A payload is (definition, pickled calls, name), of plain types, for it is pickled again with the message that it is in.
 `definition` is None for a function that can be imported, else the function itself, pickled by value, which is kept
 under the name that it was sent with. A call is a tuple of positional arguments, or bytes: a pickle of (arguments,
 keyword arguments) that is opened only when its turn has come.
 A tuple with a list, in the place of the list, is calls with one argument each: a third of the time to pickle.
 Instead of the pickled calls there may be a list of (pickled calls, start, stop): of each, those are meant.
 In a chained run, the result of the call before is `PREVIOUS` in a tuple, and `previous()` in what is opened.
-`place` is what the first call's result is called if it is large and stays with its worker (see `store`), or None if all
+`name` is what the first call's result is called if it is large and stays with its worker (see `store`), or None if all
 results shall be sent.
 """
 
@@ -26,8 +26,7 @@ from typing import Any, NamedTuple, NoReturn
 import cloudpickle
 
 from swiftpy.errors import TaskError
-from swiftpy.runtime.store import Packed, Place, Snapshot, pack_results
-from swiftpy.runtime.store import pack as pack_value
+from swiftpy.runtime.store import Name, Packed, Snapshot, pack, pack_results
 
 Payload = tuple[Any, ...]  # see the module
 
@@ -118,7 +117,7 @@ def previous() -> Any:
     return _latest
 
 
-def pack(*args: Any, **kwargs: Any) -> Payload:
+def payload_of(*args: Any, **kwargs: Any) -> Payload:
     """Arguments of one call as a payload."""
     return None, pickle.dumps([pack_call(args, kwargs)], protocol=5), None
 
@@ -139,7 +138,7 @@ class Run:
         self._todo: deque[Any] = deque()
         self._column = False
         self._brought: Any = None
-        self._place: Place | None = None
+        self._result_name: Name | None = None
         self.count = 0
 
     def open(self) -> Callable[..., Any]:
@@ -147,7 +146,7 @@ class Run:
         if self._function is not None:
             return self._function
         assert self._payload is not None
-        definition, packed, place = self._payload
+        definition, packed, name = self._payload
         function = _defined.get(self._name)
         if function is None or definition is not None:
             definition = definition or _definitions.pop(self._name, None)
@@ -160,7 +159,7 @@ class Run:
         else:
             calls = load_parts(packed)
         self._payload = None
-        self._function, self._place = function, place
+        self._function, self._result_name = function, name
         self.count = len(calls)
         self._todo.extend(calls)
         return function
@@ -227,7 +226,7 @@ class Run:
                 if failures:
                     break
                 _latest = following
-        return _answer(values, failures, self._place)
+        return _answer(values, failures, self._result_name)
 
 
 def _exit_code(exception: BaseException) -> int:
@@ -253,9 +252,9 @@ def _apart(value: Any, twice: bool) -> tuple[Any, Any]:
     if type(value) is tuple and ATOMS.issuperset(map(type, value)):
         return value, value
     try:
-        packed = pack_value(value)
+        packed = pack(value)
     except BaseException:  # of a class that came by value
-        packed = pack_value(value, cloudpickle.dumps)
+        packed = pack(value, cloudpickle.dumps)
     if isinstance(packed, Packed):
         return Snapshot(packed), packed.copy().value() if twice else None
     # Not the pickle itself, in which each result of a class that came by value would have the class, too.
@@ -271,9 +270,9 @@ def load_parts(parts: list[tuple[bytes, int, int]]) -> list[Any]:
     return calls
 
 
-def _answer(values: list[Any], failures: list[tuple[int, TaskError]], place: Place | None) -> Answer:
+def _answer(values: list[Any], failures: list[tuple[int, TaskError]], name: Name | None) -> Answer:
     try:
-        data, held = pack_results(values, place)
+        data, held = pack_results(values, name)
     except BaseException:  # of a class that came by value; or one that nobody can send: find out whose it is
         for index, value in enumerate(values):
             try:
@@ -282,7 +281,7 @@ def _answer(values: list[Any], failures: list[tuple[int, TaskError]], place: Pla
                 values[index] = None
                 failures.append((index, describe(exception)))
         failures.sort(key=lambda failure: failure[0])
-        data, held = pack_results(values, place, cloudpickle.dumps)
+        data, held = pack_results(values, name, cloudpickle.dumps)
     return Answer(data, len(values), tuple(failures), held)
 
 

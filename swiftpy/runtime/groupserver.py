@@ -34,7 +34,7 @@ from swiftpy.core.events import (
     WorkWanted,
 )
 from swiftpy.core.scheduler import Scheduler
-from swiftpy.core.task import Kind, Site, Task, TaskState
+from swiftpy.core.task import Kind, Seat, Task, TaskState
 from swiftpy.runtime.call import Payload
 from swiftpy.runtime.order import Assignment, Calls, FunctionForgotten, Report, Taken
 from swiftpy.runtime.server import TICK, Loop
@@ -79,7 +79,7 @@ class GroupServer:
     def __init__(
         self,
         transport: Transport,
-        workers: Mapping[int, Site],
+        workers: Mapping[int, Seat],
         stop_reason: Callable[[], str | None],
         clock: Callable[[], float],
         joins: bool = True,
@@ -286,8 +286,8 @@ class GroupServer:
     def _ask(self) -> None:
         """Ask for work, a little ahead of time, and at once if some workers have none."""
         scheduler = self._scheduler
-        waiting = scheduler.waiting / max(1.0, self._piece)
-        idle = scheduler.idle > 0 and not scheduler.waiting
+        waiting = scheduler.queued / max(1.0, self._piece)
+        idle = scheduler.idle > 0 and not scheduler.queued
         wanted = max(0, int(LEAD * scheduler.workers + scheduler.idle - waiting - self._asked))
         if 2 * wanted > LEAD * scheduler.workers or (idle and not self._told_idle):
             self._asked += wanted

@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from swiftpy.core.task import Site
+from swiftpy.core.task import Seat
 from swiftpy.errors import StoppedError, UserError
-from swiftpy.runtime.call import pack
+from swiftpy.runtime.call import payload_of
 from swiftpy.runtime.executors import InlineExecutor, IsolatedExecutor
 from swiftpy.runtime.hooks import Hooks
 from swiftpy.runtime.layout import Layout
@@ -54,7 +54,7 @@ class JobSpec:
     walltime: float = math.inf
     local_env: tuple[Mapping[str, str], ...] = ({},)
     preflight: tuple[Any, ...] = ()
-    groups: Mapping[int, Mapping[int, Site]] = field(default_factory=dict)
+    groups: Mapping[int, Mapping[int, Seat]] = field(default_factory=dict)
     traced: bool = False
 
     def server_of(self, worker: int) -> int:
@@ -85,7 +85,7 @@ class Lead:
 
     def call(self, executor: IsolatedExecutor, say: Callable[[str], None], function: str, *args: Any) -> Any:
         """The result of a call by name; `say` gets the traceback of a failure, which is raised as UserError."""
-        executor.start(Order(0, 1, function, pack(*args)))
+        executor.start(Order(0, 1, function, payload_of(*args)))
         while (outcome := executor.poll()) is None:
             if self.stop.reason is not None:  # it may hang, such as in a file system
                 executor.kill()
@@ -150,7 +150,7 @@ def _layout(world: World) -> Layout:
     # With a server slot, the first rank of each node has no device: it is the server, or nothing but a leader.
     works = world.rank != SERVER and not (world.local_rank == 0 and "SWIFTPY_SERVER_SLOT" in os.environ)
     ranks = world.gather((world.host, world.node, works))
-    workers = {rank: Site(node) for rank, (_, node, works) in enumerate(ranks) if works}
+    workers = {rank: Seat(node) for rank, (_, node, works) in enumerate(ranks) if works}
     return Layout([host for host, _, _ in ranks], workers)
 
 

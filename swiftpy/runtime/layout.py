@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from swiftpy.core.task import Site
+from swiftpy.core.task import Seat
 from swiftpy.errors import UserError
 from swiftpy.runtime.transport import SERVER
 
@@ -18,11 +18,11 @@ class Layout:
     """
 
     hosts: list[str]
-    workers: dict[int, Site]
+    workers: dict[int, Seat]
     servers: dict[int, list[int]] = field(default_factory=dict)
 
     @property
-    def groups(self) -> dict[int, dict[int, Site]]:
+    def groups(self) -> dict[int, dict[int, Seat]]:
         """The workers of each server."""
         return {server: {rank: self.workers[rank] for rank in ranks} for server, ranks in self.servers.items()}
 
@@ -34,9 +34,9 @@ class Layout:
     def assign(self, kinds: Mapping[str, int]) -> None:
         """Make so many workers of each node of each kind, in order of rank; those that are left have none."""
         left: dict[str, list[str]] = {}
-        for rank, site in self.workers.items():
-            names = left.setdefault(site.node, [name for name, count in kinds.items() for _ in range(count)])
-            self.workers[rank] = Site(site.node, names.pop(0) if names else None)
+        for rank, seat in self.workers.items():
+            names = left.setdefault(seat.node, [name for name, count in kinds.items() for _ in range(count)])
+            self.workers[rank] = Seat(seat.node, names.pop(0) if names else None)
 
     def divide(self, servers: int) -> None:
         """Make servers of so many workers, each for those that follow it. Raises UserError if there are too few."""
@@ -54,7 +54,7 @@ class Layout:
         lines = [f"rank {SERVER}: host {self.hosts[SERVER]}, server"]
         for rank, workers in self.servers.items():
             lines.append(f"rank {rank}: host {self.hosts[rank]}, server of ranks {workers[0]} to {workers[-1]}")
-        for rank, site in self.workers.items():
-            kind = f", {site.kind}" if site.kind else ""
-            lines.append(f"rank {rank}: host {self.hosts[rank]}, node {site.node}{kind}")
+        for rank, seat in self.workers.items():
+            kind = f", {seat.kind}" if seat.kind else ""
+            lines.append(f"rank {rank}: host {self.hosts[rank]}, node {seat.node}{kind}")
         return lines

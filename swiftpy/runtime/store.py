@@ -28,7 +28,7 @@ class Reference(NamedTuple):
 
 
 #: The same as a plain tuple, which is pickled in a fifth of the time.
-Place = tuple[int, int]
+Name = tuple[int, int]
 
 
 class Packed(NamedTuple):
@@ -155,16 +155,14 @@ def _unpacked(*packed: Any) -> Any:
     return Packed(*packed).value()
 
 
-def pack_results(
-    values: list[Any], place: Place | None, dumps: Dumps = pickle.dumps
-) -> tuple[bytes, dict[int, Packed]]:
+def pack_results(values: list[Any], name: Name | None, dumps: Dumps = pickle.dumps) -> tuple[bytes, dict[int, Packed]]:
     """The pickle of a list of results, and those of them that are too large for it, by the keys that it names them by.
 
-    The first result is called `place`, and the others have the keys after it; without a place none is too large.
+    The first result is called `name`, and the others have the keys after it; without a name none is too large.
     """
-    if place is None:
+    if name is None:
         return dumps(values, protocol=5), {}
-    rank, first = place
+    rank, first = name
     held: dict[int, Packed] = {}
     named = list(values)
 

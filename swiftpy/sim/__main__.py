@@ -9,7 +9,7 @@ import json
 import math
 import sys
 
-from swiftpy.core.task import Kind, Site
+from swiftpy.core.task import Kind, Seat
 from swiftpy.errors import UserError
 from swiftpy.sim.cluster import Cluster
 from swiftpy.sim.conditions import Conditions, Faults
@@ -83,7 +83,7 @@ def main(arguments: list[str]) -> int:
     """Simulate and print; returns the exit code."""
     options = parse(arguments)
     gc.disable()  # a million small objects without cycles: looking for some takes a third of the time
-    sites = {rank: Site(f"node{rank // RANKS_PER_NODE}") for rank in range(1, options.workers + 1)}
+    seats = {rank: Seat(f"node{rank // RANKS_PER_NODE}") for rank in range(1, options.workers + 1)}
     try:
         seconds = durations(options.seconds, options.tasks, options.seed)
         todo = work(options.shape, seconds, Kind("task", retries=options.retries), options.gathered)
@@ -97,10 +97,10 @@ def main(arguments: list[str]) -> int:
         return UserError.exit_code
     conditions = Conditions(faults, options.seed, options.latency, options.handling)
     if options.servers == 1:
-        cluster = Cluster(sites, seconds, conditions)
+        cluster = Cluster(seats, seconds, conditions)
     else:
-        cluster = GroupCluster(divide(sites, options.servers), seconds, conditions)
-    result = simulate(cluster, sites, todo, options.grace, options.walltime)
+        cluster = GroupCluster(divide(seats, options.servers), seconds, conditions)
+    result = simulate(cluster, seats, todo, options.grace, options.walltime)
     if options.json:
         figures = dataclasses.asdict(result)
         print(json.dumps({**figures, "server_per_call": result.server_per_call, "most_workers": result.most_workers}))

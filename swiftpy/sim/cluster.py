@@ -24,7 +24,7 @@ from swiftpy.core.events import (
     WorkerLost,
     WorkerReady,
 )
-from swiftpy.core.task import Site
+from swiftpy.core.task import Seat
 from swiftpy.errors import TaskError
 from swiftpy.runtime.order import Order, Report
 from swiftpy.runtime.server import BATCH
@@ -59,14 +59,14 @@ class Cluster:
 
     rank = SERVER
     #: The workers of each server beside this one.
-    groups: Mapping[int, Mapping[int, Site]] = {}
+    groups: Mapping[int, Mapping[int, Seat]] = {}
 
-    def __init__(self, sites: Mapping[int, Site], seconds: Sequence[float], conditions: Conditions) -> None:
+    def __init__(self, seats: Mapping[int, Seat], seconds: Sequence[float], conditions: Conditions) -> None:
         self._seconds = seconds
         self._faults = conditions.faults
         self._random = random.Random(conditions.seed)
         self._latency, self._handling, self._obeys = conditions.latency, conditions.handling, conditions.obeys
-        self._workers = {rank: _Worker() for rank in sites}
+        self._workers = {rank: _Worker() for rank in seats}
         self._coming: list[tuple[float, int, int, Any]] = []  # heap of (when, order, worker, what)
         self._number = itertools.count()
         self._sent: deque[tuple[int, Any]] = deque()
@@ -82,7 +82,7 @@ class Cluster:
         self.messages = 0
         self.handlings = 0.0  # what they cost, in messages' handling
         self.server_seconds = 0.0  # of real time
-        for rank in sites:
+        for rank in seats:
             late = self._faults.late > 0 and self._random.random() < self._faults.late
             self._at(self._random.uniform(0, self._faults.delay) if late else 0.0, rank, WorkerReady(rank))
 

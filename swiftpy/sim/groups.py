@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from swiftpy.core.events import StopWorker
-from swiftpy.core.task import Site
+from swiftpy.core.task import Seat
 from swiftpy.runtime.call import Payload, load_parts
 from swiftpy.runtime.groupserver import GroupServer
 from swiftpy.runtime.order import Order
@@ -22,12 +22,12 @@ from swiftpy.sim.conditions import Conditions
 _TURN, _TIMER = object(), object()
 
 
-def divide(sites: Mapping[int, Site], servers: int) -> dict[int, dict[int, Site]]:
+def divide(seats: Mapping[int, Seat], servers: int) -> dict[int, dict[int, Seat]]:
     """The workers of so many servers, whose ranks come after those of the workers."""
-    ranks, last = sorted(sites), max(sites)
+    ranks, last = sorted(seats), max(seats)
     ends = [number * len(ranks) // servers for number in range(servers + 1)]
     return {
-        last + 1 + number: {rank: sites[rank] for rank in ranks[start:stop]}
+        last + 1 + number: {rank: seats[rank] for rank in ranks[start:stop]}
         for number, (start, stop) in enumerate(itertools.pairwise(ends))
     }
 
@@ -68,9 +68,9 @@ class GroupCluster(Cluster):
     """See Cluster; `groups` are the workers of each server, by its rank."""
 
     def __init__(
-        self, groups: Mapping[int, Mapping[int, Site]], seconds: Sequence[float], conditions: Conditions
+        self, groups: Mapping[int, Mapping[int, Seat]], seconds: Sequence[float], conditions: Conditions
     ) -> None:
-        super().__init__({rank: site for group in groups.values() for rank, site in group.items()}, seconds, conditions)
+        super().__init__({rank: seat for group in groups.values() for rank, seat in group.items()}, seconds, conditions)
         self.groups = groups
         self._latest = 0.0
         self._server_of = {rank: server for server, group in groups.items() for rank in group}
@@ -79,7 +79,7 @@ class GroupCluster(Cluster):
         for server in groups:
             self._call(server, 0.0)
 
-    def _make(self, port: _Port, group: Mapping[int, Site]) -> GroupServer:
+    def _make(self, port: _Port, group: Mapping[int, Seat]) -> GroupServer:
         return GroupServer(port, group, lambda: None, lambda: port.now)
 
     def payload(self, calls: Sequence[int]) -> Payload:

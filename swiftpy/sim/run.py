@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from swiftpy.core.events import Event, ReportOutcome, StartTask
 from swiftpy.core.scheduler import Scheduler
-from swiftpy.core.task import Site, TaskState
+from swiftpy.core.task import Seat, TaskState
 from swiftpy.runtime.call import Payload
 from swiftpy.runtime.server import Server
 from swiftpy.runtime.signals import StopRequest
@@ -94,25 +94,25 @@ class Result:
 
 
 def simulate(
-    cluster: Cluster, sites: dict[int, Site], work: Work, grace: float = 60.0, walltime: float = math.inf
+    cluster: Cluster, seats: dict[int, Seat], work: Work, grace: float = 60.0, walltime: float = math.inf
 ) -> Result:
     """Run the work to its end."""
     began, cpu_began = time.perf_counter(), time.process_time()
     tally = Tally(cluster)
-    server = Server(cluster, Scheduler(sites, cluster.groups), tally, StopRequest(), grace, cluster.clock, walltime)
+    server = Server(cluster, Scheduler(seats, cluster.groups), tally, StopRequest(), grace, cluster.clock, walltime)
     clean = server.run(work.tasks())
     outcomes = tally.outcomes
     wall, cpu = time.perf_counter() - began, time.process_time() - cpu_began
     return Result(
-        workers=len(sites),
+        workers=len(seats),
         calls=len(work.seconds),
         done=outcomes[TaskState.DONE],
         failed=outcomes[TaskState.FAILED],
         left=outcomes[TaskState.INTERRUPTED],
         attempts=cluster.started,
         makespan=cluster.now,
-        bound=work.bound(len(sites)),
-        busy=cluster.busy_seconds / (len(sites) * cluster.now) if cluster.now else 0.0,
+        bound=work.bound(len(seats)),
+        busy=cluster.busy_seconds / (len(seats) * cluster.now) if cluster.now else 0.0,
         tail=cluster.now - cluster.last_start,
         messages=cluster.messages,
         handlings=cluster.handlings,

@@ -17,7 +17,7 @@ from swiftpy.errors import StoppedError, UserError
 from swiftpy.experiment import provenance
 from swiftpy.experiment.exp import Exp
 from swiftpy.experiment.restart import epoch_seconds
-from swiftpy.runtime.call import Payload, pack, resolve
+from swiftpy.runtime.call import Payload, payload_of, resolve
 from swiftpy.runtime.job import JobSpec, Lead
 from swiftpy.runtime.server import Server
 from swiftpy.sites.schedulers import job_id
@@ -129,7 +129,7 @@ class UpfApplication:
                 retries=options.retries,
                 isolated=not options.inline,
             )
-            yield Task(number, kind, pack(options.task, params))
+            yield Task(number, kind, payload_of(options.task, params))
 
     def started(self, command: StartTask) -> None:
         """See Client."""

@@ -59,7 +59,7 @@ def _establish(intent: Intent, lead: Lead) -> Experiment:
     provenance.write_environment(exp, {**os.environ, **env})
     provenance.write_jobid(exp, jobid or f"{socket.gethostname()}:{os.getpid()}")
     if not intent.options.exp:
-        nodes = len({site.node for site in lead.layout.workers.values()})
+        nodes = len({seat.node for seat in lead.layout.workers.values()})
         count = 1 + len(lead.layout.workers)
         provenance.log(exp, submission_record(intent.settings, intent.site, exp, jobid or "-", count, nodes))
     provenance.log(exp, {"STARTED": timestamp()})

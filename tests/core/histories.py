@@ -4,11 +4,11 @@ from invariants import check
 
 from swiftpy.core import events as e
 from swiftpy.core.scheduler import Scheduler
-from swiftpy.core.task import Kind, Site, Target, Task
+from swiftpy.core.task import Kind, Seat, Target, Task
 from swiftpy.errors import TaskError
 
 ERROR = TaskError("exception", "boom")
-SITES = {1: Site("a"), 2: Site("a", "gpu"), 3: Site("b"), 4: Site("b", "gpu"), 5: Site("b", "gpu")}
+SITES = {1: Seat("a"), 2: Seat("a", "gpu"), 3: Seat("b"), 4: Seat("b", "gpu"), 5: Seat("b", "gpu")}
 TARGETS = [
     Target(),
     Target(rank=2),

@@ -31,14 +31,14 @@ class Call:
 
 
 class Reference:
-    def __init__(self, sites):
-        self.sites = dict(sites)
-        self.workers = dict(sites)
+    def __init__(self, seats):
+        self.seats = dict(seats)
+        self.workers = dict(seats)
         self.up = set()
         self.calls = {}
         self.open = {}  # those of them that are not resolved
-        self.holds = {worker: [] for worker in sites}
-        self.suspended = {worker: [] for worker in sites}
+        self.holds = {worker: [] for worker in seats}
+        self.suspended = {worker: [] for worker in seats}
         self.asked = set()
         self.draining = self.closed = self.over = False
         self.final = Counter()
@@ -106,7 +106,7 @@ class Reference:
         self.closed = True
 
     def _WorkerReady(self, event):  # noqa: N802
-        self.workers[event.worker] = self.sites[event.worker]
+        self.workers[event.worker] = self.seats[event.worker]
         if not self.over:
             self.up.add(event.worker)
 
@@ -301,12 +301,12 @@ class Reference:
     # -- look-ups ------------------------------------------------------------------------------------------------
 
     def _fits(self, call, worker):
-        target, site = call.kind.target, self.sites[worker]
+        target, seat = call.kind.target, self.seats[worker]
         if target.soft:
             return True
         if target.rank is not None:
             return target.rank == worker
-        return target.node in (None, site.node) and target.kind in (None, site.kind)
+        return target.node in (None, seat.node) and target.kind in (None, seat.kind)
 
     def _calls(self, held):
         return [self.calls[call] for call in range(held.id, held.id + held.count)]

@@ -33,11 +33,11 @@ from swiftpy.core.events import (
 )
 from swiftpy.core.pieces import MOST_TASKS
 from swiftpy.core.scheduler import Scheduler
-from swiftpy.core.task import FINAL_STATES, TRANSITIONS, Kind, Site, Target, Task, TaskState
+from swiftpy.core.task import FINAL_STATES, TRANSITIONS, Kind, Seat, Target, Task, TaskState
 
-NODES = {1: Site("a"), 2: Site("a"), 3: Site("b"), 4: Site("b")}
-ONE = {1: Site("a")}
-TWO = {1: Site("a"), 2: Site("a")}
+NODES = {1: Seat("a"), 2: Seat("a"), 3: Seat("b"), 4: Seat("b")}
+ONE = {1: Seat("a")}
+TWO = {1: Seat("a"), 2: Seat("a")}
 
 
 @settings(max_examples=1000, deadline=None)
@@ -178,7 +178,7 @@ def test_a_run_that_became_ready_is_shared_too():
 
 def test_who_waits_asks_the_others_until_one_has_something():
     """Three runs of calls that turn out slow; the first to be asked has begun all of its own meanwhile."""
-    workers = {rank: Site("a") for rank in (1, 2, 3)}
+    workers = {rank: Seat("a") for rank in (1, 2, 3)}
     scheduler = scheduler_with(workers, task(0), ready=[1])
     scheduler.step(TaskFinished(1, 0, 1, b"", 1e-6))
     scheduler.step(WorkerReady(2))
@@ -315,7 +315,7 @@ def test_the_last_worker_lost_fails_what_waits():
 def test_the_last_worker_of_a_node_lost_fails_what_only_it_could_run():
     soft, hard = Target(node="b", soft=True), Target(node="b")
     tasks = task(0), task(1), task(2, target=hard), task(3, target=soft), task(4, ranks=2)
-    scheduler = scheduler_with({1: Site("a"), 2: Site("b")}, *tasks, ready=[1, 2])
+    scheduler = scheduler_with({1: Seat("a"), 2: Seat("b")}, *tasks, ready=[1, 2])
     commands = scheduler.step(WorkerLost(2, "died"))
     assert reports(commands) == [(1, 1, "failed"), (4, 1, "failed"), (2, 1, "failed")]
     assert started(scheduler.step(TaskFinished(1, 0, 1, b"", 1.0))) == [(1, 3, 1)]

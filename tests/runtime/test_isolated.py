@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from swiftpy.runtime.call import Run, pack
+from swiftpy.runtime.call import Run, payload_of
 from swiftpy.runtime.executors import InlineExecutor, IsolatedExecutor
 from swiftpy.runtime.order import Order
 from swiftpy.runtime.spawner import Spawner
@@ -31,7 +31,7 @@ def isolated(tmp_path, monkeypatch):
 
 
 def order(function, *args, timeout=None):
-    return Order(0, 1, function, pack(*args), timeout=timeout)
+    return Order(0, 1, function, payload_of(*args), timeout=timeout)
 
 
 def run(executor, function, *args, timeout=None):
@@ -182,7 +182,7 @@ def test_the_time_limit_ends_while_the_result_is_pickled():
     [("sys:exit", "exit"), ("nosuch:f", "nosuch"), ("os:nosuch", "nosuch"), ("threading:Lock", "pickle")],
 )
 def test_a_call_that_fails_is_a_value(function, message):
-    answer = Run(function, pack()).make()
+    answer = Run(function, payload_of()).make()
     ((index, error),) = answer.failures
     assert index == 0 and message in error.message
     assert "SystemExit" in error.traceback if function == "sys:exit" else error.message in error.traceback

@@ -5,7 +5,7 @@ from queues import QueueTransport
 
 from swiftpy.core.events import StopWorker, SubmissionClosed, TaskFinished, TaskSubmitted, WorkerReady
 from swiftpy.core.scheduler import Scheduler
-from swiftpy.core.task import Kind, Site, Task, TaskState
+from swiftpy.core.task import Kind, Seat, Task, TaskState
 from swiftpy.runtime.server import Loop, Server
 from swiftpy.runtime.signals import StopRequest
 
@@ -45,7 +45,7 @@ def test_a_client_that_hears_a_message_knows_what_came_before_it():
     """Else it would submit a call that needs the result of one that has ended: nobody would start it."""
     server, worker = QueueTransport.group(2)
     client = Submits()
-    loop = Loop(server, Scheduler({1: Site("a")}), client)
+    loop = Loop(server, Scheduler({1: Seat("a")}), client)
     loop.take([TaskSubmitted(Task(0, Kind("f"), [0]))])
     worker.send(0, WorkerReady(1))
     loop.progress(1.0)
@@ -61,7 +61,7 @@ def test_a_job_that_ends_early_is_aborted_only_if_a_worker_does_not_end(hangs):
     """The program may take its time after Ctrl-C; the workers, which are through, wait for it."""
     transport, worker = QueueTransport.group(2)
     stop, now = StopRequest(), [0.0]
-    server = Server(transport, Scheduler({1: Site("a")}), Submits(), stop, grace=0.0, clock=lambda: now[0])
+    server = Server(transport, Scheduler({1: Seat("a")}), Submits(), stop, grace=0.0, clock=lambda: now[0])
     worker.send(0, WorkerReady(1))
     server.progress(1.0)
     if hangs:

@@ -23,7 +23,7 @@ from swiftpy.core.events import (
     WorkWanted,
 )
 from swiftpy.core.scheduler import Scheduler
-from swiftpy.core.task import Kind, Site, Target, Task, TaskState
+from swiftpy.core.task import Kind, Seat, Target, Task, TaskState
 from swiftpy.errors import UserError
 from swiftpy.flow.records import Records
 from swiftpy.runtime.groupserver import GroupServer
@@ -128,7 +128,7 @@ def test_short_results_travel_joined():
 
 
 def test_the_next_server_is_asked_if_one_has_nothing_to_give():
-    groups = {1: {2: Site("a")}, 3: {4: Site("a")}, 5: {6: Site("a")}}
+    groups = {1: {2: Seat("a")}, 3: {4: Seat("a")}, 5: {6: Seat("a")}}
     scheduler = Scheduler({}, groups)
     scheduler.step(WorkWanted(1, 2, True))
     scheduler.step(WorkWanted(3, 2, True))
@@ -143,7 +143,7 @@ def test_the_next_server_is_asked_if_one_has_nothing_to_give():
 
 def test_a_server_with_nothing_in_hand_asks_its_workers_before_it_answers():
     root, server, worker = QueueTransport.group(3)
-    group = GroupServer(server, {2: Site("a")}, lambda: None, lambda: 0.0)
+    group = GroupServer(server, {2: Seat("a")}, lambda: None, lambda: 0.0)
     calls = (None, pickle.dumps([(1,), (2,), (3,), (4,)]), None)
     worker.send(1, WorkerReady(2))
     root.send(1, [Assignment(10, 1, Kind("f"), 4, [calls], 8, 1)])
@@ -164,7 +164,7 @@ def test_a_server_with_nothing_in_hand_asks_its_workers_before_it_answers():
 
 
 def test_a_job_is_stuck_when_all_that_its_servers_hold_waits_for_what_nobody_has():
-    groups = {1: {2: Site("a")}, 3: {4: Site("a")}}
+    groups = {1: {2: Seat("a")}, 3: {4: Seat("a")}}
     scheduler = Scheduler({}, groups)
     kind = Kind("f")
     for server in groups:
@@ -287,11 +287,11 @@ def test_a_program_does_not_notice(tmp_path, options):
 
 
 def test_a_server_needs_a_worker():
-    layout = Layout(["a"] * 8, {rank: Site("a") for rank in range(1, 8)})
+    layout = Layout(["a"] * 8, {rank: Seat("a") for rank in range(1, 8)})
     layout.divide(3)
     assert layout.servers == {1: [2], 3: [4], 5: [6, 7]}
     with pytest.raises(UserError, match="start 9 processes or more"):
-        Layout(["a"] * 8, {rank: Site("a") for rank in range(1, 8)}).divide(4)
+        Layout(["a"] * 8, {rank: Seat("a") for rank in range(1, 8)}).divide(4)
 
 
 @pytest.mark.mpi_job

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from swiftpy.core.task import Kind, Site
+from swiftpy.core.task import Kind, Seat
 from swiftpy.sim.__main__ import main
 from swiftpy.sim.cluster import Cluster
 from swiftpy.sim.conditions import Conditions, Faults
@@ -89,9 +89,9 @@ def test_measured_durations_are_drawn_from(tmp_path):
 def test_a_simulation_is_the_same_each_time(latency):
     results = []
     for _ in range(2):
-        sites = {rank: Site("a") for rank in range(1, 8)}
+        seats = {rank: Seat("a") for rank in range(1, 8)}
         seconds = durations("lognormal:0.001:2", 2000, 3)
-        cluster = Cluster(sites, seconds, Conditions(Faults(fail=0.05), 5, latency))
-        result = simulate(cluster, sites, work("independent", seconds, Kind("f", retries=3), 100))
+        cluster = Cluster(seats, seconds, Conditions(Faults(fail=0.05), 5, latency))
+        result = simulate(cluster, seats, work("independent", seconds, Kind("f", retries=3), 100))
         results.append((result.done, result.failed, result.makespan, result.attempts, result.messages))
     assert results[0] == results[1]

@@ -20,7 +20,7 @@ from swiftpy.core.events import (
     WorkerReady,
 )
 from swiftpy.core.scheduler import Scheduler
-from swiftpy.core.task import Kind, Site, Target, Task, TaskState
+from swiftpy.core.task import Kind, Seat, Target, Task, TaskState
 from swiftpy.runtime.call import pack_call, previous
 from swiftpy.runtime.executors import InlineExecutor
 from swiftpy.runtime.order import Order
@@ -67,7 +67,7 @@ def run(tasks, workers=3, stop_reason=lambda: None):
     for thread in threads:
         thread.start()
     client = Values()
-    scheduler = Scheduler({rank: Site(f"node{rank}") for rank in range(1, workers + 1)})
+    scheduler = Scheduler({rank: Seat(f"node{rank}") for rank in range(1, workers + 1)})
     assert Server(transports[0], scheduler, client, StopRequest(), 1.0, time.monotonic).run(tasks)
     for thread in threads:
         thread.join(10)
