@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from swiftpy.errors import Deadlock, TaskError
     from swiftpy.executor import Executor
-    from swiftpy.flow.app import CommandError, Output, app
+    from swiftpy.flow.app import Output, app
+    from swiftpy.flow.command import CommandError
     from swiftpy.flow.future import Future
     from swiftpy.flow.memo import memo
     from swiftpy.flow.program import as_completed, gather, run, wait
@@ -37,7 +38,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "CommandError": "swiftpy.flow.app",
+    "CommandError": "swiftpy.flow.command",
     "Deadlock": "swiftpy.errors",
     "Executor": "swiftpy.executor",
     "Future": "swiftpy.flow.future",

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+#: What the engine's own threads are called: an exception that nothing catches there is a bug, and ends the job.
+ENGINE_THREAD = "swiftpy"
+
 
 class UserError(Exception):
     """Input that the user must change; every element of `lines` is one complete message that says what to do.

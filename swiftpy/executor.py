@@ -13,7 +13,6 @@ import pickle
 import sys
 import threading
 import types
-import uuid
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor
@@ -23,6 +22,7 @@ import cloudpickle
 
 from swiftpy.core.task import Kind
 from swiftpy.errors import TaskError
+from swiftpy.executor_calls import ByValue, Initialized, Initializer, InitializerError, call, call_by_value, call_each
 from swiftpy.flow import program
 from swiftpy.flow.functions import Function, is_found
 from swiftpy.flow.future import Future
@@ -61,7 +61,7 @@ class Executor(concurrent.futures.Executor):
             raise ValueError("max_workers must be greater than 0")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
-        self._initializer = None if initializer is None else _Initializer(initializer, initargs)
+        self._initializer = None if initializer is None else Initializer(initializer, initargs)
         self._lock = threading.Lock()
         self._closed = False
         self._pending: weakref.WeakSet[Future] = weakref.WeakSet()
@@ -77,13 +77,13 @@ class Executor(concurrent.futures.Executor):
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> concurrent.futures.Future[Any]:
         """See `concurrent.futures.Executor`."""
-        if isinstance(fn, _ByValue):
+        if isinstance(fn, ByValue):
             args = (fn.definition, *args)
-            fn = _call_by_value
+            fn = call_by_value
         elif not is_found(fn):
             by_value = type(fn) is types.FunctionType
             args = (cloudpickle.dumps(fn) if by_value else fn, *args)
-            fn = _call_by_value if by_value else _call
+            fn = call_by_value if by_value else call
         kind, function = self._describe(fn)
         future = Future()
         future.asked = True  # a failure that nobody asks for is no failure of the program
@@ -107,12 +107,12 @@ class Executor(concurrent.futures.Executor):
         if chunksize < 1:
             raise ValueError("chunksize must be >= 1.")
         if type(fn) is types.FunctionType and not is_found(fn):
-            fn = _ByValue(cloudpickle.dumps(fn))
+            fn = ByValue(cloudpickle.dumps(fn))
         if chunksize == 1:
             return super().map(fn, *iterables, timeout=timeout)
         calls = zip(*iterables, strict=False)
         chunks = iter(lambda: list(itertools.islice(calls, chunksize)), [])
-        return _flat(super().map(functools.partial(_call_each, fn), chunks, timeout=timeout))
+        return _flat(super().map(functools.partial(call_each, fn), chunks, timeout=timeout))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """See `concurrent.futures.Executor`."""
@@ -160,7 +160,7 @@ class Executor(concurrent.futures.Executor):
         """What the engine is told of a function that can be found again."""
         described = self._described.get(fn)
         if described is None:
-            target = fn if self._initializer is None else _Initialized(self._initializer, fn)
+            target = fn if self._initializer is None else Initialized(self._initializer, fn)
             function = self._engine.functions.find(target)
             described = self._described[fn] = Kind(function.name), function
         return described
@@ -179,7 +179,7 @@ class _Fate:
         if not isinstance(error, TaskError):
             return error
         exception = _raised(error)
-        if isinstance(exception, _InitializerError):
+        if isinstance(exception, InitializerError):
             if self.broken is None:
                 logging.getLogger("concurrent.futures").critical("exception in initializer:\n%s", error.traceback)
                 self.broken = str(exception)
@@ -209,79 +209,14 @@ def _raised(error: TaskError) -> BaseException:
     return error
 
 
-# -- on the worker ---------------------------------------------------------------------------------------------
-
-
-class _InitializerError(Exception):
-    pass
-
-
-class _Initializer:
-    """Called in a worker process, it calls the function once, and raises the same error each time if that failed."""
-
-    _done: dict[str, _InitializerError | None] = {}  # noqa: RUF012  (this is the process' own)
-
-    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
-        self._function, self._args = function, args
-        self._key = uuid.uuid4().hex
-
-    def __call__(self) -> None:
-        if self._key not in self._done:
-            self._done[self._key] = None
-            try:
-                self._function(*self._args)
-            except BaseException as exception:
-                problem = f"{type(exception).__name__}: {exception}"
-                error = _InitializerError(f"the initializer of the executor failed: {problem}")
-                self._done[self._key] = error
-                raise error from exception
-        failure = self._done[self._key]
-        if failure is not None:
-            raise failure
-
-
-class _Initialized:
-    def __init__(self, initializer: _Initializer, function: Callable[..., Any]) -> None:
-        self._initializer, self._function = initializer, function
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        self._initializer()
-        return self._function(*args, **kwargs)
-
-
-class _ByValue:
-    """A function that workers cannot import, pickled once for many calls."""
-
-    def __init__(self, definition: bytes) -> None:
-        self.definition = definition
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return _call_by_value(self.definition, *args, **kwargs)
-
-
-_function = functools.lru_cache(maxsize=64)(pickle.loads)
-
-
-def _call_by_value(definition: bytes, /, *args: Any, **kwargs: Any) -> Any:
-    return _function(definition)(*args, **kwargs)
-
-
-def _call(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-    return function(*args, **kwargs)
-
-
-def _call_each(function: Callable[..., Any], calls: list[tuple[Any, ...]]) -> list[Any]:
-    return [function(*args) for args in calls]
-
-
-# -- at the end ------------------------------------------------------------------------------------------------
-
-
 def _flat(chunks: Iterator[list[Any]]) -> Iterator[Any]:
     for chunk in chunks:
         chunk.reverse()
         while chunk:  # a result that was handed out is forgotten
             yield chunk.pop()
+
+
+# -- at the end ------------------------------------------------------------------------------------------------
 
 
 def _leave_jobs() -> None:

@@ -15,31 +15,32 @@ from multiprocessing.connection import Client, Connection
 from pathlib import Path
 from typing import Any
 
-from swiftpy.core.events import DrainRequested
+from swiftpy.core.events import DrainRequested, ReportOutcome, StartTask
 from swiftpy.core.scheduler import Scheduler
 from swiftpy.errors import UserError
 from swiftpy.flow import nested
-from swiftpy.flow.engine import Engine
 from swiftpy.runtime import job
+from swiftpy.runtime.call import Payload
 from swiftpy.runtime.server import BATCH, TICK, Server
+from swiftpy.runtime.signals import StopRequest
 
 #: Variables with the socket's name, and the key without which nobody gets through. Not on the command line, which
 #: anybody can read.
 SOCKET, KEY = "SWIFTPY_GATEWAY", "SWIFTPY_GATEWAY_KEY"
 
 
-class Gateway(Engine):
-    """Rank 0 of the job, see the module and `swiftpy.runtime.job.Application`. Its engine is idle."""
+class Gateway(job.Application):
+    """Rank 0 of the job, see the module. It has no tasks itself."""
 
     _link: Connection
+    _stop: StopRequest
 
     def __init__(self, name: str) -> None:
-        super().__init__()
         self._address = f"\0{name}"
 
     def prepare(self, lead: job.Lead) -> job.JobSpec:
         """See Application."""
-        self.stop = lead.stop
+        self._stop = lead.stop
         try:
             self._link = Client(self._address, authkey=multiprocessing.current_process().authkey)
             self._link.send(lead.layout.workers)
@@ -48,14 +49,10 @@ class Gateway(Engine):
             raise UserError(f"rank 0, on {here}, cannot reach the process that started the job: {error}") from None
         return job.JobSpec(outputs=(), grace=0.0)
 
-    def failed(self, reasons: list[str]) -> int:
-        """See Application."""
-        return 1
-
     def serve(self, server: Server, scheduler: Scheduler) -> None:
         """See Application: pass messages on until the other side says that this is all."""
         with contextlib.suppress(OSError, EOFError):
-            while self.stop.reason is None:
+            while self._stop.reason is None:
                 self._pass_up(server)
                 while self._link.poll():
                     message = pickle.loads(self._link.recv_bytes())
@@ -70,13 +67,21 @@ class Gateway(Engine):
         """See Application."""
         return 0
 
+    def payload(self, command: StartTask) -> Payload:
+        """See Client."""
+        raise AssertionError("nobody submits tasks here")
+
+    def resolved(self, report: ReportOutcome) -> None:
+        """See Client."""
+        raise AssertionError("nobody submits tasks here")
+
     def _pass_up(self, server: Server) -> None:
         """Wait for messages of the workers, or for the other side; pass those on that are there."""
         messages: list[Any] = []
         message = server.transport.recv(TICK, (self._link.fileno(),))
         while message is not None:
             if isinstance(message, DrainRequested):
-                self.stop.reason = message.reason
+                self._stop.reason = message.reason
             messages.append(message)
             message = server.transport.recv(0) if len(messages) < BATCH else None
         if messages:

@@ -229,6 +229,11 @@ class ReportOutcome(NamedTuple):
     error: TaskError | None = None
     failed: frozenset[int] = frozenset()
 
+    @property
+    def indices(self) -> list[int]:
+        """The calls of the task that this report is about, by index."""
+        return [index for index in range(self.task.count) if index not in self.failed]
+
 
 Event = (
     TaskSubmitted

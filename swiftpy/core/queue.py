@@ -35,9 +35,6 @@ class ReadyQueue:
     def __iter__(self) -> Iterator[Task]:
         return iter(self._tasks.values())
 
-    def __contains__(self, task: Task) -> bool:
-        return task.id in self._tasks
-
     def __getitem__(self, task_id: int) -> Task:
         return self._tasks[task_id]
 

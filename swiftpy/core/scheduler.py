@@ -44,10 +44,11 @@ class Scheduler:
 
     `workers` maps the rank of every worker of the job to where and what it is; a worker takes tasks once it is ready.
     One that was lost may become ready again. With `groups` instead, other servers have the workers: it maps the rank of
-    each to what `workers` would be there. An illegal event (a task id used twice, a worker that does not exist)
-    raises ValueError and changes nothing. An event of an attempt that is over is dropped: it crossed a KillTask or a
-    WorkerLost on its way. A task's state is where it is held: in `_dependencies` (BLOCKED), in `_placement.ready`, or
-    by a worker (RUNNING); what is resolved is forgotten, so that memory does not grow with what was done.
+    each to what `workers` would be there. An illegal event (a task id used twice, an unknown worker that is ready or
+    lost) raises ValueError and changes nothing. What a worker says of an attempt that it does not hold is dropped: the
+    attempt is over, and this crossed a KillTask or a WorkerLost on its way. A task's state is where it is held: in
+    `_dependencies` (BLOCKED), in `_placement.ready`, or by a worker (RUNNING); what is resolved is forgotten, so that
+    memory does not grow with what was done.
     """
 
     def __init__(self, workers: Mapping[int, Seat], groups: Mapping[int, Mapping[int, Seat]] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""What a task is, the states it goes through, and the one table of legal transitions."""
+"""What a task is, the states it goes through, and the one table of legal transitions, which tests hold it to."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from swiftpy.errors import UserError
+from swiftpy.errors import ENGINE_THREAD, UserError
 from swiftpy.experiment.exp import Exp
 from swiftpy.experiment.files import replace_text
 
@@ -58,7 +58,7 @@ class Lock:
         self._released = threading.Event()
         owner = Owner(socket.gethostname(), os.getpid(), _start_of(os.getpid()), _machine(), jobid)
         replace_text(self._path, json.dumps(asdict(owner)) + "\n")
-        threading.Thread(target=self._beat, daemon=True, name="swiftpy").start()
+        threading.Thread(target=self._beat, daemon=True, name=ENGINE_THREAD).start()
 
     def release(self) -> None:
         """Give the lock back at the end of the job."""

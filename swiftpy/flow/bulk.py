@@ -6,15 +6,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from swiftpy.core.events import ReportOutcome, StartTask
-from swiftpy.core.task import TaskState
 from swiftpy.errors import TaskError
-from swiftpy.flow.calls import unpack_values
+from swiftpy.flow.calls import Owner, values_of
 
 #: Drives the engine until a condition holds.
 Drive = Callable[[Callable[[], bool]], None]
 
 
-class Bulk:
+class Bulk(Owner):
     """Results of a run of calls in their order, as an iterator; each piece is forgotten when it was handed out.
 
     A call that failed raises its TaskError in its place and ends the iteration, as `map` does.
@@ -33,27 +32,19 @@ class Bulk:
         return self._results
 
     def begin(self, command: StartTask) -> list[Any]:
-        """The calls as they are to be sent."""
+        """See Owner."""
         calls: list[Any] = command.task.payload
         return calls
 
     def deliver(self, report: ReportOutcome) -> None:
-        """How a piece ended, or a call of it."""
-        start = report.task.id - self.first
-        if report.state is TaskState.DONE:
-            values = unpack_values(report.value)
-            if isinstance(values, TaskError):
-                self._pieces.update({start + index: values for index in set(range(report.task.count)) - report.failed})
-            elif report.failed:  # those are reported by themselves
-                for index, value in enumerate(values):
-                    if index not in report.failed:
-                        self._pieces[start + index] = [value]
-            else:
-                self._pieces[start] = values
-        elif report.state is not TaskState.READY:
-            error = report.error or TaskError("interrupted", "the job ended before it")
-            for index in range(start, start + report.task.count):
-                self._pieces[index] = error
+        """See Owner."""
+        values, start = values_of(report), report.task.id - self.first
+        if isinstance(values, TaskError):
+            self._pieces.update({start + index: values for index in report.indices})
+        elif values is not None and report.failed:  # those are reported by themselves
+            self._pieces.update({start + index: [values[index]] for index in report.indices})
+        elif values is not None:
+            self._pieces[start] = values
 
     def _generate(self) -> Iterator[Any]:
         at = 0

@@ -8,10 +8,12 @@ import itertools
 import pickle
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Protocol
 
 import cloudpickle
 
+from swiftpy.core.events import ReportOutcome, StartTask
+from swiftpy.core.task import TaskState
 from swiftpy.errors import TaskError
 from swiftpy.flow.future import Future, as_arguments
 from swiftpy.runtime.call import ATOMS, PREVIOUS, Cancelled, Payload, describe
@@ -157,6 +159,34 @@ def unpack_values(data: bytes | list[bytes] | None) -> list[Any] | TaskError:
         error = describe(exception)
         error.message = f"the result cannot be unpickled: {error.message}"
         return error
+
+
+class Owner(Protocol):
+    """Whose the calls of a task are, if they have no futures here: of a `Bulk`, or of a task on a worker (`Relay`)."""
+
+    #: Whether large results may stay with the worker that makes them, and whether a call is its only argument.
+    may_be_held: bool
+    column: bool
+
+    def begin(self, command: StartTask) -> list[Any]:
+        """The calls as they are to be sent."""
+        ...
+
+    def deliver(self, report: ReportOutcome) -> None:
+        """How an attempt ended, or some of its calls."""
+        ...
+
+
+def values_of(report: ReportOutcome) -> list[Any] | TaskError | None:
+    """What a report says of its calls: the list of their values, or why none has one; None if they are tried again."""
+    if report.state is TaskState.READY:
+        return None
+    return unpack_values(report.value) if report.state is TaskState.DONE else error_of(report)
+
+
+def error_of(report: ReportOutcome) -> TaskError:
+    """Why calls that will not be tried again have no results."""
+    return report.error or TaskError("interrupted", "the job ended before it")
 
 
 def failure_of(future: Future) -> TaskError:

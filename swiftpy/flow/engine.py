@@ -9,33 +9,23 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from typing import Any
 
-from swiftpy.core.events import Event, ReportOutcome, StartTask, SubmissionClosed, TaskSubmitted, ValueGiven
+from swiftpy.core.events import SubmissionClosed, ValueGiven
 from swiftpy.core.scheduler import Scheduler
-from swiftpy.core.task import Kind, Task, TaskState
-from swiftpy.errors import Deadlock, TaskError
+from swiftpy.core.task import Kind
+from swiftpy.errors import ENGINE_THREAD, Deadlock, TaskError
 from swiftpy.flow import deadlock
 from swiftpy.flow.bulk import Bulk
-from swiftpy.flow.calls import failure_of, unpack_values
+from swiftpy.flow.client import ProgramClient
 from swiftpy.flow.fetching import Fetching, HeldBack
-from swiftpy.flow.functions import Function, Functions
+from swiftpy.flow.functions import Function
 from swiftpy.flow.future import Future
-from swiftpy.flow.gathering import ENOUGH, GatheredRun, Gathering
-from swiftpy.flow.leftovers import Leftovers, LeftoversTold
-from swiftpy.flow.nested import CallSubmitted, FailureSeen, Relay
-from swiftpy.flow.sending import Sending
-from swiftpy.flow.settling import Settling
+from swiftpy.flow.gathering import ENOUGH
 from swiftpy.flow.turns import Turns
-from swiftpy.runtime.call import Payload
 from swiftpy.runtime.server import TICK, Server
-from swiftpy.runtime.signals import StopRequest
 from swiftpy.runtime.transport import share_interpreter
-
-if TYPE_CHECKING:
-    from swiftpy.flow.memo import Keeper
-    from swiftpy.flow.trace import Trace
 
 #: Seconds between the looks of the thread that drives while nobody waits.
 NAP = 1e-3
@@ -44,26 +34,17 @@ GATHER = 20e-3
 #: Seconds without any event after which that thread sleeps until it is woken, or for so many.
 QUIET, SLEEP = 0.05, 0.2
 #: Seconds without any event after which it is asked whether one can ever come.
-PATIENCE = 1.0
+SILENCE = 1.0
 
 
-class Engine:
-    """See the module. It is the server's client."""
+class Engine(ProgramClient):
+    """See the module."""
 
     def __init__(self) -> None:
-        self._server: Server
-        self.trace: Trace | None = None
-        self.stop = StopRequest()  # somebody wants the job to end early
-        self._scheduler: Scheduler
-        keepers: dict[str, Keeper] = {}
-        self._gathering = Gathering()
-        self.settling = Settling(self._gathering.futures, keepers, self._end_early)
-        self.functions = Functions()
+        super().__init__()
         self._turns = Turns(lambda: self._server.wake())
         self._fetching = Fetching()
         self.held_back = HeldBack(self._fetching)
-        self._sending: Sending
-        self._leftovers = Leftovers()
         self._rouse: Callable[[], None] | None = None  # what wakes the thread that drives alone, if it sleeps
         self._called = threading.Event()
         self._latest = self._handed_over_at = time.monotonic()
@@ -71,11 +52,10 @@ class Engine:
         self.told_to_stop = False  # the program was
 
     def attach(self, server: Server, scheduler: Scheduler) -> None:
-        """The server is there."""
-        self._server, self._scheduler = server, scheduler
-        self._sending = Sending(server, self._gathering.futures, self.settling.keepers)
+        """See ProgramClient."""
+        super().attach(server, scheduler)
         share_interpreter()
-        threading.Thread(target=self._drive_alone, daemon=True, name="swiftpy").start()
+        threading.Thread(target=self._drive_alone, daemon=True, name=ENGINE_THREAD).start()
 
     # -- for the program ---------------------------------------------------------------------------------------
 
@@ -88,6 +68,7 @@ class Engine:
         future: Future | None = None,
     ) -> Future:
         """Add one call; its future, which may be one that the caller has prepared."""
+        self._must_go_on()
         if future is None:
             future = Future()
         future.engine = self
@@ -103,10 +84,15 @@ class Engine:
 
         A call is a tuple of arguments; in a `column`, the only argument.
         """
+        self._must_go_on()
         bulk = self._gathering.add_all(kind, function, calls, self.drive, column)
         if self._rouse is not None:
             self._wake()
         return bulk
+
+    def _must_go_on(self) -> None:
+        if self._ended:
+            raise RuntimeError("cannot schedule new futures: the script has ended")
 
     @property
     def finished(self) -> bool:
@@ -163,7 +149,7 @@ class Engine:
                     turns.end()
                 self._tell()
                 turns.tell_followers()
-                if deadline is None and not came and time.monotonic() - self._latest > PATIENCE and not enough():
+                if deadline is None and not came and time.monotonic() - self._latest > SILENCE and not enough():
                     self._check_for_deadlock()
         finally:
             turns.waiting -= 1
@@ -203,14 +189,10 @@ class Engine:
         """No more tasks: let the workers end. Tasks that still run are given up if the job shall end early."""
         with self._turns.lock:
             self._ended = True
-            self.submit = self.submit_all = _refuse  # type: ignore[method-assign]
             self._server.take([SubmissionClosed()])
             self._server.progress(0.0)  # sees at once whether the job shall end early
             while not self._scheduler.over:
                 self._server.progress(TICK)
-
-    def _end_early(self, reason: str) -> None:
-        self.stop.reason = reason
 
     # -- driving -----------------------------------------------------------------------------------------------
 
@@ -228,36 +210,15 @@ class Engine:
                 self._turns.lock.release()
             self._tell()
 
-    def _handed_over(self, runs: list[GatheredRun], given: list[int]) -> list[Event]:
-        """What the scheduler is told of gathered runs and given values."""
-        events: list[Event] = []
-        for run in runs:
-            after: Sequence[int] = ()
-            if run.needed:
-                culprit = next((future for future in run.needed if future.failed()), None)
-                if culprit is not None:
-                    self.settling.cancel(range(run.first, run.first + len(run.calls)), culprit)
-                    continue
-                after = [future.id for future in run.needed if not future.done()]
-            self._sending.know(run.function, len(run.calls))
-            task = Task(run.first, run.variant, run.calls, len(run.calls), after, owner=run.owner)
-            events.append(TaskSubmitted(task))
-        for id in given:
-            future = self._gathering.futures.pop(id, None)
-            if future is not None:  # else it was given up, or is told twice because it was met again after that
-                error = None if future.good() else failure_of(future)
-                events.append(ValueGiven(id, error))
-        return events
-
     def _advance(self, timeout: float, hand_over: bool = True, enough: Callable[[], bool] = lambda: False) -> bool:
         """Hand over what was gathered, take in what has come, or wait so long for it; whether anything came."""
         if hand_over and self._gathering:
             self._latest = self._handed_over_at = time.monotonic()
             runs, given, _ = self._gathering.take()
             self._server.take(self._handed_over(runs, given))
-        if self._fetching and self._fetching.advance(self._sending.data):
+        if self._fetching and self._fetching.advance(self._data):
             timeout = 0.0
-        self._sending.data.tell_released()
+        self._data.tell_released()
         self._leftovers.ask(self._server.send)
         if self.settling.untold or enough():  # what was handed over may have failed at once
             timeout = 0.0
@@ -309,65 +270,9 @@ class Engine:
             self._called.clear()
 
     def _check_for_deadlock(self) -> None:
-        """Called when nothing came for PATIENCE, so that no message is on its way: can what is waited for ever come?"""
+        """Called when nothing came for SILENCE, so that no message is on its way: can what is waited for ever come?"""
         only_program = threading.current_thread() is threading.main_thread() and threading.active_count() == 2
-        if only_program and not self._gathering and not self._sending.data.waiting:
+        if only_program and not self._gathering and not self._data.waiting:
             futures, silence = self._gathering.futures.values(), time.monotonic() - self._latest
             if found := deadlock.find(self._scheduler, futures, self.held_back.futures, silence):
                 raise found
-
-    # -- what the server tells its client ----------------------------------------------------------------------
-
-    def heard(self, message: object) -> list[Event]:
-        """See Client: a task on a worker submitted others."""
-        if self._sending.data.handle(message):
-            return []
-        if type(message) is FailureSeen:
-            self.settling.seen_in_task(*message)
-            return []
-        if type(message) is LeftoversTold:
-            self._leftovers.told(message)
-            return []
-        assert isinstance(message, CallSubmitted), f"no task can send {message!r}"
-        self._leftovers.submitted(message.worker)
-        runs, given, id = self._gathering.take(reserve=1)  # what was submitted before has lower ids
-        events = self._handed_over(runs, given)
-        self._sending.know(message.function, 1)
-        relay = Relay(self._server, self.settling, message.worker, message.id)
-        task = Task(id, message.kind, [message.call], owner=relay)
-        return [*events, TaskSubmitted(task)]
-
-    def started(self, command: StartTask) -> None:
-        """See Client."""
-
-    def payload(self, command: StartTask) -> Payload:
-        """See Client."""
-        return self._sending.payload(command)
-
-    def resolved(self, report: ReportOutcome) -> None:
-        """See Client."""
-        if self.trace is not None:
-            self.trace.resolved(report, self._scheduler.queued)
-        self._sending.ended(report)
-        if report.value is not None and report.state is not TaskState.DONE:
-            unpack_values(report.value)  # nobody gets it: who holds large parts of it may forget them
-            self._sending.data.tell_released()  # before it is tried again, for what that returns is called the same
-        self.settling.resolved(report)
-
-    def commit(self) -> None:
-        """See Client."""
-        self.settling.commit()
-
-    def draining(self, reason: str) -> None:
-        """See Client."""
-
-    def seconds_needed(self) -> float:
-        """See Client."""
-        return 0.0
-
-    def tick(self) -> None:
-        """See Client."""
-
-
-def _refuse(*_: Any, **__: Any) -> Any:
-    raise RuntimeError("cannot schedule new futures: the script has ended")

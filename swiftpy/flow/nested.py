@@ -18,7 +18,7 @@ from swiftpy.core.events import ReportOutcome, StartTask
 from swiftpy.core.task import Kind, TaskState
 from swiftpy.errors import TaskError
 from swiftpy.flow import program
-from swiftpy.flow.calls import because_of, needs, pack_one
+from swiftpy.flow.calls import Owner, because_of, error_of, needs, pack_one
 from swiftpy.flow.functions import Function, Functions
 from swiftpy.flow.future import Future, when_good
 from swiftpy.flow.leftovers import LeftoversAsked, LeftoversTold
@@ -179,7 +179,7 @@ def _key(id: int) -> int:
     return -1 - id
 
 
-class Relay:
+class Relay(Owner):
     """Rank 0's side of one call that a worker submitted: its result goes back there, unopened."""
 
     may_be_held = True
@@ -189,16 +189,16 @@ class Relay:
         self._server, self._settling, self._worker, self._id = server, settling, worker, id
 
     def begin(self, command: StartTask) -> list[Any]:
-        """The calls as they are to be sent."""
+        """See Owner."""
         return list(command.task.payload)
 
     def deliver(self, report: ReportOutcome) -> None:
-        """How an attempt ended."""
+        """See Owner."""
         if report.state is TaskState.DONE:
             assert isinstance(report.value, bytes), "one call's result is not in parts"
             self._server.send(self._worker, CallSettled(self._id, report.value, None))
         elif report.state is not TaskState.READY:
-            error = report.error or TaskError("interrupted", "the job ended before it")
+            error = error_of(report)
             self._settling.failed_in_task(self._worker, self._id, error)
             self._server.send(self._worker, CallSettled(self._id, None, error))
 

@@ -1,4 +1,4 @@
-"""The program that this process runs, if it is rank 0 of a job that runs one: where tasks are submitted to."""
+"""Where this process submits tasks to: the program on rank 0 to the engine, a task on a worker by way of rank 0."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ def run(main: Callable[..., Any], *args: Any, on_error: str = "stop") -> Any:
     """Call `main(*args)`, or run it if it is a coroutine function, and wait for all tasks; what it returned.
 
     With `on_error="stop"` the first task that fails ends the program: what has not begun is cancelled, and its
-    TaskError is raised here. With "continue" a failure costs only what needs the result.
+    TaskError is raised here. With "continue" a failure costs only what needs the result. Raises what `main` raises,
+    Deadlock if tasks can never run, KeyboardInterrupt if a signal ends the job.
     """
     if on_error not in ("stop", "continue"):
         raise ValueError(f'on_error is "stop" or "continue", not {on_error!r}')

@@ -16,7 +16,7 @@ from swiftpy.errors import Deadlock, UserError
 from swiftpy.flow import program
 from swiftpy.flow.engine import Engine
 from swiftpy.runtime.call import leave_fork
-from swiftpy.runtime.job import JobSpec, Lead
+from swiftpy.runtime.job import Application, JobSpec, Lead
 from swiftpy.runtime.server import Server
 
 _EPILOG = """\
@@ -74,8 +74,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-class ScriptApplication(Engine):
-    """See `swiftpy.runtime.job.Application`."""
+class ScriptApplication(Engine, Application):
+    """The program that is started with mpiexec: an engine on rank 0."""
 
     _options: argparse.Namespace
     _hosts: dict[int, str]
@@ -117,10 +117,6 @@ class ScriptApplication(Engine):
             groups=lead.layout.groups,
             traced=self.trace is not None,
         )
-
-    def failed(self, reasons: list[str]) -> int:
-        """See Application."""
-        return 1
 
     def serve(self, server: Server, scheduler: Scheduler) -> None:
         """See Application."""

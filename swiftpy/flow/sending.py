@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from swiftpy.core.events import ReportOutcome, StartTask
 from swiftpy.core.task import TaskState
-from swiftpy.flow.calls import CANCELLED_CALL, pack_calls
+from swiftpy.flow.calls import CANCELLED_CALL, Owner, pack_calls
 from swiftpy.flow.functions import Function
 from swiftpy.flow.future import Future, begin_all
 from swiftpy.runtime.call import Payload
@@ -41,12 +41,11 @@ class Sending:
     `data` is rank 0's part in the exchange of large values: it holds their calls' large arguments.
     """
 
-    def __init__(self, server: Server, futures: dict[int, Future], keepers: dict[str, Keeper]) -> None:
-        self._futures, self._keepers = futures, keepers
+    def __init__(self, server: Server, data: Exchange, futures: dict[int, Future], keepers: dict[str, Keeper]) -> None:
+        self._data, self._futures, self._keepers = data, futures, keepers
         self._known: OrderedDict[str, _Known] = OrderedDict()  # by name, those that were submitted last at the end
         self._size = 0  # of their definitions
         self._send = server.send
-        self.data = Exchange(SERVER, server.send)
 
     def know(self, function: Function, calls: int) -> None:
         """So many calls of this function will come.
@@ -80,11 +79,12 @@ class Sending:
         name = command.gang[0] if command.gang else command.worker, task.id
 
         def hold(index: int, packed: Packed) -> InArguments:
-            self.data.held[task.id + index] = packed
+            self._data.held[task.id + index] = packed
             return InArguments(SERVER, task.id + index)
 
-        if task.owner is not None:
-            calls, stay, column = task.owner.begin(command), task.owner.may_be_held, task.owner.column
+        owner: Owner | None = task.owner
+        if owner is not None:
+            calls, stay, column = owner.begin(command), owner.may_be_held, owner.column
         else:
             keeper = self._keepers.get(task.kind.function)
             calls, column = self._begin(task.id, task.payload, keeper), False
@@ -96,9 +96,9 @@ class Sending:
         known = self._known.get(report.task.kind.function)
         if known is not None and report.state is not TaskState.READY:
             known.calls -= report.task.count - len(report.failed)
-        if self.data.held:
+        if self._data.held:
             for id in range(report.task.id, report.task.id + report.task.count):
-                self.data.held.pop(id, None)
+                self._data.held.pop(id, None)
 
     def _definition(self, command: StartTask) -> bytes | None:
         """The function's definition, if the process that will call it does not have it."""

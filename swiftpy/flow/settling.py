@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from swiftpy.core.events import ReportOutcome
 from swiftpy.core.task import TaskState
 from swiftpy.errors import TaskError
-from swiftpy.flow.calls import because_of, unpack_values
+from swiftpy.flow.calls import because_of, values_of
 from swiftpy.flow.future import Future, settle_all
 
 if TYPE_CHECKING:
@@ -47,10 +47,10 @@ class Settling:
         if task.owner is not None:
             task.owner.deliver(report)
         elif report.state is TaskState.DONE and (keeper := self.keepers.get(task.kind.function)) is not None:
-            values = unpack_values(report.value)
-            for index, value in enumerate(() if isinstance(values, TaskError) else values):
-                if index not in report.failed:
-                    keeper.keep(self._futures[task.id + index], value)
+            values = values_of(report)
+            if isinstance(values, list):
+                for index in report.indices:
+                    keeper.keep(self._futures[task.id + index], values[index])
             self._unsaved.append((keeper, report))
         else:
             self._settle_all(report)
@@ -86,23 +86,16 @@ class Settling:
         self._failed_in_tasks.pop((worker, id), None)
 
     def _settle_all(self, report: ReportOutcome) -> None:
-        first = report.task.id
-        if report.state is TaskState.DONE:
-            values = unpack_values(report.value)
-            if isinstance(values, TaskError):
-                for index in set(range(report.task.count)) - report.failed:
-                    self._settle_one(first + index, None, values)
-            elif report.failed:
-                for index, value in enumerate(values):
-                    if index not in report.failed:
-                        self._settle_one(first + index, value, None)
-            else:
-                futures = map(self._futures.pop, range(first, first + len(values)))
-                self.untold += settle_all(futures, values)
-        elif report.state is not TaskState.READY:
-            error = report.error or TaskError("interrupted", "the job ended before it")
-            for id in range(first, first + report.task.count):
-                self._settle_one(id, None, error)
+        values, first = values_of(report), report.task.id
+        if isinstance(values, TaskError):
+            for index in report.indices:
+                self._settle_one(first + index, None, values)
+        elif values is not None and report.failed:  # those are reported by themselves
+            for index in report.indices:
+                self._settle_one(first + index, values[index], None)
+        elif values is not None:
+            futures = map(self._futures.pop, range(first, first + len(values)))
+            self.untold += settle_all(futures, values)
 
     def _settle_one(self, id: int, value: Any, error: TaskError | None) -> None:
         future = self._futures.pop(id)

@@ -94,10 +94,9 @@ class IsolatedExecutor:
         rank: int,
         env: dict[str, str],
         output: int,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._spawner, self._host, self._rank = spawner, host, rank
-        self._env, self._output, self._clock = env, output, clock
+        self._env, self._output = env, output
         self._pid = 0
         self._channel: Connection | None = None
         self._order: Order | None = None
@@ -108,7 +107,7 @@ class IsolatedExecutor:
 
     def start(self, order: Order, patience: float = 0.0) -> None:
         """Begin a task. That there is no child, and none can be started, is its failure after so many seconds."""
-        self._order, self._began, self._kill_reason, self.wants = order, self._clock(), None, None
+        self._order, self._began, self._kill_reason, self.wants = order, time.monotonic(), None, None
         self._give_up_at = self._began + patience
         self._begin(order)
 
@@ -116,7 +115,7 @@ class IsolatedExecutor:
         """The outcome of the task that was started, once it is there."""
         if self._order is None:
             return None
-        seconds = self._clock() - self._began
+        seconds = time.monotonic() - self._began
         if self._channel is None:
             return self._without_child(self._order, seconds)
         try:
@@ -176,15 +175,15 @@ class IsolatedExecutor:
         try:
             self._channel = self._channel or self._new_child()
         except (OSError, ValueError) as problem:
-            self._problem, self._again_at = str(problem), self._clock() + _PAUSE
+            self._problem, self._again_at = str(problem), time.monotonic() + _PAUSE
             return
         with contextlib.suppress(OSError):  # the child died while idle: poll reports it as this attempt's end
             self._channel.send((order.function, order.payload))
 
     def _without_child(self, order: Order, seconds: float) -> Outcome | None:
         """Try again, or give up."""
-        if self._kill_reason is None and self._clock() < self._give_up_at:
-            if self._clock() >= self._again_at:
+        if self._kill_reason is None and time.monotonic() < self._give_up_at:
+            if time.monotonic() >= self._again_at:
                 self._begin(order)
             return None
         self._order = None

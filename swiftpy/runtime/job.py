@@ -109,15 +109,19 @@ class Application(JobClient, Protocol):
 
     def prepare(self, lead: Lead) -> JobSpec:
         """Check everything, create what must exist. Raises UserError or SystemExit to end the job here."""
+        ...
 
     def serve(self, server: Server, scheduler: Scheduler) -> None:
         """Let the server run the tasks; called when the hooks are done, and returns when the workers were stopped."""
+        ...
 
     def failed(self, reasons: list[str]) -> int:
         """The hooks failed, for these reasons; returns the exit code."""
+        return 1
 
     def finish(self) -> int:
         """All tasks are resolved; returns the exit code."""
+        ...
 
 
 def run(
@@ -166,8 +170,12 @@ def _take_part(
     hooks = Hooks(world, spec.hooks, spec.grace)
     reasons = hooks.run(spec.env)
     works = world.rank in lead.layout.workers and world.rank not in spec.groups
-    executors = _executors(world, spec, hooks.env, lead.spawner, output) if works else None
-    reasons = reasons or _look(world, lead, spec, hooks.env, executors[1] if executors is not None else None)
+    isolated = None
+    if works:
+        env = _environment(world, spec, hooks.env)
+        os.environ.update(env)  # for tasks that run in the rank itself
+        isolated = IsolatedExecutor(lead.spawner, world.host, world.rank, env, output)
+    reasons = reasons or _look(world, lead, spec, hooks.env, isolated)
     # What is there by now stays, so the collector need not go through it: neither while a program makes futures by the
     # hundred thousand, nor, several times, when Python ends.
     gc.freeze()
@@ -182,8 +190,9 @@ def _take_part(
 
         group = spec.groups[world.rank]
         GroupServer(world.transport, group, lambda: lead.stop.reason, time.monotonic, not spec.traced).run()
-    elif not reasons and executors is not None:
-        worker = Worker(world.transport, *executors, lambda: lead.stop.reason, spec.server_of(world.rank))
+    elif not reasons and isolated is not None:
+        inline = InlineExecutor(world.host, world.rank, world.communicator)
+        worker = Worker(world.transport, inline, isolated, lambda: lead.stop.reason, spec.server_of(world.rank))
         join(worker)
         worker.run()
     hooks.finish(together=clean)
@@ -237,10 +246,9 @@ def _look(
     return complaints(world.gather(Found(world.node, world.rank, problems, facts)))
 
 
-def _executors(
-    world: World, spec: JobSpec, hooked: Mapping[str, str], spawner: Spawner, output: int
-) -> tuple[InlineExecutor, IsolatedExecutor]:
-    env = {
+def _environment(world: World, spec: JobSpec, hooked: Mapping[str, str]) -> dict[str, str]:
+    """What tasks find in their environment on this rank, besides what the rank itself was started with."""
+    return {
         **spec.env,
         **hooked,
         **spec.local_env[world.local_rank % len(spec.local_env)],
@@ -250,6 +258,3 @@ def _executors(
         "SWIFTPY_CORES": str(world.cores),
         "PYTHONUNBUFFERED": "1",  # or the last lines of a killed task would be lost
     }
-    os.environ.update(env)
-    isolated = IsolatedExecutor(spawner, world.host, world.rank, env, output)
-    return InlineExecutor(world.host, world.rank, world.group), isolated

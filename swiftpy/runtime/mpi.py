@@ -24,6 +24,7 @@ mpi4py.rc(thread_level="serialized")
 from mpi4py import MPI  # noqa: E402  (the options above only count before this import)
 
 from swiftpy.core.events import Command, Event  # noqa: E402
+from swiftpy.errors import ENGINE_THREAD  # noqa: E402
 from swiftpy.runtime.doorbell import Doorbell  # noqa: E402
 from swiftpy.runtime.group import Group  # noqa: E402
 from swiftpy.runtime.order import Assignment, Order, Report, Taken  # noqa: E402
@@ -223,18 +224,18 @@ class World:
         self.local_rank: int = node_comm.rank
         near = node_comm.allgather((self.rank, _affinity(), self.host))
         self.leader: int = near[0][0]  # the node's lowest rank
-        self._node = Group(node_comm, self.host)
+        self._neighbours = Group(node_comm, self.host)
         self.cores: int = _share([(rank, cores) for rank, cores, _ in near], _affinity())
         token = f"{os.getpid()}-{os.urandom(4).hex()}" if self.rank == 0 else ""
         # Few collectives, each of which says much: where ranks share cores, one takes milliseconds.
         everyone = self._comm.allgather((self.leader, token))
         leaders = sorted({leader for leader, _ in everyone})
         #: The leaders' communicator on a leader, None elsewhere.
-        self.leaders: MPI.Comm | None = self.group(leaders) if self.local_rank == 0 else None
+        self.leaders: MPI.Comm | None = self.communicator(leaders) if self.local_rank == 0 else None
         #: The node's number among the nodes, and its name.
         self.node_number: int = leaders.index(self.leader)
         self.node: str = f"{self.host} node {self.node_number}" if ranks_per_node else near[0][2]
-        self._group = Group(self._comm, self.node)
+        self._everyone = Group(self._comm, self.node)
         self.transport = self._make_transport(machine, everyone[0][1])
 
     def _make_transport(self, machine: MPI.Intracomm, token: str) -> MpiTransport:
@@ -248,25 +249,25 @@ class World:
             bell = None
         return MpiTransport(self._comm.Dup(), bell, alone=len(ranks) == self.size)
 
-    def group(self, ranks: Sequence[int]) -> MPI.Intracomm:
+    def communicator(self, ranks: Sequence[int]) -> MPI.Intracomm:
         """A communicator of these ranks, which all call this; nobody else has to."""
         return self._comm.Create_group(self._comm.group.Incl(ranks))
 
     def broadcast(self, value: Any) -> Any:
         """Rank 0's value, on every rank. Ranks that wait for rank 0 sleep."""
-        return self._group.broadcast(value)
+        return self._everyone.broadcast(value)
 
     def meet(self) -> None:
         """Wait for all ranks, asleep."""
-        self._group.meet()
+        self._everyone.meet()
 
     def share(self, value: Any) -> Any:
         """The leader's value, on every rank of its node."""
-        return self._node.broadcast(value)
+        return self._neighbours.broadcast(value)
 
     def gather(self, value: Any, patience: float | None = None) -> list[Any]:
         """Every rank's value, on every rank, in order of rank. See Group.gather."""
-        return self._group.gather(value, patience)
+        return self._everyone.gather(value, patience)
 
     def abort(self, reason: str = "", code: int = 2) -> None:
         """End the whole job at once, saying why where it was started, unless that was said."""
@@ -300,7 +301,7 @@ def end_job_on_uncaught() -> None:
         MPI.COMM_WORLD.Abort(1)
 
     def thread_hook(args: threading.ExceptHookArgs) -> None:
-        if args.thread is None or args.thread.name != "swiftpy":  # a task's own
+        if args.thread is None or args.thread.name != ENGINE_THREAD:  # a task's own
             threading.__excepthook__(args)
         elif args.exc_value is not None:
             hook(args.exc_type, args.exc_value, args.exc_traceback)

@@ -41,25 +41,34 @@ EVENTS = frozenset(get_args(Event)) - {DrainRequested}
 
 
 class Client(Protocol):
-    """Whose tasks a server runs. All is called on the server's rank, from the server's loop."""
+    """Whose tasks a server runs. All is called on the server's rank, from the server's loop.
+
+    Clients derive from it, and leave out what they have no use for.
+    """
 
     def started(self, command: StartTask) -> None:
         """An attempt is about to be sent to its worker."""
+        return
 
     def payload(self, command: StartTask) -> Payload:
         """The task's payload as it is sent to the worker (see `call`)."""
+        ...
 
     def resolved(self, report: ReportOutcome) -> None:
         """An attempt ended."""
+        ...
 
     def commit(self) -> None:
         """Make durable what `started` and `resolved` said; only then does anyone else hear of it."""
+        return
 
     def heard(self, message: Any) -> list[Event]:
         """A worker sent something that is no event of the scheduler: what events follow from it."""
+        raise AssertionError(f"no task can send {message!r}")
 
     def tick(self) -> None:
         """Called several times a second, and after each time that something came."""
+        return
 
 
 class JobClient(Client, Protocol):
@@ -67,9 +76,11 @@ class JobClient(Client, Protocol):
 
     def draining(self, reason: str) -> None:
         """The job is ending early: because of a signal, or of its walltime."""
+        return
 
     def seconds_needed(self) -> float:
         """How long a task must run for its work not to be lost; 0 if that is not known."""
+        return 0.0
 
 
 class Loop:

@@ -93,10 +93,9 @@ def in_forks(handlers: Mapping[int, Any], *ours: Callable[..., Any]) -> None:
 class StopRequest:
     """`reason` is None until a signal came; `insisted` tells whether another followed."""
 
-    def __init__(self, apart: float = _APART) -> None:
+    def __init__(self) -> None:
         self.reason: str | None = None
         self.insisted = False
-        self._apart = apart
         self._first = 0.0
 
     def install(self) -> None:
@@ -114,5 +113,5 @@ class StopRequest:
         now = time.monotonic()
         if self.reason is None:
             self.reason, self._first = signal.Signals(number).name, now
-        elif now - self._first >= self._apart:
+        elif now - self._first >= _APART:
             self.insisted = True

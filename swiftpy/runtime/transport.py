@@ -55,13 +55,10 @@ class Backoff:
 
     #: Several times what a rank needs for an answer: to be woken takes as long.
     SPIN = 300e-6
+    #: The longest pause, in seconds.
+    LONGEST = 20e-3
 
-    def __init__(self, longest: float = 20e-3) -> None:
-        self._longest = longest
-        self.reset()
-
-    def reset(self) -> None:
-        """Something came: poll eagerly again."""
+    def __init__(self) -> None:
         self._since = time.perf_counter()
         self._pause = 20e-6
 
@@ -73,7 +70,7 @@ class Backoff:
     def pause(self) -> float:
         """Seconds to sleep now."""
         pause = self._pause
-        self._pause = min(2 * pause, self._longest)
+        self._pause = min(2 * pause, self.LONGEST)
         return pause
 
     def wait(self) -> None:

@@ -20,6 +20,7 @@ from swiftpy.core.events import (
     TaskSuspended,
     WorkerReady,
 )
+from swiftpy.errors import ENGINE_THREAD
 from swiftpy.runtime.call import Killed, Run, forget
 from swiftpy.runtime.executors import InlineExecutor, IsolatedExecutor, Outcome
 from swiftpy.runtime.mailbox import TICK, Mailbox
@@ -85,7 +86,7 @@ class Worker:
         """Work until the server says stop."""
         self.send(WorkerReady(self.rank))
         share_interpreter()
-        threading.Thread(target=self._stand_by, daemon=True, name="swiftpy").start()
+        threading.Thread(target=self._stand_by, daemon=True, name=ENGINE_THREAD).start()
         self._loop()
         # This thread's loop ends, too, when it lets a task go on in another thread, which then takes up the loop: to
         # leave now would be to call MPI from two threads at once, and to end what runs beside.
@@ -120,7 +121,7 @@ class Worker:
         self._mail.let_go(TaskSuspended(self.rank, *attempt, timed))  # what it waits for goes first
         self._mail.running = None
         self._waiting.append((lambda: attempt in self._killed or enough(), went_on))
-        threading.Thread(target=self._loop, daemon=True, name="swiftpy").start()
+        threading.Thread(target=self._loop, daemon=True, name=ENGINE_THREAD).start()
         went_on.wait()
         if self._stopped.is_set():
             raise SystemExit("the job ends")

@@ -7,27 +7,24 @@ import resource
 import time
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
-from swiftpy.core.events import Event, ReportOutcome, StartTask
+from swiftpy.core.events import ReportOutcome, StartTask
 from swiftpy.core.scheduler import Scheduler
 from swiftpy.core.task import Seat, TaskState
 from swiftpy.runtime.call import Payload
-from swiftpy.runtime.server import Server
+from swiftpy.runtime.server import JobClient, Server
 from swiftpy.runtime.signals import StopRequest
 from swiftpy.sim.cluster import Cluster
 from swiftpy.sim.work import Work
 
 
-class Tally:
+class Tally(JobClient):
     """A client of the server that only counts outcomes."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self.outcomes: Counter[TaskState] = Counter()
-
-    def started(self, command: StartTask) -> None:
-        """See Client."""
 
     def payload(self, command: StartTask) -> Payload:
         """See Client: here, the indices of the calls."""
@@ -36,23 +33,6 @@ class Tally:
     def resolved(self, report: ReportOutcome) -> None:
         """See Client."""
         self.outcomes[report.state] += report.task.count - len(report.failed)
-
-    def commit(self) -> None:
-        """See Client."""
-
-    def heard(self, message: Any) -> list[Event]:
-        """See Client."""
-        raise AssertionError(f"no simulated worker sends {message!r}")
-
-    def draining(self, reason: str) -> None:
-        """See Client."""
-
-    def seconds_needed(self) -> float:
-        """See Client."""
-        return 0.0
-
-    def tick(self) -> None:
-        """See Client."""
 
 
 @dataclass(frozen=True)

@@ -87,13 +87,13 @@ def test_a_command_that_fails_leaves_no_output_and_says_why(tmp_path):
     )
     assert not (tmp_path / "half.txt").exists() and not (tmp_path / "rest.txt").exists()
     expected = """\
-exception: swiftpy.flow.app.CommandError: sh -c 'echo half; echo '"'"'no such drug'"'"' >&2; exit 3': exit code 3 no \
-such drug
-exception: swiftpy.flow.app.CommandError: ls /none: exit code 2 ls: cannot access '/none': No such file or directory
-exception: swiftpy.flow.app.CommandError: sh -c 'kill -SEGV $$': killed by signal 11 (Segmentation fault)
-exception: swiftpy.flow.app.CommandError: no-such-program 1: it cannot be started: No such file or directory
+exception: swiftpy.flow.command.CommandError: sh -c 'echo half; echo '"'"'no such drug'"'"' >&2; exit 3': exit code 3 \
+no such drug
+exception: swiftpy.flow.command.CommandError: ls /none: exit code 2 ls: cannot access '/none': No such file or directory
+exception: swiftpy.flow.command.CommandError: sh -c 'kill -SEGV $$': killed by signal 11 (Segmentation fault)
+exception: swiftpy.flow.command.CommandError: no-such-program 1: it cannot be started: No such file or directory
 timeout: it ran longer than its time limit of 0.3 s and was killed
-exception: swiftpy.flow.app.CommandError: true .part-half.txt: it succeeded, but has not made half.txt
+exception: swiftpy.flow.command.CommandError: true .part-half.txt: it succeeded, but has not made half.txt
 exception: FileNotFoundError: true: its input missing.dat is not there
 exception: FileNotFoundError: [Errno 2] No such file or directory: 'missing.dat'
 exception: TypeError: an argument of the command is None
@@ -130,7 +130,7 @@ def test_outputs_that_are_directories_or_named_twice(tmp_path):
         tmp_path,
         """
         from swiftpy import Output, app
-        from swiftpy.flow.app import CommandError
+        from swiftpy.flow.command import CommandError
 
         for _ in range(2):
             error = app(["sh", "-c", 'mkdir "$0"; exit 3', Output("made")]).exception()

@@ -16,7 +16,7 @@ class Watched(Engine):
         super().__init__()
         self.slept, self.dozed, self.woken = [], [], 0
         self._latest = -math.inf
-        self._scheduler = SimpleNamespace(waiting=0, quiet=quiet)
+        self._scheduler = SimpleNamespace(queued=0, quiet=quiet)
         self._server = SimpleNamespace(wake=self.count)
         self._called = SimpleNamespace(set=self.count, wait=self.doze, clear=lambda: None)
 
@@ -51,5 +51,6 @@ def test_calls_wake_it_once_and_it_does_not_sleep_while_there_are_some(quiet):
     assert engine.woken == 1
     assert [seconds > 0 for seconds in engine.slept] == ([False, False] if quiet else [True, False])
     assert [seconds > 0 for seconds in engine.dozed] == ([True] if quiet else [])
+    engine._ended = False
     engine.add()
     assert engine.woken == 1, "it is awake"

@@ -121,7 +121,7 @@ def test_large_arguments_are_held_until_the_task_is_done(tmp_path):
         assert swiftpy.gather(total(array, array) for _ in range(20)) == [12 * MB] * 20
         assert total.function(*swiftpy.map(lambda a: a * 2, [array])) == 12 * MB, "in bulk, too"
         assert total.options(isolated=True)(array).result() == 6 * MB
-        assert not program.engine()._sending.data.held
+        assert not program.engine()._data.held
         """,
     )
 

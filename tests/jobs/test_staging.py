@@ -20,7 +20,7 @@ STAGE = ["--hook", "hooks.leader:stage_data"]
 MODEL = """
 import os, time
 from pathlib import Path
-def initialize_parameters(): return {"seconds": 0.0}
+def initialize_parameters(): return {"seconds": 0.0, "until": ""}
 def run(params):
     table = Path(params["input_dir"]) / "rsp_merged.parquet"
     first = table.read_bytes()
@@ -29,6 +29,7 @@ def run(params):
     (Path(params["input_dir"]).parent / "index-000-left-by-a-run").mkdir(exist_ok=True)
     (Path(os.environ["TMPDIR"]) / "__autograph_generated_fileabc.py").touch()
     time.sleep(params["seconds"])
+    while params["until"] and not Path(params["until"]).exists(): time.sleep(0.02)
     if params.get("die"): os._exit(1)
     if table.read_bytes() != first: raise RuntimeError("the data changed")
     Path("data").write_text(first.decode())
@@ -61,15 +62,18 @@ def read_by(place, exp, run="A"):
 
 def test_two_jobs_with_one_tmp_original_train_on_their_own_data(place):
     """The RUN of the first reads its table before and after the second has staged another, and ended."""
-    place.write([{"id": "A", "seconds": 4}], {"input_dir": str(place.root / "node" / "original")}, name="slow.json")
+    go_on = place.root / "go-on"
+    place.write(
+        [{"id": "A", "until": str(go_on)}], {"input_dir": str(place.root / "node" / "original")}, name="slow.json"
+    )
     first = subprocess.Popen(
         place.command(*STAGE, procs=2, upf="slow.json"), cwd=place.root, env=place.env, stdout=subprocess.DEVNULL
     )
     wait_for(lambda: (place.exp(0) / "run" / "A" / "local").exists())
     second = place.run(*STAGE, procs=2, DATA_SOURCE="two")
     assert second.returncode == 0, second.stdout + second.stderr
-    assert first.poll() is None, "both ran at the same time"
-    assert first.wait(30) == 0
+    go_on.touch()
+    assert first.wait(60) == 0
     assert (read_by(place, 0), read_by(place, 1)) == ("the data of one", "the data of two")
     assert list((place.root / "node").iterdir()) == []
 

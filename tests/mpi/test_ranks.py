@@ -114,7 +114,7 @@ def test_events_arrive_as_what_they_are(world):
 def test_some_ranks_form_a_group_while_others_do_not(world):
     if world.rank in (1, 2):
         for _ in range(3):
-            group = world.group((1, 2))
+            group = world.communicator((1, 2))
             assert group.allgather(world.rank) == [1, 2]
             group.Free()
 
