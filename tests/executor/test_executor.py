@@ -18,6 +18,11 @@ HERE = Path(__file__).parent
 ALONE = [sys.executable]
 IN_JOB = [MPIEXEC, "-n", "5", sys.executable, "-m", "swiftpy"]
 NO_SUCH_TESTS = 77
+IMPORTS = """
+import contextlib, os, signal, sys, threading, time
+from concurrent.futures import BrokenExecutor
+import swiftpy
+"""
 ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith(("PMI", "HYD", "SWIFTPY"))}
 
 
@@ -52,8 +57,7 @@ def nothing_left(directory):
 
 def script(directory, program):
     path = directory / "a script.py"
-    imports = "import contextlib, os, signal, sys, threading, time\nfrom concurrent.futures import BrokenExecutor\nimport swiftpy\n"
-    path.write_text(imports + textwrap.dedent(program))
+    path.write_text(IMPORTS + textwrap.dedent(program))
     return path
 
 
