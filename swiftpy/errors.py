@@ -35,8 +35,12 @@ class TaskError(Exception):
 
     `kind` is "exception", "exit", "signal", "timeout", "lost", "rejected", "cancelled" or "interrupted"; `message` one
     line; `traceback` the text from the process that ran the task, or ""; `exception` the exception that it raised,
-    pickled, or b"" if there is none or it cannot be pickled.
+    pickled, or b"" if there is none or it cannot be pickled. `task` is what people call the task, once the scheduler
+    has heard of it; `culprit`, where it failed because another did, is that one's call (-1: it has no number).
     """
+
+    task = ""
+    culprit: int | None = None
 
     def __init__(
         self, kind: str, message: str, traceback: str = "", host: str = "", rank: int = -1, exception: bytes = b""
@@ -56,6 +60,15 @@ class TaskError(Exception):
 
     def __str__(self) -> str:
         return self.summary() + (f"\n\n{self.traceback.rstrip()}" if self.traceback else "")
+
+    def of_dependent(self, call: int = -1) -> TaskError:
+        """Why what needs the result of the call that failed so fails, too. `call` is the number of that call."""
+        if self.culprit is not None:
+            return self
+        task = self.task or "a call"
+        error = TaskError("cancelled", f"it needs the result of {task}, which failed: {self.summary()}")
+        error.culprit = call
+        return error
 
     def summary(self) -> str:
         """One line for people: what happened, and where if that is known."""

@@ -56,7 +56,7 @@ class TaskFinished(NamedTuple):
     """An attempt ended on the worker, after `seconds`. `value` is what its calls returned, pickled: a list, or several.
 
     Of the calls, the first `made` were made (None: all); the others were not begun. `failures` are those that raised:
-    (index, error) in order of index.
+    (index, error) in order of index. For `waited` of the seconds they waited for other tasks.
     """
 
     worker: int
@@ -67,6 +67,7 @@ class TaskFinished(NamedTuple):
     made: int | None = None
     failures: tuple[tuple[int, TaskError], ...] = ()
     share: Share | None = None
+    waited: float = 0.0
 
 
 class TaskFailed(NamedTuple):
@@ -217,7 +218,8 @@ class ReportOutcome(NamedTuple):
     `state` is the task's new state: READY means that a failed attempt will be tried again. `attempt` and `worker` are
     0 and None for a task that never started. `value` comes with DONE, `error` with a failed attempt; both with that of
     a parallel task which failed on other workers than its first. A run of calls is reported in parts: the calls of a
-    DONE `task` whose indices are in `failed` have reports of their own.
+    DONE `task` whose indices are in `failed` have reports of their own. `seconds` is what the attempt took, for
+    `waited` of which it waited for other tasks; of several parts, the first has both.
     """
 
     task: Task
@@ -228,6 +230,7 @@ class ReportOutcome(NamedTuple):
     value: bytes | list[bytes] | None = None
     error: TaskError | None = None
     failed: frozenset[int] = frozenset()
+    waited: float = 0.0
 
     @property
     def indices(self) -> list[int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from swiftpy.core.dependencies import Dependencies
 from swiftpy.core.distribution import Distribution
 from swiftpy.core.events import (
@@ -16,7 +18,7 @@ from swiftpy.core.events import (
     WorkerLost,
 )
 from swiftpy.core.placement import Placement
-from swiftpy.core.task import Kind, Task, TaskState
+from swiftpy.core.task import Task, TaskState
 from swiftpy.errors import TaskError
 
 _NONE: frozenset[int] = frozenset()
@@ -49,14 +51,15 @@ class Outcomes:
             self._refuse(task, reason)
             return [ReportOutcome(task, TaskState.FAILED, task.attempt, None, error=reason)]
         if self._placement.lacks(task):
-            self._refuse(task, _because_of(task, self._lack(task)))
+            self._refuse(task, self._lack(task).of_dependent(task.id))
             return self._reject(task)
         return self._placement.add(task)
 
     def value_given(self, event: ValueGiven) -> list[Command]:
         """See the class."""
         if event.error is not None:
-            return self._cancel_dependents(Task(event.id, Kind("a future set by hand"), None), event.error)
+            event.error.task = event.error.task or "a future set by hand"
+            return self._cancel_dependents([event.id], event.error)
         return self._place_all(self._dependencies.resolved(event.id, 1))
 
     def worker_lost(self, event: WorkerLost) -> list[Command]:
@@ -92,10 +95,14 @@ class Outcomes:
         self._placement.pieces.measured(task.kind.function, calls, event.seconds)
         commands: list[Command] = []
         done, rest = (task, None) if calls == task.count else (task.part(0, calls), task.part(calls, task.count))
+        took = event.seconds, event.waited
         if len(failed) < calls:
-            commands.append(
-                ReportOutcome(done, TaskState.DONE, event.attempt, worker, event.seconds, event.value, None, failed)
+            seconds, waited = took
+            report = ReportOutcome(
+                done, TaskState.DONE, event.attempt, worker, seconds, event.value, None, failed, waited
             )
+            commands.append(report)
+            took = 0.0, 0.0
         if rest is not None:
             if rest.kind.chained and calls - 1 in failed and not self.draining:
                 self._dependencies.add_rest(rest)
@@ -103,7 +110,8 @@ class Outcomes:
                 commands += self._again(rest)
         for index, error in event.failures:
             part = done if done.count == 1 else done.part(index, index + 1)
-            commands += self._failed(part, worker, error, event.seconds)
+            commands += self._failed(part, worker, error, *took)
+            took = 0.0, 0.0
         return commands + self._feed(event.worker, self._dependencies.resolved(done.id, calls, failed))
 
     def task_failed(self, event: TaskFailed) -> list[Command]:
@@ -204,12 +212,18 @@ class Outcomes:
         if gang.killed:
             return [interrupted(task, worker, seconds)]
         if gang.error is not None:
-            return self._failed(task, worker, gang.error, seconds, gang.value)
+            return self._failed(task, worker, gang.error, seconds, value=gang.value)
         report = ReportOutcome(task, TaskState.DONE, task.attempt, gang.first, seconds, value=gang.value)
         return [report, *self._place_all(self._dependencies.resolved(task.id, 1))]
 
     def _failed(
-        self, task: Task, worker: int, error: TaskError, seconds: float, value: bytes | list[bytes] | None = None
+        self,
+        task: Task,
+        worker: int,
+        error: TaskError,
+        seconds: float,
+        waited: float = 0.0,
+        value: bytes | list[bytes] | None = None,
     ) -> list[Command]:
         """Report a failed attempt; try again while attempts are left. When draining, the restart tries again.
 
@@ -218,44 +232,40 @@ class Outcomes:
         `value`: what a parallel task returned all the same on its first worker, which may hold something for it.
         """
         task.failures += 1
-        if task.failures > task.kind.retries or error.kind == "cancelled":
-            report = ReportOutcome(task, TaskState.FAILED, task.attempt, worker, seconds, value, error)
-            return [report, *self._cancel_dependents(task, error)]
-        state = TaskState.INTERRUPTED if self.draining else TaskState.READY
-        report = ReportOutcome(task, state, task.attempt, worker, seconds, value, error)
+        error.task = task.kind.name
+        final = task.failures > task.kind.retries or error.kind == "cancelled"
+        state = TaskState.FAILED if final else TaskState.INTERRUPTED if self.draining else TaskState.READY
+        report = ReportOutcome(task, state, task.attempt, worker, seconds, value, error, waited=waited)
+        if final:
+            return [report, *self._cancel_dependents(task.ids, error)]
         return [report] if self.draining else [report, *self._place(task)]
 
-    def _cancel_dependents(self, task: Task, error: TaskError) -> list[Command]:
+    def _cancel_dependents(self, calls: Iterable[int], error: TaskError) -> list[Command]:
         """Whatever needs a result that will never be there fails, too, and says because of whom."""
-        reason = _because_of(task, error)
         commands: list[Command] = []
-        failed = [task]
-        while failed:
-            task = failed.pop()
-            for call in range(task.id, task.id + task.count):
-                for dependent in self._dependencies.failed(call):
-                    commands.append(ReportOutcome(dependent, TaskState.FAILED, dependent.attempt, None, error=reason))
-                    failed.append(dependent)
+        failed = [(call, call) for call in calls] if self._dependencies else []
+        for call, culprit in failed:  # it grows meanwhile
+            for dependent in self._dependencies.failed(call):
+                reason = error.of_dependent(culprit)
+                commands.append(ReportOutcome(dependent, TaskState.FAILED, dependent.attempt, None, error=reason))
+                failed += [(call, culprit) for call in dependent.ids]
         return commands
 
     def _reject(self, task: Task) -> list[Command]:
         """No worker can ever run a task."""
         error = self._lack(task)
         report = ReportOutcome(task, TaskState.FAILED, task.attempt, None, error=error)
-        return [report, *self._cancel_dependents(task, error)]
+        return [report, *self._cancel_dependents(task.ids, error)]
 
     def _lack(self, task: Task) -> TaskError:
-        return TaskError("rejected", f"there is no worker for it: {self._placement.lacks(task)}")
+        error = TaskError("rejected", f"there is no worker for it: {self._placement.lacks(task)}")
+        error.task = task.kind.name
+        return error
 
     def _refuse(self, task: Task, reason: TaskError) -> None:
-        self._refused.update(dict.fromkeys(range(task.id, task.id + task.count), reason))
+        self._refused.update(dict.fromkeys(task.ids, reason))
 
 
 def interrupted(task: Task, worker: int | None = None, seconds: float = 0.0) -> ReportOutcome:
     """The report that the job ends before a task has; it was on this worker, if it ran."""
     return ReportOutcome(task, TaskState.INTERRUPTED, task.attempt, worker, seconds)
-
-
-def _because_of(task: Task, error: TaskError) -> TaskError:
-    """Why what needs the result of a task that failed fails, too."""
-    return TaskError("cancelled", f"it needs the result of {task.kind.name}, which failed: {error.summary()}")

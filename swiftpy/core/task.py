@@ -125,6 +125,11 @@ class Task:
         return f"Task({self.id}{f'+{self.count}' if self.count > 1 else ''} {self.kind.name})"
 
     @property
+    def ids(self) -> range:
+        """Of its calls."""
+        return range(self.id, self.id + self.count)
+
+    @property
     def payload(self) -> Any:
         """The arguments of its calls."""
         return self._payload[self._offset :] if self._offset else self._payload

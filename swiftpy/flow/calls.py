@@ -181,7 +181,12 @@ def values_of(report: ReportOutcome) -> list[Any] | TaskError | None:
     """What a report says of its calls: the list of their values, or why none has one; None if they are tried again."""
     if report.state is TaskState.READY:
         return None
-    return unpack_values(report.value) if report.state is TaskState.DONE else error_of(report)
+    if report.state is not TaskState.DONE:
+        return error_of(report)
+    values = unpack_values(report.value)
+    if isinstance(values, TaskError):
+        values.task = report.task.kind.name
+    return values
 
 
 def error_of(report: ReportOutcome) -> TaskError:
@@ -197,4 +202,4 @@ def failure_of(future: Future) -> TaskError:
 
 def because_of(culprit: Future) -> TaskError:
     """Why a call fails that needs the result of a future that failed."""
-    return TaskError("cancelled", f"it needs a result that will not be there: {failure_of(culprit).summary()}")
+    return failure_of(culprit).of_dependent()

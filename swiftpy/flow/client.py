@@ -9,6 +9,7 @@ from swiftpy.core.events import Event, ReportOutcome, StartTask, TaskSubmitted, 
 from swiftpy.core.scheduler import Scheduler
 from swiftpy.core.task import Task, TaskState
 from swiftpy.flow.calls import failure_of, unpack_values
+from swiftpy.flow.failures import Failures
 from swiftpy.flow.functions import Functions
 from swiftpy.flow.gathering import GatheredRun, Gathering
 from swiftpy.flow.leftovers import Leftovers, LeftoversTold
@@ -35,7 +36,8 @@ class ProgramClient(JobClient):
         self.functions = Functions()
         keepers: dict[str, Keeper] = {}
         self._gathering = Gathering()
-        self.settling = Settling(self._gathering.futures, keepers, self._end_early)
+        self.failures = Failures(self._end_early)
+        self.settling = Settling(self._gathering.futures, keepers, self.failures)
         self._leftovers = Leftovers()
         self._server: Server
         self._scheduler: Scheduler
@@ -77,7 +79,7 @@ class ProgramClient(JobClient):
         if self._data.handle(message):
             return []
         if type(message) is FailureSeen:
-            self.settling.seen_in_task(*message)
+            self.failures.heard(*message)
             return []
         if type(message) is LeftoversTold:
             self._leftovers.told(message)
@@ -88,9 +90,14 @@ class ProgramClient(JobClient):
         runs, given, id = self._gathering.take(reserve=1)  # what was submitted before has lower ids
         events = self._handed_over(runs, given)
         self._sending.know(message.function, 1)
-        relay = Relay(self._server, self.settling, message.worker, message.id)
+        relay = Relay(self._server, self.failures, message.worker, message.id)
         task = Task(id, message.kind, [message.call], owner=relay)
         return [*events, TaskSubmitted(task)]
+
+    def started(self, command: StartTask) -> None:
+        """See Client."""
+        if self.trace is not None:
+            self.trace.started(command)
 
     def payload(self, command: StartTask) -> Payload:
         """See Client."""

@@ -85,7 +85,8 @@ class Engine(ProgramClient):
         A call is a tuple of arguments; in a `column`, the only argument.
         """
         self._must_go_on()
-        bulk = self._gathering.add_all(kind, function, calls, self.drive, column)
+        bulk = Bulk(len(calls), self.drive, column, self.failures)
+        self._gathering.add_all(kind, function, calls, bulk)
         if self._rouse is not None:
             self._wake()
         return bulk

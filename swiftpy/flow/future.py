@@ -67,7 +67,7 @@ class Future(concurrent.futures.Future[Any]):
     id = -1
     by_hand = False  # made by the program, and an argument of a call
     asked = False
-    when_asked: Callable[[], None] | None = None  # called once, when the program hears of a failure
+    _tell_heard: Callable[[], None] | None = None
     may_be_held = True  # where it was made, if it is large: the result may come when it is asked for
     #: What the future raises in the place of the error that it is settled with.
     translate: Callable[[BaseException], BaseException] | None = None
@@ -113,11 +113,17 @@ class Future(concurrent.futures.Future[Any]):
         self.ask()
         return super().exception(timeout)
 
+    def when_heard(self, tell: Callable[[], None]) -> None:
+        """Call this once when the program hears how it ended; at once, if it has asked."""
+        self._tell_heard = tell
+        if self.asked:
+            self.ask()
+
     def ask(self) -> None:
         """Somebody hears how it ended, if only that others ended so, too."""
         self.asked = True
-        if self.when_asked is not None:
-            tell, self.when_asked = self.when_asked, None
+        if self._tell_heard is not None:
+            tell, self._tell_heard = self._tell_heard, None
             tell()
 
     def _wait(self, timeout: float | None) -> float | None:
@@ -247,6 +253,17 @@ def when_good(futures: Iterable[Future], then: Callable[[], None], otherwise: Ca
         future.add_done_callback(one_less)
     if not pending:
         then()
+
+
+def results(futures: list[Future]) -> Iterator[Any]:
+    """Their results, in order. The first failure ends it, and whoever hears of that one has asked for all."""
+    try:
+        for future in futures:
+            yield future.result()
+    except Exception:
+        for future in futures:
+            future.ask()
+        raise
 
 
 def begin_all(futures: Iterable[Future]) -> list[int]:

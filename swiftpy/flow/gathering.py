@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections import deque
-from collections.abc import Callable
 from typing import Any
 
 from swiftpy.core.task import Kind
@@ -65,17 +64,13 @@ class Gathering:
         call = args if needed is None and not kwargs else Deferred(args, kwargs)
         self.added.append((future, kind, function, call, needed))
 
-    def add_all(
-        self, kind: Kind, function: Function, calls: list[Any], drive: Callable[..., None], column: bool
-    ) -> Bulk:
-        """Add calls that need nothing, in one run if they may travel together; their results."""
-        bulk = Bulk(len(calls), drive, column)
+    def add_all(self, kind: Kind, function: Function, calls: list[Any], bulk: Bulk) -> None:
+        """Add calls that need nothing, in one run if they may travel together; `bulk` gets their results."""
         size = len(calls) if kind.divisible else 1
         for first in range(0, len(calls), max(size, 1)):
             run = GatheredRun(kind, function, [])
             run.calls, run.owner = calls[first : first + size], bulk
             self.added.append(run)
-        return bulk
 
     def give(self, future: Future) -> None:
         """A future that was made by hand is done."""

@@ -20,13 +20,13 @@ from swiftpy.errors import TaskError
 from swiftpy.flow import program
 from swiftpy.flow.calls import Owner, because_of, error_of, needs, pack_one
 from swiftpy.flow.functions import Function, Functions
-from swiftpy.flow.future import Future, when_good
+from swiftpy.flow.future import Future, results, when_good
 from swiftpy.flow.leftovers import LeftoversAsked, LeftoversTold
 from swiftpy.runtime.store import InArguments, Packed
 from swiftpy.runtime.worker import Worker
 
 if TYPE_CHECKING:
-    from swiftpy.flow.settling import Settling
+    from swiftpy.flow.failures import Failures
     from swiftpy.runtime.server import Server
 
 
@@ -51,8 +51,8 @@ class CallSettled(NamedTuple):
 class FailureSeen(NamedTuple):
     """A task on this worker has asked for a call with this id, and heard that it failed."""
 
-    worker: int
     id: int
+    worker: int
 
 
 class NestedEngine:
@@ -85,16 +85,13 @@ class NestedEngine:
         when_good(
             needed,
             lambda: self._send(future, kind, function, args, kwargs),
-            lambda culprit: self._settle(future.id, None, because_of(culprit)),
+            lambda culprit: self._settle(future.id, None, because_of(culprit), culprit.ask),
         )
         return future
 
     def submit_all(self, kind: Kind, function: Function, calls: list[Any], column: bool = False) -> Iterator[Any]:
         """Add calls; their results, in order."""
-        futures = [self.submit(kind, function, (args,) if column else args, {}) for args in calls]
-        for future in futures:
-            future.asked = True  # the first failure ends the iteration
-        return (future.result() for future in futures)
+        return results([self.submit(kind, function, (args,) if column else args, {}) for args in calls])
 
     def wait_for(self, future: Future, timeout: float | None = None) -> None:
         """Let the worker do other things until a future is done, or so many seconds have passed."""
@@ -141,17 +138,17 @@ class NestedEngine:
                 error = TaskError("exception", f"its result cannot be unpickled: {exception}")
         self._settle(message.id, value, error)
 
-    def _settle(self, id: int, value: Any, error: TaskError | None) -> None:
+    def _settle(
+        self, id: int, value: Any, error: TaskError | None, when_heard: Callable[[], None] | None = None
+    ) -> None:
         future = self._futures.pop(id, None)
         self._needed.pop(id, None)
         self._worker.data.held.pop(_key(id), None)
         if future is None:
             return
         if error is not None:
-            seen = FailureSeen(self._worker.rank, id)
-            future.when_asked = functools.partial(self._worker.send, seen)
-            if future.asked:
-                future.ask()
+            seen = FailureSeen(id, self._worker.rank)
+            future.when_heard(when_heard or functools.partial(self._worker.send, seen))
         if future.settle(value, error):
             future.tell()
 
@@ -185,8 +182,8 @@ class Relay(Owner):
     may_be_held = True
     column = False
 
-    def __init__(self, server: Server, settling: Settling, worker: int, id: int) -> None:
-        self._server, self._settling, self._worker, self._id = server, settling, worker, id
+    def __init__(self, server: Server, failures: Failures, worker: int, id: int) -> None:
+        self._server, self._failures, self._worker, self._id = server, failures, worker, id
 
     def begin(self, command: StartTask) -> list[Any]:
         """See Owner."""
@@ -199,7 +196,7 @@ class Relay(Owner):
             self._server.send(self._worker, CallSettled(self._id, report.value, None))
         elif report.state is not TaskState.READY:
             error = error_of(report)
-            self._settling.failed_in_task(self._worker, self._id, error)
+            self._failures.note(self._id, error, self._worker)
             self._server.send(self._worker, CallSettled(self._id, None, error))
 
 

@@ -52,7 +52,7 @@ def run(main: Callable[..., Any], *args: Any, on_error: str = "stop") -> Any:
     running = engine()
     if not isinstance(running, Engine):
         raise RuntimeError("run() is for the program, not for its tasks")
-    running.settling.stop_on_error = on_error == "stop"
+    running.failures.stop_on_error = on_error == "stop"
     try:
         if inspect.iscoroutinefunction(main):
             import asyncio  # a fifth of what we import, and few need it
@@ -61,14 +61,14 @@ def run(main: Callable[..., Any], *args: Any, on_error: str = "stop") -> Any:
         else:
             value = main(*args)
         running.wait_for_all()
-        if running.settling.culprit is not None:  # and `main` did without it
-            raise running.settling.culprit
+        if running.failures.culprit is not None:  # and `main` did without it
+            raise running.failures.culprit
     except (KeyboardInterrupt, TaskError):
-        if running.settling.culprit is None:
+        if running.failures.culprit is None:
             raise
-        raise running.settling.culprit from None
+        raise running.failures.culprit from None
     finally:
-        running.settling.stop_on_error = False
+        running.failures.stop_on_error = False
     return value
 
 

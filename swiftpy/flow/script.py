@@ -26,7 +26,7 @@ example:
 exit codes: that of the script; 1 also if it raised; 2 bad usage; 3 tasks failed, and it did not ask
 """
 
-UNSEEN_FAILURES = 3
+UNHEARD_FAILURES = 3
 
 
 def _servers(text: str) -> int:
@@ -130,7 +130,7 @@ class ScriptApplication(Engine, Application):
         if self._code:
             self.stop.reason = self.stop.reason or "the script failed"
         try:
-            if self.settling.interrupted and not self.told_to_stop and self.settling.culprit is None:
+            if self.settling.interrupted and not self.told_to_stop and self.failures.culprit is None:
                 raise KeyboardInterrupt(self.stop.reason)  # by a signal, while the script computed
             self.wait_for_all()
         except (Deadlock, KeyboardInterrupt) as reason:
@@ -143,12 +143,13 @@ class ScriptApplication(Engine, Application):
             if self._options.summary:
                 workers = {rank: self._hosts[rank] for rank in self._workers}
                 print(*self.trace.summary(workers), sep="\n", file=sys.stderr)
-        unseen = self.settling.unseen
-        for error in unseen[:10]:
-            print(f"swiftpy: a task failed: {error.summary()}", file=sys.stderr)
-        if unseen and not self._code:
-            print(f"swiftpy: {len(unseen)} tasks failed, and the script did not ask for their results", file=sys.stderr)
-            self._code = UNSEEN_FAILURES
+        unheard = self.failures.unheard
+        for line in unheard[:10]:
+            print(f"swiftpy: a task failed: {line}", file=sys.stderr)
+        if unheard and not self._code:
+            count = len(unheard)
+            print(f"swiftpy: {count} tasks failed, and the script did not ask for their results", file=sys.stderr)
+            self._code = UNHEARD_FAILURES
 
     def finish(self) -> int:
         """See Application."""

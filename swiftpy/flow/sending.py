@@ -97,7 +97,7 @@ class Sending:
         if known is not None and report.state is not TaskState.READY:
             known.calls -= report.task.count - len(report.failed)
         if self._data.held:
-            for id in range(report.task.id, report.task.id + report.task.count):
+            for id in report.task.ids:
                 self._data.held.pop(id, None)
 
     def _definition(self, command: StartTask) -> bytes | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -9,35 +10,25 @@ from swiftpy.core.events import ReportOutcome
 from swiftpy.core.task import TaskState
 from swiftpy.errors import TaskError
 from swiftpy.flow.calls import because_of, values_of
+from swiftpy.flow.failures import Failures
 from swiftpy.flow.future import Future, settle_all
 
 if TYPE_CHECKING:
     from swiftpy.flow.memo import Keeper
 
 
-#: Kinds of errors that follow from others, or from the program's will.
-_FOLLOWS = frozenset(("cancelled", "interrupted"))
-
-
 class Settling:
     """Gives outcomes to futures; `untold` collects those whose callbacks are to be called when nobody drives.
 
-    `futures` are those of the program's calls, by id; `keepers` those who keep results, by function; `end_early` asks
-    for the end of the job, and gets the reason.
+    `futures` are those of the program's calls, by id; `keepers` those who keep results, by function.
     """
 
-    def __init__(
-        self, futures: dict[int, Future], keepers: dict[str, Keeper], end_early: Callable[[str], None]
-    ) -> None:
+    def __init__(self, futures: dict[int, Future], keepers: dict[str, Keeper], failures: Failures) -> None:
         self.untold: list[Future] = []
         self.keepers = keepers
-        self.stop_on_error = False
-        self.culprit: TaskError | None = None  # the first error, if it is to stop the program
         self.interrupted = 0  # calls without which the job ends
-        self._futures, self._end_early = futures, end_early
+        self._futures, self._failures = futures, failures
         self._unsaved: list[tuple[Keeper, ReportOutcome]] = []
-        self._failed: list[Future] = []
-        self._failed_in_tasks: dict[tuple[int, int], TaskError] = {}  # calls of tasks: worker, id
 
     def resolved(self, report: ReportOutcome) -> None:
         """An attempt ended. Futures of kept results are settled when these are safe, see `commit`."""
@@ -67,23 +58,9 @@ class Settling:
 
     def cancel(self, ids: Iterable[int], culprit: Future) -> None:
         """These calls need the result of one that failed."""
+        error = because_of(culprit)
         for id in ids:
-            self._settle_one(id, None, because_of(culprit))
-
-    @property
-    def unseen(self) -> list[TaskError]:
-        """Failures of which neither the program nor a task of it heard, because they did not ask for the results."""
-        own = [error for future in self._failed if not future.asked and isinstance(error := future.error(), TaskError)]
-        return own + list(self._failed_in_tasks.values())
-
-    def failed_in_task(self, worker: int, id: int, error: TaskError) -> None:
-        """A call failed that a task on this worker had submitted."""
-        if error.kind not in _FOLLOWS:
-            self._failed_in_tasks[worker, id] = error
-
-    def seen_in_task(self, worker: int, id: int) -> None:
-        """That task has heard of it."""
-        self._failed_in_tasks.pop((worker, id), None)
+            self._settle_one(id, None, error, culprit.ask)
 
     def _settle_all(self, report: ReportOutcome) -> None:
         values, first = values_of(report), report.task.id
@@ -97,12 +74,13 @@ class Settling:
             futures = map(self._futures.pop, range(first, first + len(values)))
             self.untold += settle_all(futures, values)
 
-    def _settle_one(self, id: int, value: Any, error: TaskError | None) -> None:
+    def _settle_one(
+        self, id: int, value: Any, error: TaskError | None, when_heard: Callable[[], None] | None = None
+    ) -> None:
         future = self._futures.pop(id)
+        if error is not None and not future.done():  # it may have been cancelled when its call had begun
+            self._failures.note(id, error)
+            culprit = id if error.culprit is None else error.culprit
+            future.when_heard(when_heard or functools.partial(self._failures.heard, culprit))
         if future.settle(value, error):
             self.untold.append(future)
-        if error is not None and error.kind not in _FOLLOWS:
-            self._failed.append(future)
-            if self.stop_on_error and self.culprit is None:
-                self.culprit = error
-                self._end_early("a task failed")

@@ -139,6 +139,8 @@ class Run:
         self._column = False
         self._brought: Any = None
         self._result_name: Name | None = None
+        #: Seconds for which its calls waited for other tasks.
+        self.waited = 0.0
         self.count = 0
 
     def open(self) -> Callable[..., Any]:

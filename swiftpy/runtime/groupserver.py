@@ -166,8 +166,8 @@ class GroupServer:
             else:
                 self._sent.add((command.worker, function))
         holder = command.gang[0] if command.gang else command.worker
-        place = (holder, task.id + origin.shift) if origin.stays else None
-        return definition, task.payload.parts, place
+        name = (holder, task.id + origin.shift) if origin.stays else None
+        return definition, task.payload.parts, name
 
     def resolved(self, report: ReportOutcome) -> None:
         """See Client: rank 0 shall hear of it."""
@@ -181,7 +181,8 @@ class GroupServer:
             self._held.setdefault(origin, self._clock())
         elif report.state is TaskState.DONE:
             self._holey = len(self._upward) if report.failed else None
-            self._upward.append(TaskFinished(*name, report.value or b"", report.seconds, share=share))
+            value, waited = report.value or b"", report.waited
+            self._upward.append(TaskFinished(*name, value, report.seconds, share=share, waited=waited))
         elif report.error is None and report.worker is not None:
             self._upward.append(TaskKilled(*name, report.seconds, share))
         elif report.error is None:

@@ -121,8 +121,10 @@ class Worker:
         self._mail.let_go(TaskSuspended(self.rank, *attempt, timed))  # what it waits for goes first
         self._mail.running = None
         self._waiting.append((lambda: attempt in self._killed or enough(), went_on))
+        began = time.perf_counter()
         threading.Thread(target=self._loop, daemon=True, name=ENGINE_THREAD).start()
         went_on.wait()
+        running[1].waited += time.perf_counter() - began
         if self._stopped.is_set():
             raise SystemExit("the job ends")
         self._mail.running = running
@@ -212,7 +214,7 @@ class Worker:
             self._assemble(order)
         outcome = self._inline.make(run, order.timeout, order.gang)
         self._mail.running = None
-        self._report(order, outcome)
+        self._report(order, outcome, run.waited)
 
     def _assemble(self, order: Order) -> None:
         """Wait for the other workers of a parallel task.
@@ -255,7 +257,7 @@ class Worker:
             self._killed.add(attempt)
             self._mail.withdraw(attempt)
 
-    def _report(self, order: Order, outcome: Outcome) -> None:
+    def _report(self, order: Order, outcome: Outcome, waited: float = 0.0) -> None:
         if order.label:
             ending = outcome.error.summary() if outcome.error else "finished" if outcome.answer else "killed"
             self._note(order, f"{ending} after {outcome.seconds:.1f} s")
@@ -269,7 +271,7 @@ class Worker:
             value, made, failures, held = outcome.answer
             if self._leads(order):  # the others' results count for nothing
                 self.data.held.update(held)
-            message = TaskFinished(*attempt, value, outcome.seconds, made, failures)
+            message = TaskFinished(*attempt, value, outcome.seconds, made, failures, waited=waited)
         else:
             message = TaskKilled(*attempt, outcome.seconds)
         self._mail.tell_soon(message)

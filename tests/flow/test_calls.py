@@ -13,16 +13,14 @@ from typing import Any, NamedTuple
 import cloudpickle
 import pytest
 
-from swiftpy.core.events import ReportOutcome
-from swiftpy.core.task import Kind, Task, TaskState
+from swiftpy.core.task import Kind
 from swiftpy.errors import TaskError
 from swiftpy.flow import program
 from swiftpy.flow.calls import CANCELLED_CALL, Deferred, because_of, needs, pack_calls, pack_one, unpack_values
 from swiftpy.flow.functions import Functions
 from swiftpy.flow.future import Future
 from swiftpy.flow.gathering import Gathering
-from swiftpy.flow.nested import NestedEngine, Relay
-from swiftpy.flow.settling import Settling
+from swiftpy.flow.nested import NestedEngine
 from swiftpy.flow.tasks import task
 from swiftpy.runtime.call import PREVIOUS, Run, describe
 from swiftpy.runtime.executors import InlineExecutor
@@ -202,7 +200,7 @@ def test_what_exits_where_it_is_pickled_ends_its_call_and_no_process(when):
 
 
 def test_a_call_that_was_cancelled_is_no_failure():
-    """`run` would end the program for one, see `Settling`."""
+    """`run` would end the program for one, see `Failures`."""
     answer = Run(f"{__name__}:add", pack_calls(None, [CANCELLED_CALL, (1, 2)], None, None)).make()
     assert [(index, error.kind) for index, error in answer.failures] == [(0, "cancelled")]
 
@@ -241,36 +239,6 @@ def test_what_needs_a_cancelled_call_of_a_task_is_cancelled_too():
     first.settle(1, None)
     first.tell()
     assert len(sent) == 1 and list(engine._futures) == [first.id]
-
-
-@pytest.mark.parametrize("asks", ["result", "before", "map", "gather", "never"])
-def test_a_failure_in_a_task_that_nobody_asks_for_is_told_at_the_end(asks):
-    """By rank 0, which cannot know who asks for what on a worker unless it is told."""
-    settling = Settling({}, {}, print)
-    to_server = []
-    worker = SimpleNamespace(rank=1, depth=0, send=to_server.append, data=SimpleNamespace(held={}))
-    engine = NestedEngine(worker)
-    to_worker = SimpleNamespace(send=lambda rank, message: engine.heard(message))
-    if asks == "map":
-        engine.submit_all(Kind("add"), Functions().find(add), [1], column=True)
-    else:
-        future = engine.submit(Kind("add"), Functions().find(add), (1,), {})
-        future.asked = asks == "before"
-    submitted = to_server.pop()
-    failed = ReportOutcome(Task(5, submitted.kind, None), TaskState.FAILED, 1, 1, error=TaskError("exit", "code 3"))
-    Relay(to_worker, settling, submitted.worker, submitted.id).deliver(failed)
-    if asks == "result":
-        assert settling.unseen and not to_server
-        with pytest.raises(TaskError):
-            future.result()
-    if asks == "gather":
-        other = Future()
-        other.settle(None, ValueError())
-        with pytest.raises(ValueError):
-            program.gather([other, future])
-    for message in to_server:
-        settling.seen_in_task(*message)
-    assert [error.message for error in settling.unseen] == (["code 3"] if asks == "never" else [])
 
 
 class Model:
