@@ -15,7 +15,9 @@ from swiftpy.experiment.spec import RunSpec
 
 Verdict = Literal["new", "skip", "resume", "fresh"]
 Params = Mapping[str, Any]
-Compare = Callable[[Params, Params, Mapping[str, Any] | None], tuple[str, str]]
+#: A RUN's parameters then and now, and the value that it returned, None if it is not finished.
+Pair = tuple[Params, Params, Mapping[str, Any] | None]
+Compare = Callable[[Sequence[Pair]], Sequence[tuple[str, str]]]
 ReadJob = Callable[[Path, Path | None], Sequence[RunSpec]]
 # What models are called that a model module keeps beside its results.
 _MODEL_SUFFIXES = (".h5", ".hdf5", ".keras", ".pt", ".pth", ".ckpt", ".safetensors", ".npz", ".npy", ".pkl")
@@ -122,7 +124,7 @@ def plan(
 ) -> list[Decision]:
     """One decision for each RUN, in order. `old` is what `source` returned, None without a restart.
 
-    `compare(old params, new params, value of the finished RUN or None)` answers "skip", "resume" or
+    `compare` is asked once, for all RUNs whose old parameters are known: for each it answers "skip", "resume" or
     "refuse" and a reason. `read_job(UPF, DFLTS)` reads the copies in the old EXP, for the old parameters of
     unfinished RUNs. `whole` are the RUNs' parameters over their models' defaults, where those are known. What is in
     them and was not given then is compared with the old RUN's parameters.txt, as far as that has it. Of RUNs of the
@@ -135,13 +137,20 @@ def plan(
         return [Decision(spec.id, "new", "") for spec in specs]
     records = markers.read_all(old)
     old_params = {spec.id: spec.params for spec in _specs(old, read_job)}
-    decisions = []
-    refused = []
     if not whole or not old.journal.exists():
         whole = [spec.params for spec in specs]
+    pasts: list[_Past | None] = []
+    pairs: dict[str, Pair] = {}
     for spec, params in zip(specs, whole, strict=True):
         past = _past(old, spec, params, records.get(spec.id), old_params.get(spec.id))
-        verdict, reason = _judge(spec, params, past, compare)
+        pasts.append(past)
+        if past is not None and past.params is not None:
+            pairs[spec.id] = (past.params, _comparable(params, spec.params, past.params), past.value)
+    answers = dict(zip(pairs, compare(list(pairs.values())), strict=True)) if pairs else {}
+    decisions = []
+    refused = []
+    for spec, past in zip(specs, pasts, strict=True):
+        verdict, reason = _judge(past, answers.get(spec.id))
         if verdict == "fresh":
             refused.append(f"{spec.where}: RUN {spec.id} cannot go on from {old.id}: {reason}")
         if past is not None and verdict == "skip":
@@ -207,18 +216,21 @@ def _existing(files: Iterable[Path | None]) -> tuple[str, ...]:
     return tuple(file.name for file in files if file is not None and file.exists())
 
 
-def _judge(spec: RunSpec, now: Params, past: _Past | None, compare: Compare) -> tuple[Verdict, str]:
+def _comparable(now: Params, given: Params, then: Params) -> Params:
+    """A default that nobody gave, and that the old RUN does not name, may have been the same."""
+    return {key: value for key, value in now.items() if key in given or key in then}
+
+
+def _judge(past: _Past | None, answer: tuple[str, str] | None) -> tuple[Verdict, str]:
     """ "fresh" where `compare` refuses: nothing but a start from nothing is possible."""
     if past is None:
         return "new", "has no checkpoint to go on from"
-    if past.params is None:
+    if answer is None:
         return "resume" if past.value is None else "skip", "its old parameters are not recorded: not compared"
-    # A default that nobody gave, and that the old RUN does not name, may have been the same.
-    now = {key: value for key, value in now.items() if key in spec.params or key in past.params}
-    answer, reason = compare(past.params, now, past.value)
-    if answer == "refuse":
+    verdict, reason = answer
+    if verdict == "refuse":
         return "fresh", reason
-    return "skip" if answer == "skip" else "resume", reason
+    return "skip" if verdict == "skip" else "resume", reason
 
 
 def _specs(exp: Exp, read_job: ReadJob) -> Sequence[RunSpec]:

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from swiftpy.runtime.call import resolve
 from swiftpy.upf.prepare import Intent, parameters
+from swiftpy.upf.task import offer, problem
 
 #: Where these differ between ranks, RUNs would compute different things.
 _PACKAGES = ("swiftpy", "numpy", "pandas", "pyarrow", "h5py", "tensorflow", "keras", "torch")
@@ -43,13 +43,11 @@ def look(
 
 
 def _find(function: str, samples: list[dict[str, Any]]) -> list[str]:
-    """What the runner cannot find here; one that offers no `find(param_sets) -> [(index, text)]` is found itself."""
-    try:
-        resolve(function)
-    except (ImportError, AttributeError, TypeError) as error:
-        return [f"--task {function}: {error}"]
-    offer = getattr(importlib.import_module(function.partition(":")[0]), "find", None)
-    return [] if offer is None else [text for _, text in offer(samples)]
+    """What the runner cannot find here; one that offers no `find` is found itself."""
+    if missing := problem(function):
+        return [missing]
+    offered = offer(function, "find")
+    return [] if offered is None else [text for _, text in offered(samples)]
 
 
 def _import_error(name: str) -> str:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,7 @@ def understand(options: argparse.Namespace, lead: Lead) -> Intent:
         with _readable(options.restart):
             old = _source(options, exp_parent(settings), lead)
         whole = lead.call_in_child("swiftpy.upf.task:with_defaults", options.task, sets, env=env)
-    compare = getattr(importlib.import_module(options.task.partition(":")[0]), "compare", _same_or_refuse)
+    compare = partial(lead.call_in_child, "swiftpy.upf.task:compare", options.task, env=env)
     with _readable(options.restart):
         decisions = restart.plan(specs, old, compare, read_job, options.fresh, whole)
         intent = Intent(options, site, settings, specs, decisions, old)
@@ -133,15 +133,6 @@ def parameters(spec: RunSpec, options: argparse.Namespace, settings: Mapping[str
     limit = int(limit) if limit.is_integer() else limit  # as users write it, and read it in parameters.txt
     given = {"timeout": limit} if options.timeout is not None else {}
     return {"model_name": settings["MODEL_NAME"].value, "timeout": limit, **spec.params, **given}
-
-
-def _same_or_refuse(old: Mapping[str, Any], new: Mapping[str, Any], done: Mapping[str, Any] | None) -> tuple[str, str]:
-    """The restart decision for a runner that offers none: parameters equal but for the time limit, or nothing."""
-    old, new = ({key: value for key, value in params.items() if key != "timeout"} for params in (old, new))
-    if old == new:
-        return ("skip", "finished") if done is not None else ("resume", "not finished")
-    keys = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
-    return "refuse", f"its parameters differ: {', '.join(keys)}"
 
 
 def explain(intent: Intent, lead: Lead) -> None:

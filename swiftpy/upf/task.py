@@ -6,11 +6,34 @@ import importlib
 import json
 import numbers
 import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from swiftpy.experiment.restart import Pair
 from swiftpy.runtime.call import resolve
 from swiftpy.sites import schedulers
+
+
+def offer(function: str, name: str) -> Callable[..., Any] | None:
+    """A function that the runner's module offers beside the runner; None if it does not.
+
+    check(param_sets, data_dir) -> [(index, message)]   what is wrong with them, before anything is made
+    find(param_sets) -> [(index, message)]              what they name that is not there, on a node of the job
+    with_defaults(param_sets) -> param_sets             over their models' defaults, for a restart to compare
+    compare(old, new, done) -> (verdict, reason)        what a restart does with a RUN: skip, resume or refuse;
+                                                        `done` is what it returned, None if it is not finished
+    """
+    return getattr(importlib.import_module(function.partition(":")[0]), name, None)
+
+
+def problem(function: str) -> str:
+    """Why the runner cannot be found in this process; "" if it can."""
+    try:
+        resolve(function)
+    except (ImportError, AttributeError, TypeError) as error:
+        return f"--task {function}: {error}"
+    return ""
 
 
 def check(function: str, param_sets: list[dict[str, Any]], data_dir: str | None) -> list[tuple[int, str]]:
@@ -18,18 +41,31 @@ def check(function: str, param_sets: list[dict[str, Any]], data_dir: str | None)
 
     A module that offers no `check` has no complaints; a runner that cannot be found is a complaint about the first.
     """
-    try:
-        resolve(function)
-    except (ImportError, AttributeError, TypeError) as error:
-        return [(0, f"--task {function}: {error}")]
-    offer = getattr(importlib.import_module(function.partition(":")[0]), "check", None)
-    return [] if offer is None else list(offer(param_sets, data_dir))
+    if missing := problem(function):
+        return [(0, missing)]
+    offered = offer(function, "check")
+    return [] if offered is None else list(offered(param_sets, data_dir))
 
 
 def with_defaults(function: str, param_sets: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The parameter sets over their models' defaults, as far as a `with_defaults` beside the runner knows them."""
-    offer = getattr(importlib.import_module(function.partition(":")[0]), "with_defaults", None)
-    return param_sets if offer is None else list(offer(param_sets))
+    offered = offer(function, "with_defaults")
+    return param_sets if offered is None else list(offered(param_sets))
+
+
+def compare(function: str, pairs: Sequence[Pair]) -> list[tuple[str, str]]:
+    """What a restart does with each RUN, and why, as a `compare` beside the runner decides."""
+    decide = offer(function, "compare") or _same_or_refuse
+    return [decide(*pair) for pair in pairs]
+
+
+def _same_or_refuse(old: Mapping[str, Any], new: Mapping[str, Any], done: Mapping[str, Any] | None) -> tuple[str, str]:
+    """The restart decision for a runner that offers none: parameters equal but for the time limit, or nothing."""
+    old, new = ({key: value for key, value in params.items() if key != "timeout"} for params in (old, new))
+    if old == new:
+        return ("skip", "finished") if done is not None else ("resume", "not finished")
+    keys = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
+    return "refuse", f"its parameters differ: {', '.join(keys)}"
 
 
 def seconds_left() -> float | None:

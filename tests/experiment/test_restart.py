@@ -16,7 +16,11 @@ from swiftpy.upf.parse import read_job
 FINISHED = {"status": "ok", "reason": "", "epochs": 3, "result": "0.1", "stopped_early": False}
 
 
-def compare(old, new, done):
+def compare(pairs):
+    return [decide(*pair) for pair in pairs]
+
+
+def decide(old, new, done):
     """As model_runner's, in small: only `epochs` may grow, and `timeout` does not count."""
     old, new = ({k: v for k, v in p.items() if k != "timeout"} for p in (old, new))
     differing = sorted(k for k in old | new if old.get(k) != new.get(k))

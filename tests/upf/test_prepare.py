@@ -21,7 +21,8 @@ from swiftpy.sites.settings import resolve as settings_of
 from swiftpy.sites.site import load_site
 from swiftpy.upf.establish import _open, user
 from swiftpy.upf.options import parse
-from swiftpy.upf.prepare import Intent, _queued_after, _refuse_queued, _same_or_refuse, explain, parameters, understand
+from swiftpy.upf.prepare import Intent, _queued_after, _refuse_queued, explain, parameters, understand
+from swiftpy.upf.task import compare
 
 # What was seed 0 by default, or by the user's file of defaults, is 7 now.
 RUNNER = """
@@ -62,8 +63,9 @@ def test_the_time_limit_on_the_command_line_holds_whatever_the_files_say(tmp_pat
 
 
 def test_a_restart_may_have_another_time_limit():
-    assert _same_or_refuse({"a": 1, "timeout": 60}, {"a": 1, "timeout": 5}, None) == ("resume", "not finished")
-    assert _same_or_refuse({"a": 1}, {"a": 2, "timeout": 5}, None) == ("refuse", "its parameters differ: a")
+    pairs = [({"a": 1, "timeout": 60}, {"a": 1, "timeout": 5}, None), ({"a": 1}, {"a": 2, "timeout": 5}, None)]
+    answers = [("resume", "not finished"), ("refuse", "its parameters differ: a")]
+    assert compare("json:dumps", pairs) == answers  # a runner that offers no compare
 
 
 @pytest.mark.parametrize("setting", ["an hour", "nan", "inf"])
@@ -85,11 +87,11 @@ def test_checks_know_the_settings_of_the_sites_file(tmp_path, monkeypatch):
     assert seen[0]["MODEL_PYTHON_DIR"] == str(tmp_path / "models")
 
 
-def test_a_restart_compares_defaults_too(tmp_path, monkeypatch):
-    (tmp_path / "runner_with_defaults.py").write_text(RUNNER)
+@pytest.fixture
+def unfinished(tmp_path, monkeypatch):
+    """The working directory has upf.json and EXP000, where its RUN A has left a checkpoint and parameters.txt."""
     (tmp_path / "upf.json").write_text('{"id": "A"}\n')
     monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("CANDLE_DATA_DIR", "out")
     monkeypatch.setenv("MODEL_NAME", "m")
     old = create(tmp_path / "out" / "m" / "Output")
@@ -98,9 +100,31 @@ def test_a_restart_compares_defaults_too(tmp_path, monkeypatch):
     (old.run_dir("A") / "ckpts").mkdir(parents=True)
     (old.run_dir("A") / "ckpts" / "model.h5").write_text("m")
     (old.run_dir("A") / "parameters.txt").write_text("seed=0\n")
+
+
+def test_a_restart_compares_defaults_too(tmp_path, monkeypatch, unfinished):
+    (tmp_path / "runner_with_defaults.py").write_text(RUNNER)
+    monkeypatch.syspath_prepend(tmp_path)
     lead = SimpleNamespace(call_in_child=lambda name, *arguments, env: resolve(name)(*arguments))
     with pytest.raises(UserError, match="RUN A cannot go on from EXP000: seed 0 -> 7"):
         understand(parse(["upf.json", "--restart", "EXP000", "--task", "runner_with_defaults:run"]), lead)
+
+
+def test_what_the_runner_offers_is_called_in_child_processes_alone(unfinished):
+    """Rank 0 imported its module for `compare`, also without a restart: it may load TensorFlow, or end in sys.exit."""
+    answers = {"check": [], "with_defaults": [{"id": "A"}], "compare": [("resume", "the child says so")]}
+    asked = []
+
+    def call_in_child(function, *arguments, env):
+        asked.append(function.removeprefix("swiftpy.upf.task:"))
+        return answers[asked[-1]]
+
+    task, lead = ["--task", "no_module_of_this_process:run"], SimpleNamespace(call_in_child=call_in_child)
+    assert understand(parse(["upf.json", *task]), lead).decisions == [Decision("A", "new", "")]
+    assert asked == ["check"]
+    decisions = understand(parse(["upf.json", *task, "--restart", "EXP000"]), lead).decisions
+    assert decisions == [Decision("A", "resume", "the child says so")]
+    assert asked[1:] == ["check", "with_defaults", "compare"]
 
 
 @contextlib.contextmanager
@@ -136,7 +160,7 @@ def test_a_colleagues_exp_that_may_not_be_read_whole(monkeypatch, closed):
         with Journal(exp.journal) as journal:
             journal.write("job_started", upf=exp.copy_inputs(Path("upf.json"), None)[0], dflts=None)
         options = parse(["upf.json", "--restart", "EXP000", "--task", "json:dumps"])
-        lead = SimpleNamespace(call_in_child=lambda name, *sets, env: sets[1] if "defaults" in name else None)
+        lead = SimpleNamespace(call_in_child=lambda name, *arguments, env: resolve(name)(*arguments))
         with nobody():
             assert [decision.verdict for decision in understand(options, lead).decisions] == ["skip", "resume"]
         (exp.root / closed).chmod(0)
