@@ -25,7 +25,7 @@ from types import FrameType
 
 from swiftpy.errors import UserError
 from swiftpy.sites.script import launch_command, values
-from swiftpy.sites.settings import resolve
+from swiftpy.sites.settings import settings_of
 from swiftpy.sites.site import Site, load_site
 
 _SHARED_MEMORY = Path("/dev/shm")
@@ -35,7 +35,7 @@ _STALE, _SETTLED, _LOOK = 60.0, 1.0, 0.2  # seconds
 
 def command(site: Site, arguments: list[str]) -> list[str]:
     """The command line that starts the ranks. UserError if the launcher is not installed."""
-    launch = launch_command(site, values(site, resolve(site, os.environ)))
+    launch = launch_command(site, values(site, settings_of(site, os.environ)))
     return [find_launcher(launch[0]), *launch[1:], sys.executable, "-m", "swiftpy.upf", *arguments]
 
 

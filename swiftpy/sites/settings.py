@@ -33,7 +33,7 @@ class Setting:
         return f"{self.name}={self.value} ({self.source})" if self.value else f"{self.name} is not set"
 
 
-def resolve(site: Site, environ: Mapping[str, str]) -> dict[str, Setting]:
+def settings_of(site: Site, environ: Mapping[str, str]) -> dict[str, Setting]:
     """Every setting by name, in the order of NAMES."""
     from_script = environ.get("SWIFTPY_SCRIPT_SETTINGS", "").split()
     settings = {}
@@ -135,7 +135,7 @@ def placement(site: Site, settings: Mapping[str, Setting]) -> str:
     return text if room == job.procs - 1 else f"{text}; PROCS={room + 1} would use all"
 
 
-def time_limit(settings: Mapping[str, Setting]) -> float:
+def benchmark_timeout(settings: Mapping[str, Setting]) -> float:
     """BENCHMARK_TIMEOUT in seconds, -1 for none. UserError if it is no number."""
     setting = settings["BENCHMARK_TIMEOUT"]
     try:

@@ -17,7 +17,16 @@ from swiftpy.experiment import restart
 from swiftpy.experiment.restart import Decision
 from swiftpy.experiment.spec import RunSpec, name_problem
 from swiftpy.runtime.job import Lead
-from swiftpy.sites.settings import Setting, environment, exp_parent, placement, procs, resolve, table, time_limit
+from swiftpy.sites.settings import (
+    Setting,
+    benchmark_timeout,
+    environment,
+    exp_parent,
+    placement,
+    procs,
+    settings_of,
+    table,
+)
 from swiftpy.sites.site import Site, load_site
 from swiftpy.upf.parse import check_lines, read_job
 from swiftpy.upf.plan import report, time_limits
@@ -40,7 +49,7 @@ def understand(options: argparse.Namespace, lead: Lead) -> Intent:
     if options.restart is not None and not options.restart.strip():  # "$EXP" of a script, where EXP is not set
         raise UserError("the name of the EXP to restart is empty: give its name, or leave it out to start anew")
     site = load_site(options.site)
-    settings = resolve(site, os.environ)
+    settings = settings_of(site, os.environ)
     for name in (settings["MODEL_NAME"], settings["EXPID"]):
         if name.value and (problem := name_problem(name.value)):
             raise UserError(f"{name} {problem}: it names a directory")
@@ -129,7 +138,7 @@ def _check_hooks(names: Sequence[str], lead: Lead) -> None:
 
 def parameters(spec: RunSpec, options: argparse.Namespace, settings: Mapping[str, Setting]) -> dict[str, Any]:
     """The RUN's parameters: --timeout holds for all RUNs, settings where the user's files say nothing."""
-    limit = options.timeout if options.timeout is not None else time_limit(settings)
+    limit = options.timeout if options.timeout is not None else benchmark_timeout(settings)
     limit = int(limit) if limit.is_integer() else limit  # as users write it, and read it in parameters.txt
     given = {"timeout": limit} if options.timeout is not None else {}
     return {"model_name": settings["MODEL_NAME"].value, "timeout": limit, **spec.params, **given}

@@ -29,7 +29,7 @@ from swiftpy.runtime.output import Console
 from swiftpy.runtime.signals import StopRequest
 from swiftpy.runtime.spawner import Spawner
 from swiftpy.sites import schedulers, script
-from swiftpy.sites.settings import Setting, clock, environment, exp_parent, resolve, size, walltime
+from swiftpy.sites.settings import Setting, clock, environment, exp_parent, settings_of, size, walltime
 from swiftpy.sites.site import Site, load_site
 from swiftpy.upf.establish import submission_record
 from swiftpy.upf.options import command_line, parse
@@ -59,7 +59,7 @@ def main(arguments: list[str]) -> int:
     try:
         site = load_site(arguments[0])
         options = parse([*arguments[1:], "--site", arguments[0]])
-        settings = resolve(site, os.environ)
+        settings = settings_of(site, os.environ)
         script.values(site, settings)
         lead = Lead(Layout([socket.gethostname()], {}), Console(), Spawner(), StopRequest())
         intent = understand(options, lead)
@@ -91,7 +91,7 @@ def submit(request: Request, old: Exp | None) -> tuple[Exp, str]:
     A failure leaves nothing behind, except for `schedulers.TakenError`: a job that was taken needs its EXP.
     """
     site = load_site(request.site)
-    settings = resolve(site, os.environ)
+    settings = settings_of(site, os.environ)
     options = parse(request.arguments)
     job = size(site, settings)
     name = settings["EXPID"].value if request.job == 1 else ""

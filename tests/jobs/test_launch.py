@@ -11,7 +11,7 @@ from test_stop import trained, wait_for
 
 from job import journal, processes_in
 from swiftpy.errors import UserError
-from swiftpy.sites.settings import procs, resolve, time_limit, walltime
+from swiftpy.sites.settings import benchmark_timeout, procs, settings_of, walltime
 from swiftpy.sites.site import load_site
 
 
@@ -91,7 +91,7 @@ def test_bad_command_lines(workplace, arguments):
 def test_who_wins():
     site = load_site("local")
     environ = {"PROCS": "7", "QUEUE": "debug", "SWIFTPY_SCRIPT_SETTINGS": "QUEUE"}
-    settings = resolve(site, environ)
+    settings = settings_of(site, environ)
     assert (settings["PROCS"].value, settings["PROCS"].source) == ("7", "environment")
     assert (settings["QUEUE"].value, settings["QUEUE"].source) == ("debug", "cfg-sys-1.sh or main script")
     assert (settings["MODEL_RETURN"].value, settings["MODEL_RETURN"].source) == ("val_loss", "default")
@@ -99,24 +99,24 @@ def test_who_wins():
 
 
 def test_a_time_limit_must_be_a_number():
-    assert time_limit(resolve(load_site("local"), {})) == -1
+    assert benchmark_timeout(settings_of(load_site("local"), {})) == -1
     with pytest.raises(UserError, match="BENCHMARK_TIMEOUT=soon"):
-        time_limit(resolve(load_site("local"), {"BENCHMARK_TIMEOUT": "soon"}))
+        benchmark_timeout(settings_of(load_site("local"), {"BENCHMARK_TIMEOUT": "soon"}))
 
 
 @pytest.mark.parametrize(
     ("value", "seconds"), [("", float("inf")), ("90:00", 5400), ("01:00:05", 3605), ("1-00:00:00", 86400)]
 )
 def test_walltime(value, seconds):
-    assert walltime(resolve(load_site("local"), {"WALLTIME": value})) == seconds
+    assert walltime(settings_of(load_site("local"), {"WALLTIME": value})) == seconds
 
 
 def test_a_walltime_that_is_none():
     with pytest.raises(UserError, match="WALLTIME=tomorrow"):
-        walltime(resolve(load_site("local"), {"WALLTIME": "tomorrow"}))
+        walltime(settings_of(load_site("local"), {"WALLTIME": "tomorrow"}))
 
 
 @pytest.mark.parametrize("value", ["1", "0", "four", "-3"])
 def test_procs_must_leave_a_worker(value):
     with pytest.raises(UserError, match="PROCS"):
-        procs(resolve(load_site("local"), {"PROCS": value}))
+        procs(settings_of(load_site("local"), {"PROCS": value}))

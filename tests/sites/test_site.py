@@ -8,7 +8,7 @@ import pytest
 from swiftpy.errors import UserError
 from swiftpy.experiment.exp import Exp
 from swiftpy.sites import schedulers
-from swiftpy.sites.settings import clock, environment, local_env, resolve, seconds, size, walltime
+from swiftpy.sites.settings import clock, environment, local_env, seconds, settings_of, size, walltime
 from swiftpy.sites.site import load_site
 from swiftpy.upf.establish import submission_record
 
@@ -35,12 +35,12 @@ def test_paths_among_the_settings_are_the_users(tmp_path, monkeypatch):
     for name in ("unorun", "debug", "data", "mine.py", "script"):
         (tmp_path / name).mkdir()
     given = {"DATA_SOURCE": "~/data", "MODEL_NAME": "unorun", "QUEUE": "debug", "CANDLE_DEFAULT_MODEL_FILE": "nowhere"}
-    settings = resolve(load_site("local"), {**given, "MODEL_PYTHON_SCRIPT": "mine.py"})
+    settings = settings_of(load_site("local"), {**given, "MODEL_PYTHON_SCRIPT": "mine.py"})
     assert settings["DATA_SOURCE"].value == f"{tmp_path}/data"
     expected = {**given, "DATA_SOURCE": f"{tmp_path}/data", "MODEL_PYTHON_SCRIPT": f"{tmp_path}/mine.py"}
     assert expected.items() <= environment(settings).items(), "folders that are called like a model or a queue"
     module = environment(
-        resolve(load_site("local"), {"MODEL_PYTHON_SCRIPT": "script", "CANDLE_DATA_DIR": "~no-such-user/o"})
+        settings_of(load_site("local"), {"MODEL_PYTHON_SCRIPT": "script", "CANDLE_DATA_DIR": "~no-such-user/o"})
     )
     assert (module["MODEL_PYTHON_SCRIPT"], module["CANDLE_DATA_DIR"]) == ("script", "~no-such-user/o")
 
@@ -77,7 +77,7 @@ def test_what_is_wrong_with_a_site_file(tmp_path, text, problem):
 
 
 def settings(site, **environ):
-    return resolve(site, environ)
+    return settings_of(site, environ)
 
 
 def test_devices_by_place_on_the_node():

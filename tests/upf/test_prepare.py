@@ -17,7 +17,7 @@ from swiftpy.experiment.lock import Lock
 from swiftpy.experiment.restart import Decision
 from swiftpy.experiment.spec import RunSpec
 from swiftpy.runtime.call import resolve
-from swiftpy.sites.settings import resolve as settings_of
+from swiftpy.sites.settings import settings_of
 from swiftpy.sites.site import load_site
 from swiftpy.upf.establish import _open, user
 from swiftpy.upf.options import parse
