@@ -1,4 +1,4 @@
-"""PBS, Slurm and Flux: submit a script, let it wait for another job, take it back, ask what becomes of it.
+"""PBS, Slurm and Flux: what scripts tell them; submit one, let it wait for another job, take it back, ask for its end.
 
 Thin on purpose; docs/sites.md says why this is no library.
 """
@@ -10,12 +10,12 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from swiftpy.errors import UserError
-from swiftpy.sites.settings import seconds
+from swiftpy.sites.times import clock, seconds
 
 #: In the environment of what a batch script starts: the scheduler's id of the job.
 JOBID = "SWIFTPY_JOBID"
@@ -26,12 +26,19 @@ _PATIENCE = 120.0  # seconds that a scheduler's command may take; a busy server 
 class Scheduler:
     """Commands and syntax of one scheduler. `inside` starts a command that is given from within a job.
 
+    A script's directives, which begin with `directive`, are those of `common`, with the job's name and output filled
+    in, and the site's. In the output's path, characters of `doubled` are written twice, and those of `refused` are
+    not possible, for the reason given. Of a walltime that is a number alone, `unit` is the seconds that 1 stands for;
+    `duration` writes seconds for {WALLTIME}.
+
     The line on which `submit` prints the job's id matches `id` as a whole; others may come before and after it. `show`
     asks for one job; the answer to it, or the refusal, matches `over` if there is no such job any more. `mine` is what
     people ask for all of theirs.
     """
 
     directive: str
+    common: tuple[str, ...]
+    unit: float
     submit: tuple[str, ...]
     id: str
     after: str
@@ -40,11 +47,16 @@ class Scheduler:
     over: str
     mine: str
     inside: tuple[str, ...] = ()
+    doubled: str = ""
+    refused: Mapping[str, str] = field(default_factory=dict)
+    duration: Callable[[float], str] = clock
 
 
 SCHEDULERS = {
     "pbs": Scheduler(
         directive="#PBS",
+        common=("-N {name}", "-j oe", "-o {output}"),
+        unit=1.0,
         submit=("qsub",),
         id=r"(\d+(?:\[\])?\.\S+)",
         after="-Wdepend=afterany:{}",
@@ -52,9 +64,12 @@ SCHEDULERS = {
         show=("qstat", "-f"),
         over=r"Unknown Job|has finished|job_state = [CFX]",
         mine="qstat -u $USER",
+        refused={":": "PBS takes what comes before a colon for a host's name"},
     ),
     "slurm": Scheduler(
         directive="#SBATCH",
+        common=("--job-name={name}", "--output={output}", "--open-mode=append"),
+        unit=60.0,
         submit=("sbatch", "--parsable"),
         id=r"(\d+)(?:;\S+)?",  # ID;CLUSTER where there are several
         after="--dependency=afterany:{}",
@@ -62,9 +77,12 @@ SCHEDULERS = {
         show=("squeue", "--noheader", "--format=%T", "--jobs"),
         over=r"Invalid job id",
         mine="squeue --me",
+        doubled="%",
     ),
     "flux": Scheduler(
         directive="# flux:",
+        common=("--job-name={name}", "--output={output}"),
+        unit=60.0,
         submit=("batch",),
         id=r"([ƒf][1-9A-HJ-NP-Za-km-z]+)",  # base 58
         after="--dependency=afterany:{}",
@@ -73,6 +91,7 @@ SCHEDULERS = {
         over=r"INACTIVE|JobID \S+ unknown",
         mine="flux jobs",
         inside=("flux", "--parent"),
+        duration=lambda seconds: f"{seconds:g}s",  # a Flux standard duration
     ),
 }
 

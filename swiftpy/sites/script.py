@@ -12,8 +12,9 @@ from pathlib import Path
 
 from swiftpy.errors import UserError
 from swiftpy.sites.schedulers import SCHEDULERS
-from swiftpy.sites.settings import Setting, clock, size, walltime
+from swiftpy.sites.settings import Setting, size, walltime
 from swiftpy.sites.site import PLACEHOLDERS, Site
+from swiftpy.sites.times import clock
 
 
 def values(site: Site, settings: Mapping[str, Setting]) -> dict[str, str]:
@@ -26,8 +27,8 @@ def values(site: Site, settings: Mapping[str, Setting]) -> dict[str, str]:
             if re.search(r"\s", setting.value):  # the directive would end there
                 raise UserError(f"{setting} has a blank in it: {site.scheduler} takes no such name")
     job = size(site, settings)
-    limit = walltime(settings, site.scheduler)
-    given = {
+    written = SCHEDULERS[site.scheduler].duration if site.scheduler else clock
+    return {
         "PROCS": str(job.procs),
         "PPN": str(job.ppn),
         "NODES": str(job.nodes),
@@ -35,11 +36,8 @@ def values(site: Site, settings: Mapping[str, Setting]) -> dict[str, str]:
         "RANKS_PER_NODE": str(job.ranks_per_node),
         "QUEUE": settings["QUEUE"].value,
         "PROJECT": settings["PROJECT"].value,
-        "WALLTIME": clock(limit) if settings["WALLTIME"].value else "",
+        "WALLTIME": written(walltime(settings, site.scheduler)) if settings["WALLTIME"].value else "",
     }
-    if site.scheduler == "flux" and given["WALLTIME"]:
-        given["WALLTIME"] = f"{limit:g}s"  # a Flux standard duration
-    return given
 
 
 def launch_command(site: Site, given: Mapping[str, str]) -> list[str]:
@@ -70,17 +68,17 @@ def render(
 
 
 def _directives(site: Site, given: Mapping[str, str], output: Path) -> list[str]:
+    scheduler = SCHEDULERS[site.scheduler]
     name = re.sub(r"[^\w.-]", "-", output.parent.name)
     path = shlex.quote(str(output))
-    common = {
-        "pbs": (f"-N {name}", "-j oe", f"-o {path}"),
-        "slurm": (f"--job-name={name}", f"--output={path.replace('%', '%%')}", "--open-mode=append"),
-        "flux": (f"--job-name={name}", f"--output={path}"),
-    }[site.scheduler]
-    if site.scheduler == "pbs" and ":" in path:
-        raise UserError(f"{output}: PBS takes what comes before a colon for a host's name: set CANDLE_DATA_DIR")
+    for character, reason in scheduler.refused.items():
+        if character in path:
+            raise UserError(f"{output}: {reason}: set CANDLE_DATA_DIR")
+    for character in scheduler.doubled:
+        path = path.replace(character, 2 * character)
+    common = [text.format(name=name, output=path) for text in scheduler.common]
     filled = [text.format_map(given) for text in site.directives if not _is_empty(text, given)]
-    return [f"{SCHEDULERS[site.scheduler].directive} {text}" for text in (*common, *filled)]
+    return [f"{scheduler.directive} {text}" for text in (*common, *filled)]
 
 
 def _is_empty(text: str, given: Mapping[str, str]) -> bool:

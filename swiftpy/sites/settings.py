@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from swiftpy.errors import UserError
+from swiftpy.sites.schedulers import SCHEDULERS
 from swiftpy.sites.site import NAMES, Site
+from swiftpy.sites.times import seconds
 
 #: Settings that name a file or a folder.
 _PATHS = ("DATA_SOURCE", "CANDLE_DATA_DIR", "MODEL_PYTHON_DIR", "MODEL_PYTHON_SCRIPT", "CANDLE_DEFAULT_MODEL_FILE")
@@ -147,11 +148,6 @@ def benchmark_timeout(settings: Mapping[str, Setting]) -> float:
     return limit
 
 
-_DAYS = re.compile(r"(?P<days>\d+)-(?P<hours>\d+)(:(?P<minutes>\d+)(:(?P<seconds>\d+))?)?")
-_CLOCK = re.compile(r"((?P<hours>\d+):)?(?P<minutes>\d+):(?P<seconds>\d+)")
-_UNITS = {"days": 86400, "hours": 3600, "minutes": 60, "seconds": 1}
-
-
 def walltime(settings: Mapping[str, Setting], scheduler: str = "") -> float:
     """WALLTIME in seconds, as PBS and Slurm write it; infinite if not set.
 
@@ -164,24 +160,10 @@ def walltime(settings: Mapping[str, Setting], scheduler: str = "") -> float:
         return math.inf
     limit = seconds(text)
     if limit is None and text.isdecimal() and scheduler:
-        limit = float(text) * (1 if scheduler == "pbs" else 60)
+        limit = float(text) * SCHEDULERS[scheduler].unit
     if not limit:
         raise UserError(f"{setting}: write it as HOURS:MINUTES:SECONDS")
     return limit
-
-
-def seconds(text: str) -> float | None:
-    """A time of day or days, as schedulers write it, in seconds; None for anything else."""
-    match = _DAYS.fullmatch(text) or _CLOCK.fullmatch(text)
-    if match is None:
-        return None
-    return float(sum(int(value) * _UNITS[unit] for unit, value in match.groupdict().items() if value))
-
-
-def clock(duration: float) -> str:
-    """Seconds as HOURS:MINUTES:SECONDS, which every scheduler reads."""
-    minutes, second = divmod(round(duration), 60)
-    return f"{minutes // 60:02d}:{minutes % 60:02d}:{second:02d}"
 
 
 def exp_parent(settings: Mapping[str, Setting]) -> Path:

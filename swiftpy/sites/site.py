@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from swiftpy.errors import UserError
+from swiftpy.sites.schedulers import SCHEDULERS
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -41,7 +42,6 @@ NAMES = (
 )
 #: What stands for a value in `launch` and `directives`.
 PLACEHOLDERS = ("PROCS", "PPN", "NODES", "RANKS", "RANKS_PER_NODE", "QUEUE", "PROJECT", "WALLTIME")
-SCHEDULERS = ("pbs", "slurm", "flux")
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def _problems(data: Mapping[str, Any]) -> Iterator[str]:
 
 def _fits(key: str, value: Any) -> bool:
     if key == "scheduler":
-        return value in SCHEDULERS
+        return isinstance(value, str) and value in SCHEDULERS
     if key == "server_slot":
         return isinstance(value, bool)
     if key in ("devices", "environment", "settings"):

@@ -16,7 +16,7 @@ from swiftpy.experiment import journal
 from swiftpy.experiment.exp import Exp
 from swiftpy.sites.launch import supervise
 from swiftpy.sites.schedulers import JOBID, TakenError, ask_job_id, seconds_left
-from swiftpy.sites.settings import seconds
+from swiftpy.sites.times import seconds
 from swiftpy.upf.chain import Ending, decide
 from swiftpy.upf.establish import record_refusal
 from swiftpy.upf.options import parse

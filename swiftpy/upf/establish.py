@@ -20,8 +20,9 @@ from swiftpy.experiment.carry import carry
 from swiftpy.experiment.journal import Journal
 from swiftpy.runtime.job import Lead
 from swiftpy.sites.schedulers import job_id
-from swiftpy.sites.settings import Setting, clock, environment, exp_parent, table, walltime
+from swiftpy.sites.settings import Setting, environment, exp_parent, table, walltime
 from swiftpy.sites.site import Site
+from swiftpy.sites.times import clock
 from swiftpy.upf.prepare import Intent, refuse_rivals
 
 

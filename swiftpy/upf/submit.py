@@ -29,8 +29,9 @@ from swiftpy.runtime.output import Console
 from swiftpy.runtime.signals import StopRequest
 from swiftpy.runtime.spawner import Spawner
 from swiftpy.sites import schedulers, script
-from swiftpy.sites.settings import Setting, clock, environment, exp_parent, settings_of, size, walltime
+from swiftpy.sites.settings import Setting, environment, exp_parent, settings_of, size, walltime
 from swiftpy.sites.site import Site, load_site
+from swiftpy.sites.times import clock
 from swiftpy.upf.establish import submission_record
 from swiftpy.upf.options import command_line, parse
 from swiftpy.upf.prepare import explain, understand

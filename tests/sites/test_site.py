@@ -8,8 +8,9 @@ import pytest
 from swiftpy.errors import UserError
 from swiftpy.experiment.exp import Exp
 from swiftpy.sites import schedulers
-from swiftpy.sites.settings import clock, environment, local_env, seconds, settings_of, size, walltime
+from swiftpy.sites.settings import environment, local_env, settings_of, size, walltime
 from swiftpy.sites.site import load_site
+from swiftpy.sites.times import clock, seconds
 from swiftpy.upf.establish import submission_record
 
 
@@ -51,6 +52,7 @@ def test_paths_among_the_settings_are_the_users(tmp_path, monkeypatch):
         ("launch = 5", "launch must be a list of strings, not 5"),
         ("", "launch is missing"),
         ('launch = ["x"]\nlanch = 1', "unknown key lanch: the keys are scheduler, launch"),
+        ('launch = ["x"]\nscheduler = ["pbs"]', "scheduler must be one of pbs, slurm, flux, not ['pbs']"),
         ('launch = ["x"]\nscheduler = "lsf"', "scheduler must be one of pbs, slurm, flux, not 'lsf'"),
         ('launch = ["x"]\ndirectives = ["-q x"]', "directives without scheduler"),
         ('launch = ["x"]\nsetup = ["module load x"]', "setup without scheduler: add scheduler, one of pbs"),

@@ -1,0 +1,23 @@
+"""Lengths of time as schedulers write them."""
+
+from __future__ import annotations
+
+import re
+
+_DAYS = re.compile(r"(?P<days>\d+)-(?P<hours>\d+)(:(?P<minutes>\d+)(:(?P<seconds>\d+))?)?")
+_CLOCK = re.compile(r"((?P<hours>\d+):)?(?P<minutes>\d+):(?P<seconds>\d+)")
+_UNITS = {"days": 86400, "hours": 3600, "minutes": 60, "seconds": 1}
+
+
+def seconds(text: str) -> float | None:
+    """A time of day or days, as schedulers write it, in seconds; None for anything else."""
+    match = _DAYS.fullmatch(text) or _CLOCK.fullmatch(text)
+    if match is None:
+        return None
+    return float(sum(int(value) * _UNITS[unit] for unit, value in match.groupdict().items() if value))
+
+
+def clock(duration: float) -> str:
+    """Seconds as HOURS:MINUTES:SECONDS, which every scheduler reads."""
+    minutes, second = divmod(round(duration), 60)
+    return f"{minutes // 60:02d}:{minutes % 60:02d}:{second:02d}"
