@@ -11,6 +11,7 @@ import time
 import traceback
 from pathlib import Path
 
+from swiftpy.arguments import whole
 from swiftpy.core.scheduler import Scheduler
 from swiftpy.errors import Deadlock, UserError
 from swiftpy.flow import program
@@ -27,12 +28,6 @@ exit codes: that of the script; 1 also if it raised; 2 bad usage; 3 tasks failed
 """
 
 UNHEARD_FAILURES = 3
-
-
-def _servers(text: str) -> int:
-    if not text.isdecimal() or int(text) < 2:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 2 on: with one, nobody would share the work")
-    return int(text)
 
 
 def _kinds(text: str) -> dict[str, int]:
@@ -64,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--servers",
-        type=_servers,
+        type=whole(2, "with one, nobody would share the work"),
         default=0,
         metavar="K",
         help="K more ranks serve a part of the workers each: for thousands of ranks, see docs/simulator.md",

@@ -9,6 +9,7 @@ import json
 import math
 import sys
 
+from swiftpy.arguments import number, whole
 from swiftpy.core.task import Kind, Seat
 from swiftpy.errors import UserError
 from swiftpy.sim.cluster import Cluster
@@ -18,6 +19,9 @@ from swiftpy.sim.run import Result, simulate
 from swiftpy.sim.work import durations, work
 
 RANKS_PER_NODE = 8
+
+_seconds = number("a number of seconds from 0 on", lambda value: value >= 0)
+_share = number("a share from 0 to 1", lambda value: 0 <= value <= 1)
 
 _EPILOG = """\
 examples:
@@ -40,9 +44,15 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--workers", type=_count, default=1000, metavar="N", help="how many (1000)")
-    add("--servers", type=_count, default=1, metavar="K", help="as many servers share the workers (1: rank 0 has them)")
-    add("--tasks", type=_count, default=10000, metavar="N", help="how many (10000)")
+    add("--workers", type=whole(1), default=1000, metavar="N", help="how many (1000)")
+    add(
+        "--servers",
+        type=whole(1),
+        default=1,
+        metavar="K",
+        help="as many servers share the workers (1: rank 0 has them)",
+    )
+    add("--tasks", type=whole(1), default=10000, metavar="N", help="how many (10000)")
     add(
         "--seconds",
         default="1",
@@ -56,8 +66,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         help="independent; chains:L, each task needs the one before; fans:W, W tasks, one that needs them all, W that"
         " need it, ...; parallel:K, each task on K workers at once (independent)",
     )
-    add("--gathered", type=_count, default=1024, metavar="N", help="tasks submitted as one run; 1 as UPF does (1024)")
-    add("--retries", type=_retries, default=0, metavar="N", help="try a failed task again N times (0)")
+    add("--gathered", type=whole(1), default=1024, metavar="N", help="tasks submitted as one run; 1 as UPF does (1024)")
+    add("--retries", type=whole(0), default=0, metavar="N", help="try a failed task again N times (0)")
     add("--fail", type=_share, default=0.0, metavar="P", help="share of tasks that fail")
     add("--die", type=_share, default=0.0, metavar="P", help="share of tasks during which their worker is lost")
     add("--back", type=_seconds, default=math.inf, metavar="S", help="... and is there again S seconds later (never)")
@@ -133,31 +143,6 @@ def _check_sizes(options: argparse.Namespace, ranks: int) -> None:
     group = -(-options.workers // options.servers)
     if ranks > group:
         raise UserError(f"--shape {options.shape} wants {ranks} workers of one server, of which there are {group}")
-
-
-def _retries(text: str) -> int:
-    return 0 if int(text) == 0 else _count(text)
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise ValueError
-    return value
-
-
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not value >= 0:
-        raise ValueError
-    return value
-
-
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise ValueError
-    return value
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ import argparse
 import math
 from pathlib import Path
 
+from swiftpy.arguments import number, whole
+
 _EPILOG = """\
 example:
   mpiexec -n 4 python -m swiftpy.upf upf-12.json dflts.json
@@ -17,6 +19,7 @@ exit codes: 0 every RUN is done or skipped; 1 a bug in the engine; 2 bad input, 
 """
 
 DONE, FAILED_RUNS, STOPPED_EARLY = 0, 3, 4
+_seconds = number("a number of seconds", math.isfinite)
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -52,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--restart", metavar="EXP", help="go on from this EXP (a name or a path); a new EXP is made")
     add("--fresh", action="store_true", help="with --restart: start RUNs anew whose parameters changed")
     add("--plan", action="store_true", help="say what would run, skip, resume and why; run nothing")
-    add("--retries", type=_count, default=1, metavar="N", help="try a failed RUN again N times (1)")
+    add("--retries", type=whole(0), default=1, metavar="N", help="try a failed RUN again N times (1)")
     add("--timeout", type=_seconds, metavar="S", help="time limit of all RUNs, in seconds, whatever UPF says; -1: none")
     add("--grace", type=_seconds, default=60.0, metavar="S", help="seconds RUNs get to end when stopped (60)")
     add("--inline", action="store_true", help="run RUNs in the ranks themselves, unprotected")
@@ -65,13 +68,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="HOOK",
         help="run this on each leader first: MODULE:NAME or FILE.py",
     )
-    add("--ranks-per-node", type=_count, default=0, metavar="N", help="pretend that N ranks each are a node")
+    add("--ranks-per-node", type=whole(0), default=0, metavar="N", help="pretend that N ranks each are a node")
     add("--summary", metavar="MODULE:NAME", help="call this with the EXP's path at the end, to print a table")
     add("--task", default="model_runner:run_model", metavar="MODULE:NAME", help="what runs one RUN")
     add("--dry-run", action="store_true", help="on a site with a scheduler: print the batch script, submit nothing")
     add(
         "--chain",
-        type=_positive,
+        type=whole(1),
         default=1,
         metavar="N",
         help="... let up to N jobs follow each other, until all is done",
@@ -81,40 +84,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise ValueError
-    return value
-
-
 def ranks_per_node(arguments: list[str]) -> int:
     """What every rank must know before rank 0 reads the command line: --ranks-per-node, 0 if it is not (well) given."""
     parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
-    parser.add_argument("--ranks-per-node", type=_count, default=0)
+    parser.add_argument("--ranks-per-node", type=whole(0), default=0)
     try:
         return int(parser.parse_known_args(arguments)[0].ranks_per_node)
     except argparse.ArgumentError:
         return 0
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise ValueError
-    return value
-
-
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError
-    return value
-
-
-_positive.__name__ = "number of 1 or more"
-_count.__name__ = "number of 0 or more"
-_seconds.__name__ = "number of seconds"
 
 
 def time_limit(value: object) -> float | None:

@@ -77,6 +77,22 @@ def test_exit_codes_and_messages(capsys, tmp_path):
         assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "expected"),
+    [
+        ("--workers", "0", "a whole number from 1 on"),
+        ("--retries", "-1", "a whole number from 0 on"),
+        ("--fail", "2", "a share from 0 to 1"),
+        ("--grace", "soon", "a number of seconds from 0 on"),
+    ],
+)
+def test_an_argument_that_is_none_is_said_with_what_is_expected(capsys, option, value, expected):
+    """`invalid _count value: '0'`."""
+    with pytest.raises(SystemExit, match="2"):
+        main([f"{option}={value}"])
+    assert capsys.readouterr().err.endswith(f"error: argument {option}: '{value}' is not {expected}\n")
+
+
 def test_measured_durations_are_drawn_from(tmp_path):
     journal = tmp_path / "journal.jsonl"
     events = [{"event": "run_started"}, {"event": "run_done", "seconds": 2.5}, {"event": "run_done", "seconds": 7}]

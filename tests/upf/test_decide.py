@@ -54,3 +54,17 @@ def test_a_command_line_says_what_it_was_made_from(line):
     arguments = line.replace("a b", "a_b").split()
     options = parse(arguments)
     assert parse(command_line(options)) == options
+
+
+@pytest.mark.parametrize(
+    ("argument", "expected"),
+    [
+        ("--chain=0", "'0' is not a whole number from 1 on"),
+        ("--retries=1.5", "'1.5' is not a whole number from 0 on"),
+        ("--timeout=inf", "'inf' is not a number of seconds"),
+    ],
+)
+def test_a_number_that_is_none_is_said_with_what_is_expected(capsys, argument, expected):
+    with pytest.raises(SystemExit, match="2"):
+        parse(["upf.json", argument])
+    assert capsys.readouterr().err.endswith(f"error: argument {argument.partition('=')[0]}: {expected}\n")
