@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from model_runner import directories, monitors, resolve
+from model_runner.ckpt import config as ckpt
 from model_runner.errors import RunError
 from model_runner.isolation import isolated
 from model_runner.params import find_config, is_path, model_defaults, plain_values, with_paths
+from model_runner.values import Rules, integer_from, is_integer, is_name, is_number, one_of, wrong
 
 Problem = tuple[int, str]
 
@@ -28,10 +30,10 @@ def check(param_sets: Sequence[Mapping[str, Any]], data_dir: str | None) -> list
     sets: dict[int, dict[str, Any]] = {}
     with isolated(resolve.own_directories(work_dir), work_dir):
         for i, params in enumerate(param_sets):
-            wrong = dict(_wrong_values(params))
-            problems += [(i, text) for text in wrong.values()]
+            refused = dict(_wrong_values(params))
+            problems += [(i, text) for text in refused.values()]
             # Modules need not expect what is no value at all; what else is wrong with the set is found all the same.
-            given = {key: value for key, value in params.items() if key not in wrong}
+            given = {key: value for key, value in params.items() if key not in refused}
             try:
                 sets[i] = with_paths(given, work_dir)
             except RunError as error:
@@ -95,26 +97,12 @@ def _over_defaults(sets: Mapping[int, Mapping[str, Any]], work_dir: Path) -> dic
 
 def _wrong_values(params: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Values of parameters that every model knows, or that this package uses itself."""
-    for key, (fits, expected) in _EXPECTED.items():
-        if key in params and not fits(params[key]):
-            yield key, f"{key} must be {expected}, not {params[key]!r}"
+    yield from wrong(params, _RULES)
     for key, value in params.items():
         if is_path(key) and not isinstance(value, (str, type(None))):
             yield key, f"{key} must be a path, not {value!r}"
     if "model_name" not in params:
         yield "model_name", "model_name is missing: set MODEL_NAME"
-
-
-def _positive_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-def _integer(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _interval(value: Any) -> bool:
@@ -125,21 +113,18 @@ def _interval(value: Any) -> bool:
     return True
 
 
-def _name(value: Any) -> bool:
-    return isinstance(value, str) and bool(value)
-
-
-_EXPECTED: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "epochs": (_positive_int, "a positive integer"),
-    "batch_size": (_positive_int, "a positive integer"),
-    "seed": (_integer, "an integer"),
-    "rng_seed": (_integer, "an integer"),
-    "timeout": (_number, "a number of seconds (-1 for none)"),
-    "model_name": (_name, "the name of a model"),
-    "framework": (lambda value: value in ("keras", "pytorch"), "keras or pytorch"),
-    "pre_module": (_name, "the name of a module"),
-    "post_module": (_name, "the name of a module"),
+_RULES: Rules = {
+    "epochs": (integer_from(1), "a positive integer"),
+    "batch_size": (integer_from(1), "a positive integer"),
+    "seed": (is_integer, "an integer"),
+    "rng_seed": (is_integer, "an integer"),
+    "timeout": (is_number, "a number of seconds (-1 for none)"),
+    "model_name": (is_name, "the name of a model"),
+    "framework": (one_of("keras", "pytorch"), "keras or pytorch"),
+    "pre_module": (is_name, "the name of a module"),
+    "post_module": (is_name, "the name of a module"),
     **dict.fromkeys(monitors.KEYS, (_interval, "a number of seconds (0 is off)")),
+    **ckpt.RULES,
 }
 
 
@@ -147,7 +132,7 @@ def _users(sets: Mapping[int, Mapping[str, Any]], *keys: str) -> list[tuple[tupl
     """Distinct values of `keys` (the first one a name), and the indices of the sets that have them."""
     users: dict[tuple[Any, ...], list[int]] = {}
     for i, params in sets.items():
-        if _name(params.get(keys[0])):
+        if is_name(params.get(keys[0])):
             users.setdefault(tuple(str(params.get(key, "")) for key in keys), []).append(i)
     return list(users.items())
 

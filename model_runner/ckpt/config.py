@@ -1,9 +1,11 @@
 """The ckpt_* keys of a RUN's parameters. Names and meanings are those of CANDLE's ckpt module."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from model_runner.values import Rules, integer_from, is_boolean, is_name, is_number, one_of, wrong
 
 RESTART_MODES = ("off", "auto", "required")
 # Metrics that are better when larger; those of a validation set carry a prefix `val_`.
@@ -13,35 +15,20 @@ MAXIMIZED = {
 }
 
 
-def _integer(low: int) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= low
-
-
-def _boolean(value: Any) -> bool:
-    return isinstance(value, bool)
-
-
-def _text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value)
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "restart_mode": (lambda value: value in RESTART_MODES, f"one of {', '.join(RESTART_MODES)}"),
-    "save_best": (_boolean, "true or false"),
-    "save_best_metric": (_text, "the name of a metric"),
-    "best_metric_last": (lambda value: value is None or _number(value), "a number"),
-    "skip_epochs": (_integer(0), "an integer >= 0"),
-    "save_interval": (_integer(0), "an integer >= 0 (0: only the best and the final epoch)"),
-    "save_batches": (_integer(0), "an integer >= 0 (0: off)"),
-    "save_seconds": (lambda value: _number(value) and value >= 0, "a number >= 0 (0: off)"),
-    "save_weights_only": (_boolean, "true or false"),
-    "checksum": (_boolean, "true or false"),
-    "keep_mode": (lambda value: value == "linear", "linear"),
-    "keep_limit": (_integer(1), "an integer >= 1"),
+#: What the values must be, for who reads them, and for the check before a job.
+RULES: Rules = {
+    "ckpt_restart_mode": (one_of(*RESTART_MODES), f"one of {', '.join(RESTART_MODES)}"),
+    "ckpt_save_best": (is_boolean, "true or false"),
+    "ckpt_save_best_metric": (is_name, "the name of a metric"),
+    "ckpt_best_metric_last": (lambda value: value is None or is_number(value), "a number"),
+    "ckpt_skip_epochs": (integer_from(0), "an integer >= 0"),
+    "ckpt_save_interval": (integer_from(0), "an integer >= 0 (0: only the best and the final epoch)"),
+    "ckpt_save_batches": (integer_from(0), "an integer >= 0 (0: off)"),
+    "ckpt_save_seconds": (lambda value: is_number(value) and value >= 0, "a number >= 0 (0: off)"),
+    "ckpt_save_weights_only": (is_boolean, "true or false"),
+    "ckpt_checksum": (is_boolean, "true or false"),
+    "ckpt_keep_mode": (one_of("linear"), "linear"),
+    "ckpt_keep_limit": (integer_from(1), "an integer >= 1"),
 }
 
 
@@ -84,13 +71,14 @@ def read_config(params: Mapping[str, Any]) -> CkptConfig:
 
     The directory becomes absolute, because a model may change the working directory.
     """
-    values = {key.removeprefix("ckpt_"): value for key, value in params.items() if key.startswith("ckpt_")}
+    for _, problem in wrong(params, RULES):
+        raise ValueError(problem)
     return CkptConfig(
         directory=directory_of(params).absolute(),
         alias=Path(params["save"]).absolute() / "ckpts" if params.get("save") else None,
-        metadata=values.get("metadata", params.get("metadata")),
+        metadata=params.get("ckpt_metadata", params.get("metadata")),
         epochs=params.get("epochs"),
-        **_checked(values),
+        **{key.removeprefix("ckpt_"): params[key] for key in RULES if key in params},
     )
 
 
@@ -98,10 +86,3 @@ def directory_of(params: Mapping[str, Any]) -> Path:
     """Where checkpoints lie: `ckpt_directory`, else `ckpts` in `output_dir`, else in `instance_directory`."""
     default = Path(params.get("output_dir") or params.get("instance_directory") or ".") / "ckpts"
     return Path(params.get("ckpt_directory") or default)
-
-
-def _checked(values: Mapping[str, Any]) -> dict[str, Any]:
-    for name, (fits, description) in _RULES.items():
-        if name in values and not fits(values[name]):
-            raise ValueError(f"ckpt_{name} must be {description}, not {values[name]!r}")
-    return {name: values[name] for name in _RULES if name in values}

@@ -37,6 +37,16 @@ def test_all_problems_with_their_index(models):
     assert "linreg_train_improve" not in sys.modules
 
 
+def test_checkpoints_keys_are_checked_for_every_model(models):
+    """They were refused in the RUN alone, hours later."""
+    wrong = {"ckpt_keep_limit": "3", "ckpt_restart_mode": "sometimes"}
+    assert check([{"model_name": "linreg", "ckpt_save_seconds": 60, "epochs": "ten", **wrong}], None) == [
+        (0, "ckpt_keep_limit must be an integer >= 1, not '3'"),
+        (0, "ckpt_restart_mode must be one of off, auto, required, not 'sometimes'"),
+        (0, "epochs must be a positive integer, not 'ten'"),
+    ]
+
+
 def test_a_check_that_fails_is_a_problem_of_its_sets(models):
     sets = [{"model_name": "linreg"}, {"model_name": "linreg", "pre_module": "visited", "index": 0}]
     assert check(sets, "broken") == [(1, "check() of visited failed: OSError('cannot read the tables')")]
