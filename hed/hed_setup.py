@@ -19,7 +19,8 @@ from hed.check import check
 from hed.devices import cfg_xpu
 from hed.partition_uno_pq import DEFAULT_SEED, Split, split_rows, write_split
 from model_runner.ckpt.config import directory_of
-from model_runner.results import RUN_EXCEPTION, ModelResult, write_file
+from model_runner.files import write_file
+from model_runner.results import RUN_EXCEPTION, ModelResult
 
 __all__ = ["cfg_xpu", "check", "clean_up", "post_run", "pre_run"]
 

@@ -8,6 +8,7 @@ the node's, and so do the patterns of what is swept.
 import contextlib
 import fcntl
 import os
+import secrets
 import shutil
 from pathlib import Path
 
@@ -17,8 +18,8 @@ _held: dict[Path, int] = {}
 def make(path: Path) -> None:
     """Make an empty directory, in the place of what is left there, and hold it until `remove`."""
     shutil.rmtree(path, ignore_errors=True)
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")  # a sweep must not find it before it is held
-    fresh.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")  # a sweep must not find it before it is held
+    fresh.mkdir(parents=True)
     _held[path] = os.open(fresh, os.O_RDONLY | os.O_DIRECTORY)
     with contextlib.suppress(OSError):  # a file system without locks: nothing there is ever swept
         fcntl.flock(_held[path], fcntl.LOCK_SH)

@@ -8,7 +8,6 @@ written to a temporary name and renamed, so that a RUN killed at any moment leav
 import json
 import logging
 import math
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from model_runner.errors import RunError
+from model_runner.files import write_file
 
 log = logging.getLogger("RUNNER")
 
@@ -140,16 +140,6 @@ def _per_epoch(value: Any) -> list[float | None] | None:
     value = _plain(value)
     values = [_plain(item) for item in value] if isinstance(value, (list, tuple)) else [value]
     return values if all(isinstance(item, (int, float)) for item in values) else None
-
-
-def write_file(path: Path, text: str) -> None:
-    """Write `text` to `path` atomically and durably."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
 
 
 def write_results(directory: Path, outcome: Outcome) -> None:

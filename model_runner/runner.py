@@ -17,6 +17,7 @@ from model_runner import interrupt, keras_state, memory, resolve
 from model_runner.ckpt import background, owner
 from model_runner.ckpt.owner import Owner
 from model_runner.errors import RunError
+from model_runner.files import write_file
 from model_runner.isolation import isolated, seed_random
 from model_runner.monitors import monitored
 from model_runner.params import apply_rules, complete, model_defaults
@@ -27,7 +28,6 @@ from model_runner.results import (
     Outcome,
     read_outcome,
     read_stop_marker,
-    write_file,
     write_parameters,
     write_results,
     write_stop_marker,

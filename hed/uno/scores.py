@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as csv
 
-from model_runner.results import write_file
+from model_runner.files import replacing, write_file
 
 DECIMALS = 4
 
@@ -55,12 +55,9 @@ def write(directory: Path, stage: str, y_name: str, true: np.ndarray, predicted:
     if bad:
         raise ValueError(f"{bad} of {len(predicted)} predictions for the {stage} set are NaN or infinite: no scores")
     true, predicted = (np.round(values.astype(np.float64), DECIMALS) for values in (true, predicted))
-    path = directory / f"{stage}_y_data_predicted.csv"
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
+    with replacing(directory / f"{stage}_y_data_predicted.csv") as file:
         file.write(f"{y_name}_true,{y_name}_pred,labels\n".encode())
         _write_rows(file, pa.table({"true": true, "pred": predicted, "labels": labels}))
-    temporary.replace(path)
     write_file(directory / f"{stage}_scores.json", json.dumps(compute(true, predicted), indent=4, allow_nan=False))
 
 

@@ -1,11 +1,12 @@
 """Directories that are there as a whole or not at all, with checksums of what is in them."""
 
 import json
-import os
 import shutil
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+
+from model_runner.files import fsync
 
 CHECKSUMS = "checksums.json"
 
@@ -58,15 +59,6 @@ def replace_link(link: Path, target: Path) -> None:
     temporary.symlink_to(target)
     temporary.replace(link)
     fsync(link.parent)
-
-
-def fsync(path: Path) -> None:
-    """Have a file or directory on disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def crc32(path: Path) -> int:

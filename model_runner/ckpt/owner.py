@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from model_runner.compare import compare
+from model_runner.files import write_file
 from model_runner.params import plain_values
-from model_runner.results import write_file
 
 OWNER = "run.json"
 

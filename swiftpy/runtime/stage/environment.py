@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from swiftpy.runtime.stage import local
+
 #: In an environment that was packed: the installation that it was made from.
 BASE = "base"
 _LARGEST_SCRIPT = 1 << 20
@@ -98,7 +100,7 @@ def pack(env: Path, archive: Path, tell: Callable[[str], None]) -> None:
     base = _base_of(env)
     if archive.resolve().is_relative_to(env.resolve()):
         raise ValueError(f"{archive} would become a part of itself: put it outside of {env}")
-    temporary = archive.with_name(f".{archive.name}.{os.getpid()}")
+    temporary = local.unique(archive, "part")
     try:
         with (
             temporary.open("wb") as file,
