@@ -1,1 +1,1 @@
-"""What the leaders, one rank of each node, do before the tasks start."""
+"""What the leaders, one rank of each node, do before the tasks start and after the last has ended."""

@@ -29,8 +29,8 @@ def stage_data(leaders: MPI.Comm, env: Mapping[str, str]) -> Generator[dict[str,
         print("DATA_SOURCE is not set: no data is staged")
         return
     group = Group(leaders)
-    source = setting(env, "DATA_SOURCE")
-    place = place_of(env, "TMP_ORIGINAL", "/tmp/$USER/original", source)
+    source = group.together("use DATA_SOURCE", lambda: setting(env, "DATA_SOURCE"))
+    place = group.together("use TMP_ORIGINAL", lambda: place_of(env, "TMP_ORIGINAL", "/tmp/$USER/original", source))
     names = group.broadcast(group.together(f"list {source}", lambda: _list(source) if group.rank == 0 else None))
     staged = stage_tree(leaders, source, place.copy_of, names, make_room=place.sweep)
     try:

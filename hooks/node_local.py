@@ -18,7 +18,7 @@ import string
 from collections.abc import Mapping
 from pathlib import Path
 
-from swiftpy.runtime.stage import Staged, StagingError, local
+from swiftpy.runtime.stage import Staged, local
 from swiftpy.runtime.stage.staging import RECORD
 
 
@@ -90,22 +90,22 @@ class NodeLocal:
 
 
 def place_of(env: Mapping[str, str], name: str, default: str, source: Path) -> NodeLocal:
-    """The place beside the path that the user set. StagingError if that path has no name, as `/`."""
+    """The place beside the path that the user set. ValueError if that path has no name, as `/`."""
     path = setting(env, name, default)
     if path.name in ("", ".."):
-        raise StagingError(f"{name}={path}: nothing can lie beside that, as copies do: set it as in {name}={default}")
+        raise ValueError(f"{name}={path}: nothing can lie beside that, as copies do: set it as in {name}={default}")
     return NodeLocal(path, source)
 
 
 def setting(env: Mapping[str, str], name: str, default: str = "") -> Path:
     """A path that the user set, with the variables in it filled in, such as $SWIFTPY_NODE, the node's number.
 
-    StagingError where it is not set and has no default.
+    ValueError where it is not set and has no default.
     """
     known = {**os.environ, **env}
     text = known.get(name) or default
     if not text:
-        raise StagingError(f"{name} is not set: say what to bring to the nodes")
+        raise ValueError(f"{name} is not set: say what to bring to the nodes")
     return Path(string.Template(text).safe_substitute(known)).expanduser().absolute()
 
 

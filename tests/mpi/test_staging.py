@@ -11,7 +11,8 @@ import pytest
 from mpi4py import MPI
 
 from hooks.leader import stage_data
-from swiftpy.runtime.stage import StagingError, stage_archive, stage_tree, stream
+from swiftpy.runtime.group import GroupError
+from swiftpy.runtime.stage import stage_archive, stage_tree, stream
 from swiftpy.runtime.stage.stream import CHUNK
 
 pytestmark = pytest.mark.mpi(min_size=3)
@@ -64,11 +65,18 @@ def stage(world, shared, source, **options):
 def agreed(world, shared, action, match, seconds=5.0):
     """It fails on all ranks within seconds, for the same reason, and leaves nothing half-made."""
     began = time.monotonic()
-    with pytest.raises(StagingError, match=match) as caught:
+    with pytest.raises(GroupError, match=match) as caught:
         action()
     assert time.monotonic() - began < seconds
     assert len(set(world.gather(str(caught.value)))) == 1
     assert not list((shared / f"node{world.rank}").glob(".*")), "a part was left behind"
+
+
+def test_a_setting_that_is_wrong_on_one_node_is_said_on_all_with_the_node(world, shared):
+    """It named no node, and the others waited for that leader."""
+    env = {"DATA_SOURCE": "/data", "TMP_ORIGINAL": "/" if world.rank == 1 else f"{shared}/node{world.rank}/original"}
+    match = "^[^;]+ node 1: cannot use TMP_ORIGINAL: ValueError: TMP_ORIGINAL=/: nothing can lie beside that[^;]*$"
+    agreed(world, shared, lambda: next(stage_data(MPI.COMM_WORLD, env)), match)
 
 
 def test_a_tree_arrives_with_all_it_has(world, shared, source):
@@ -199,7 +207,7 @@ def test_failures_anywhere_in_a_stream_end_it_on_all_ranks(world, monkeypatch):
 
         try:
             stream.broadcast(group, 100 * count, read, consume, readers)
-        except StagingError as error:
+        except GroupError as error:
             assert "on purpose" in str(error)
             assert got == bytes(range(len(got)))
         else:  # the rank that was to fail in reading did not read so far

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hooks.node_local import NodeLocal, place_of, setting
-from swiftpy.runtime.stage import Staged, StagingError, local
+from swiftpy.runtime.stage import Staged, local
 from swiftpy.runtime.stage.staging import RECORD
 
 SOURCE = Path("/data/improve")
@@ -202,5 +202,5 @@ def test_variables_in_paths(monkeypatch):
 def test_a_path_beside_which_nothing_can_lie_is_named(monkeypatch, path):
     """PosixPath('/') has an empty name, said the message, and not which setting that was."""
     monkeypatch.delenv("TMP_ORIGINAL", raising=False)
-    with pytest.raises(StagingError, match=f"^TMP_ORIGINAL={Path(path)}: nothing can lie beside that"):
+    with pytest.raises(ValueError, match=f"^TMP_ORIGINAL={Path(path)}: nothing can lie beside that"):
         place_of({"TMP_ORIGINAL": path}, "TMP_ORIGINAL", "/tmp/$USER/original", SOURCE)

@@ -62,7 +62,7 @@ def stage_tree(
 ) -> Staged:
     """Bring a directory, or the files in it that are named, to `target` on every node; all leaders call it.
 
-    A file that is at the target with the right checksum is not sent again. Others there are left alone. StagingError
+    A file that is at the target with the right checksum is not sent again. Others there are left alone. GroupError
     on all leaders if it fails on one; no target has changed then, unless the last step, renaming, failed. See
     `Target`, `Adapt` and `MakeRoom`.
     """
@@ -102,7 +102,7 @@ def stage_archive(
     """Unpack a tar, plain or compressed by gzip or zstd, at `target` on every node; all leaders call it.
 
     It is unpacked while it arrives; the archive itself is stored nowhere. Where the target holds the same archive,
-    intact, it is left alone. StagingError as for `stage_tree`; also for a broken or unsafe archive (see `unpack`).
+    intact, it is left alone. GroupError as for `stage_tree`; also for a broken or unsafe archive (see `unpack`).
     """
     began, group = time.monotonic(), Group(leaders)
     identity = group.together(f"read {archive}", lambda: _identity(archive) if group.rank == 0 else None)
