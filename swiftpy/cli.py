@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from swiftpy.errors import BAD_INPUT
 from swiftpy.runtime.stage import environment
 
 _EXAMPLE = """\
@@ -33,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
         environment.pack(options.env.absolute(), options.archive.absolute(), lambda text: print(text, flush=True))
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
-        return 2
+        return BAD_INPUT
     for warning in environment.warnings(options.env.absolute()):
         print(warning, file=sys.stderr)
     return 0

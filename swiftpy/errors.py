@@ -1,4 +1,4 @@
-"""Errors by blame: the user's input (`UserError`) or one task (`TaskError`). The rest are engine bugs."""
+"""Errors by blame: the user's input (`UserError`) or one task (`TaskError`); the rest are engine bugs. Exit codes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from typing import Any
 
 #: What the engine's own threads are called: an exception that nothing catches there is a bug, and ends the job.
 ENGINE_THREAD = "swiftpy"
+#: Exit codes: everything is done; nothing was started; some RUNs or tasks failed; to be restarted. 1 is an engine bug.
+DONE, BAD_INPUT, SOME_FAILED, STOPPED_EARLY = 0, 2, 3, 4
 
 
 class UserError(Exception):
@@ -14,7 +16,7 @@ class UserError(Exception):
     All problems that were found travel in one error, so that the user corrects them in one go.
     """
 
-    exit_code = 2
+    exit_code = BAD_INPUT
 
     def __init__(self, *lines: str) -> None:
         super().__init__(*lines)
@@ -27,7 +29,7 @@ class UserError(Exception):
 class StoppedError(UserError):
     """A signal ended the job before it had begun."""
 
-    exit_code = 4
+    exit_code = STOPPED_EARLY
 
 
 class TaskError(Exception):

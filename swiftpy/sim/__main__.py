@@ -11,7 +11,7 @@ import sys
 
 from swiftpy.arguments import number, whole
 from swiftpy.core.task import Kind, Seat
-from swiftpy.errors import UserError
+from swiftpy.errors import BAD_INPUT, DONE, SOME_FAILED, STOPPED_EARLY, UserError
 from swiftpy.sim.cluster import Cluster
 from swiftpy.sim.conditions import Conditions, Faults
 from swiftpy.sim.groups import GroupCluster, divide
@@ -100,11 +100,11 @@ def main(arguments: list[str]) -> int:
         _check_sizes(options, todo.ranks)
     except UserError as error:
         print(error, file=sys.stderr)
-        return UserError.exit_code
+        return BAD_INPUT
     faults = Faults(options.fail, options.die, options.hang, options.late, options.back, options.stuck)
     if faults.hang and faults.stuck == options.walltime == math.inf:
         print("--hang needs --stuck or --walltime: without, the job never ends", file=sys.stderr)
-        return UserError.exit_code
+        return BAD_INPUT
     conditions = Conditions(faults, options.seed, options.latency, options.handling)
     if options.servers == 1:
         cluster = Cluster(seats, seconds, conditions)
@@ -116,7 +116,7 @@ def main(arguments: list[str]) -> int:
         print(json.dumps({**figures, "server_per_call": result.server_per_call, "most_workers": result.most_workers}))
     else:
         print(describe(result))
-    return 3 if result.failed else 4 if result.left else 0
+    return SOME_FAILED if result.failed else STOPPED_EARLY if result.left else DONE
 
 
 def describe(result: Result) -> str:

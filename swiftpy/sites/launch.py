@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 
-from swiftpy.errors import UserError
+from swiftpy.errors import BAD_INPUT, DONE, UserError
 from swiftpy.sites.script import launch_command, values
 from swiftpy.sites.settings import settings_of
 from swiftpy.sites.site import Site, load_site
@@ -52,7 +52,7 @@ def run(arguments: list[str]) -> int:
     """Run or submit on `ARGUMENTS[0]`, a site; return the exit code."""
     if not arguments or arguments[0] in ("-h", "--help"):
         print((__doc__ or "").strip())
-        return 0 if arguments else 2
+        return DONE if arguments else BAD_INPUT
     try:
         site = load_site(arguments[0])
         if site.scheduler or {"--plan", "--dry-run"} & set(arguments):  # PROCS may be more than this machine can start

@@ -13,7 +13,7 @@ from typing import cast
 from swiftpy.core.events import Event, ReportOutcome, StartTask
 from swiftpy.core.scheduler import Scheduler
 from swiftpy.core.task import Kind, Task
-from swiftpy.errors import StoppedError, UserError
+from swiftpy.errors import BAD_INPUT, DONE, SOME_FAILED, STOPPED_EARLY, StoppedError, UserError
 from swiftpy.experiment import provenance
 from swiftpy.experiment.exp import Exp
 from swiftpy.experiment.restart import epoch_seconds
@@ -24,7 +24,7 @@ from swiftpy.sites.schedulers import job_id
 from swiftpy.sites.settings import local_env, walltime
 from swiftpy.upf import preflight
 from swiftpy.upf.establish import Experiment, establish, record_refusal, timestamp
-from swiftpy.upf.options import DONE, FAILED_RUNS, STOPPED_EARLY, parse, time_limit
+from swiftpy.upf.options import parse, time_limit
 from swiftpy.upf.outcomes import Outcomes
 from swiftpy.upf.prepare import Intent, explain, parameters, to_run, understand
 from swiftpy.upf.progress import Progress, duration
@@ -105,7 +105,7 @@ class UpfApplication:
         """See Application: a hook failed, so no RUN was started. It fails as well when a signal ends it."""
         for reason in reasons:
             self._lead.console.line(reason)
-        code = STOPPED_EARLY if self._lead.stop.reason else UserError.exit_code
+        code = STOPPED_EARLY if self._lead.stop.reason else BAD_INPUT
         self._close(code, "; ".join(reasons))
         return code
 
@@ -170,7 +170,7 @@ class UpfApplication:
     def finish(self) -> int:
         """See Application."""
         outcomes, exp, console = self._outcomes, self._experiment.exp, self._lead.console
-        code = STOPPED_EARLY if outcomes.interrupted else FAILED_RUNS if outcomes.failures else DONE
+        code = STOPPED_EARLY if outcomes.interrupted else SOME_FAILED if outcomes.failures else DONE
         for spec, error in outcomes.failures:
             console.line(f"{spec.id} failed: {error.summary()}; log {outcomes.log(error.rank)}")
         if self._intent.options.summary:

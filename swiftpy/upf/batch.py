@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from swiftpy.errors import UserError
+from swiftpy.errors import BAD_INPUT, UserError
 from swiftpy.experiment import journal
 from swiftpy.experiment.exp import Exp
 from swiftpy.sites.launch import supervise
@@ -42,7 +42,7 @@ class Batch:
         try:
             code = supervise(command, self._told_to_end)
         except FileNotFoundError as error:
-            code, why = UserError.exit_code, f"{error.filename} is not there: look at `setup` in the site's file"
+            code, why = BAD_INPUT, f"{error.filename} is not there: look at `setup` in the site's file"
             _say(why)
         self._follow_up(code)
         record_refusal(self._exp, code, why)

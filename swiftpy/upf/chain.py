@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from swiftpy.upf.options import DONE, FAILED_RUNS
+from swiftpy.errors import BAD_INPUT, DONE, SOME_FAILED
 from swiftpy.upf.progress import duration
 
 #: How often the jobs of a chain may crash, all together, before it ends.
@@ -13,7 +13,6 @@ CRASHES = 2
 MARGIN = 180.0
 #: With less than this left, whatever ended the job was the scheduler.
 LAST = 10.0
-_BAD_INPUT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +56,9 @@ def decide(ending: Ending, job: int, limit: int, crashes: int) -> Verdict:
 
     A walltime is nobody's fault and costs nothing but a place in the chain. A crash is charged: it may come again.
     """
-    if ending.code in (DONE, FAILED_RUNS):
+    if ending.code in (DONE, SOME_FAILED):
         return Verdict(False, crashes, "nothing is left to run")
-    if ending.code == _BAD_INPUT:
+    if ending.code == BAD_INPUT:
         return Verdict(False, crashes, "nothing was started: a successor would find the same")
     if ending.by_walltime:
         why = "the walltime is over"

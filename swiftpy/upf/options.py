@@ -18,7 +18,6 @@ exit codes: 0 every RUN is done or skipped; 1 a bug in the engine; 2 bad input, 
 3 some RUNs failed; 4 stopped early: restart the EXP by its name
 """
 
-DONE, FAILED_RUNS, STOPPED_EARLY = 0, 3, 4
 _seconds = number("a number of seconds", math.isfinite)
 
 
