@@ -1,4 +1,4 @@
-"""The one error class of this package."""
+"""The error of parameters, models and modules; checkpoints have one of their own, `ckpt.store.CkptError`."""
 
 
 class RunError(Exception):

@@ -13,7 +13,8 @@ DONE, BAD_INPUT, SOME_FAILED, STOPPED_EARLY = 0, 2, 3, 4
 class UserError(Exception):
     """Input that the user must change; every element of `lines` is one complete message that says what to do.
 
-    All problems that were found travel in one error, so that the user corrects them in one go.
+    All problems that were found travel in one error, so that the user corrects them in one go. What ends a command in
+    the same way, by lines for the user, but is no fault of the input, is a subclass with another `exit_code`.
     """
 
     exit_code = BAD_INPUT
