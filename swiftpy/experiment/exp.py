@@ -59,6 +59,31 @@ class Exp:
         """Names the EXP that this one goes on from."""
         return self.root / "restart.txt"
 
+    @property
+    def log(self) -> Path:
+        """What the job was, and when it began and ended, as users' scripts read it."""
+        return self.root / "turbine.log"
+
+    @property
+    def jobid(self) -> Path:
+        """The scheduler's id of the job."""
+        return self.root / "jobid.txt"
+
+    @property
+    def environment(self) -> Path:
+        """The job's environment."""
+        return self.root / "turbine-env.txt"
+
+    @property
+    def output(self) -> Path:
+        """What the job printed: rank 0, and in a batch job the script."""
+        return self.root / "output.txt"
+
+    @property
+    def request(self) -> Path:
+        """What a successor needs of a batch job."""
+        return self.root / "batch.json"
+
     def run_dir(self, run_id: str) -> Path:
         """The RUN's instance directory."""
         return self.run / run_id
@@ -74,8 +99,9 @@ class Exp:
         another file (both called `hed.json`, or a UPF called `jobid.txt`) does the name of the file's
         directory come first.
         """
-        reserved = {path.name for path in (self.out, self.markers, self.run, self.journal, self.lock, self.restart)}
-        reserved |= {"turbine.log", "turbine-env.txt", "jobid.txt", "output.txt", "batch.json"}
+        ours = [self.out, self.markers, self.run, self.journal, self.lock, self.restart]
+        ours += [self.log, self.jobid, self.environment, self.output, self.request]
+        reserved = {path.name for path in ours}
         names: list[str] = []
         for source in (upf, dflts):
             if source is None:

@@ -18,14 +18,14 @@ def log(exp: Exp, settings: Mapping[str, object]) -> None:
     TURBINE_WORKERS, ADLB_SERVERS, WALLTIME; later STARTED, and at the end MPIEXEC TIME, EXIT CODE,
     COMPLETED.
     """
-    with (exp.root / "turbine.log").open("a", encoding="utf-8") as file:
+    with exp.log.open("a", encoding="utf-8") as file:
         for key, value in settings.items():
             file.write(f"{key + ':':<19}{_one_line(str(value))}\n")
 
 
 def write_jobid(exp: Exp, jobid: str) -> None:
     """Write the scheduler's full job id to jobid.txt."""
-    replace_text(exp.root / "jobid.txt", f"{jobid}\n")
+    replace_text(exp.jobid, f"{jobid}\n")
 
 
 def write_environment(exp: Exp, environ: Mapping[str, str]) -> None:
@@ -35,7 +35,7 @@ def write_environment(exp: Exp, environ: Mapping[str, str]) -> None:
     (`http_proxy=http://me:pw@proxy`): EXPs are shared, and `export.sh` packs this file.
     """
     lines = (f"{name}={_masked(name, value)}\n" for name, value in sorted(environ.items()))
-    replace_text(exp.root / "turbine-env.txt", "".join(lines))
+    replace_text(exp.environment, "".join(lines))
 
 
 def _masked(name: str, value: str) -> str:

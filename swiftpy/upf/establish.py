@@ -82,7 +82,7 @@ def _open(intent: Intent, lead: Lead, jobid: str) -> tuple[exps.Exp, lock.Lock]:
             shutil.rmtree(exp.root, ignore_errors=True)
         raise
     if not batch:  # there, output.txt is where the scheduler takes what we say
-        lead.console.keep(exp.root / "output.txt")
+        lead.console.keep(exp.output)
     return exp, held
 
 

@@ -104,7 +104,7 @@ def submit(request: Request, old: Exp | None) -> tuple[Exp, str]:
         file = exp.root / f"turbine-{site.scheduler}.sh"
         replace_text(file, _script(site, settings, request, exp, old))
         file.chmod(0o755)
-        replace_text(exp.root / "batch.json", json.dumps(asdict(request), indent=1) + "\n")
+        replace_text(exp.request, json.dumps(asdict(request), indent=1) + "\n")
         provenance.write_environment(exp, os.environ)
         jobid = schedulers.submit(site.scheduler, file, request.after)
     except schedulers.TakenError:
@@ -137,7 +137,7 @@ def withdraw(request: Request, exp: Exp, jobid: str) -> None:
 
 def read_request(exp: Exp) -> Request:
     """The request that `submit` left in the EXP."""
-    return Request(**json.loads((exp.root / "batch.json").read_text(encoding="utf-8")))
+    return Request(**json.loads(exp.request.read_text(encoding="utf-8")))
 
 
 def successor(request: Request, exp: Exp, crashes: int) -> tuple[Exp, str]:
@@ -167,7 +167,7 @@ def _script(site: Site, settings: Mapping[str, Setting], request: Request, exp: 
         [sys.executable, "-m", "swiftpy.upf", *command_line(options)],
     ]
     directory = Path(request.directory)
-    return script.render(site, settings, exp.root / "output.txt", variables, directory, command)
+    return script.render(site, settings, exp.output, variables, directory, command)
 
 
 if __name__ == "__main__":
