@@ -25,11 +25,11 @@ def read_text(path: Path | str) -> str | None:
         return None
 
 
-def read_tail(path: Path, size: int = TAIL_BYTES) -> str:
-    """The last `size` bytes of a file of any length as text; "" without the file."""
+def read_tail(path: Path) -> str:
+    """The last TAIL_BYTES of a file of any length as text; "" without the file."""
     try:
         with path.open("rb") as file:
-            file.seek(max(0, file.seek(0, 2) - size))
+            file.seek(max(0, file.seek(0, 2) - TAIL_BYTES))
             return file.read().decode("utf-8", errors="replace")
     except OSError:
         return ""

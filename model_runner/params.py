@@ -49,6 +49,12 @@ def expand(path: str) -> str:
     return os.path.expanduser(os.path.expandvars(path))  # noqa: PTH111 - Path's raises RuntimeError for `~nobody`
 
 
+def python_dir_of(work_dir: Path) -> Path | None:
+    """MODEL_PYTHON_DIR, the directory of the user's model; None if it is not set."""
+    named = os.environ.get("MODEL_PYTHON_DIR")
+    return work_dir / expand(named) if named else None
+
+
 def is_path(key: str) -> bool:
     """Whether a parameter of this name is a path."""
     return key == "save" or key.endswith(_PATH_ENDINGS)
@@ -130,7 +136,7 @@ def _accepts(function: Any, keyword: str) -> bool:
     return keyword in taken or any(p.kind is inspect.Parameter.VAR_KEYWORD for p in taken.values())
 
 
-def find_config(params: Mapping[str, Any], work_dir: Path, model_dir: Path | None) -> Path | None:
+def find_config(params: Mapping[str, Any], work_dir: Path, model_dir: Path) -> Path | None:
     """The INI file of model defaults: `config_file`, else CANDLE_DEFAULT_MODEL_FILE; None when neither is
     set.
 
@@ -141,10 +147,8 @@ def find_config(params: Mapping[str, Any], work_dir: Path, model_dir: Path | Non
     if not named:
         return None
     name = Path(expand(named))
-    python_dir = os.environ.get("MODEL_PYTHON_DIR")
-    places = [work_dir, *([work_dir / expand(python_dir)] if python_dir else []), *([model_dir] if model_dir else [])]
-    for place in places:
-        if (place / name).is_file():
+    for place in (work_dir, python_dir_of(work_dir), model_dir):
+        if place and (place / name).is_file():
             return place / name
     raise RunError(f"no such file of model defaults: {name} (set config_file or CANDLE_DEFAULT_MODEL_FILE to one)")
 

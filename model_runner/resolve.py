@@ -18,7 +18,7 @@ from pathlib import Path
 from types import ModuleType
 
 from model_runner.errors import RunError
-from model_runner.params import expand
+from model_runner.params import expand, python_dir_of
 
 _OURS = "swiftpy"  # our distribution, whose entry points come last
 MODELS = "model_runner.models"
@@ -39,13 +39,8 @@ class Found:
 
 def own_directories(work_dir: Path) -> list[Path]:
     """Directories of the user's model: that of MODEL_PYTHON_SCRIPT, if it is a file, and MODEL_PYTHON_DIR."""
-    script, python_dir = _script_file(work_dir), _python_dir(work_dir)
+    script, python_dir = _script_file(work_dir), python_dir_of(work_dir)
     return list(dict.fromkeys(d for d in (script and script.parent, python_dir) if d))
-
-
-def _python_dir(work_dir: Path) -> Path | None:
-    named = os.environ.get("MODEL_PYTHON_DIR")
-    return work_dir / expand(named) if named else None
 
 
 def _script_file(work_dir: Path) -> Path | None:
@@ -56,7 +51,7 @@ def _script_file(work_dir: Path) -> Path | None:
     named = os.environ.get("MODEL_PYTHON_SCRIPT", "")
     if not named.endswith(".py"):
         return None
-    places = [place for place in (_python_dir(work_dir), work_dir) if place]
+    places = [place for place in (python_dir_of(work_dir), work_dir) if place]
     files = [place / expand(named) for place in places]
     return next((file for file in files if file.is_file()), files[-1])
 
@@ -92,14 +87,14 @@ def find_module(name: str, work_dir: Path) -> Found:
 
 
 def _places(work_dir: Path) -> str:
-    python_dir = _python_dir(work_dir)
+    python_dir = python_dir_of(work_dir)
     return f"MODEL_PYTHON_DIR ({python_dir or 'not set'}), entry points, Python path and {work_dir}"
 
 
 def _find(names: Sequence[str], entry_names: Sequence[str], group: str, work_dir: Path) -> Found | None:
     entry_names = [*names, *entry_names]
     searches = (
-        _in_directory(names, _python_dir(work_dir)),
+        _in_directory(names, python_dir_of(work_dir)),
         _registered(group, entry_names, ours=False),
         _on_path(names),
         _registered(group, entry_names, ours=True),

@@ -17,6 +17,9 @@ from swiftpy.experiment import journal
 from swiftpy.experiment.files import flush
 from swiftpy.experiment.spec import name_problem
 
+#: In a message.
+_MOST_NAMES = 20
+
 
 @dataclass(frozen=True, slots=True)
 class Exp:
@@ -205,8 +208,8 @@ def find(parent: Path, name_or_path: str) -> Exp:
     raise UserError(f"there is no EXP {name_or_path}: {known}")
 
 
-def _names(parent: Path, most: int = 20) -> list[str]:
+def _names(parent: Path) -> list[str]:
     if not parent.is_dir():
         return []
     names = sorted(path.name for path in parent.iterdir() if (path / "run").is_dir() and path.name[0] != ".")
-    return names if len(names) <= most else [f"{len(names) - most} more", *names[-most:]]
+    return names if len(names) <= _MOST_NAMES else [f"{len(names) - _MOST_NAMES} more", *names[-_MOST_NAMES:]]

@@ -16,9 +16,9 @@ import threading
 from multiprocessing.connection import Connection
 from types import FrameType
 
+from swiftpy.parent import end_with_parent
 from swiftpy.runtime.call import Run, forget
 from swiftpy.runtime.signals import in_forks
-from swiftpy.runtime.spawner import end_with_parent
 from swiftpy.runtime.store import LostError, Packed, Reference, fetch_with
 
 

@@ -9,7 +9,6 @@ the helper kills its children's process groups. A child asks the kernel to be ki
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import pickle
 import select
@@ -22,21 +21,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 if TYPE_CHECKING:
     import subprocess
 
-_PR_SET_PDEATHSIG = 1
 #: Bytes of the longest message: more than the kernel takes at once, so that none is cut off.
 _MESSAGE = 1 << 18
 #: A child must not think that it is an MPI rank: with these set, importing mpi4py in it fails or hangs.
 _LAUNCHER_VARIABLES = ("PMI", "HYD", "PALS_", "OMPI_", "PRTE_", "MPI_LOCAL")
 #: ... but it is told which of the node's ranks it serves.
 LOCAL_RANK_VARIABLES = ("PALS_LOCAL_RANKID", "MPI_LOCALRANKID", "OMPI_COMM_WORLD_LOCAL_RANK")
-
-
-def end_with_parent(parent: int) -> None:
-    """Ask the kernel to kill this process when its parent dies; exit if the parent is dead already."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
 
 
 class Spawner:

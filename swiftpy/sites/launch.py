@@ -12,7 +12,6 @@ the path of a .toml file; OPTIONS are those of `python -m swiftpy.upf --help`. F
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import shutil
 import signal
@@ -20,16 +19,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
 from swiftpy.errors import BAD_INPUT, DONE, UserError
+from swiftpy.parent import end_with_parent
 from swiftpy.sites.script import launch_command, values
 from swiftpy.sites.settings import settings_of
 from swiftpy.sites.site import Site, load_site
 
 _SHARED_MEMORY = Path("/dev/shm")
-_PR_SET_PDEATHSIG = 1
 _STALE, _SETTLED, _LOOK = 60.0, 1.0, 0.2  # seconds
 
 
@@ -73,7 +73,9 @@ def supervise(command: list[str], told_to_end: Callable[[], None] = lambda: None
     second time from the terminal, which would mean: kill everything now.
     """
     remove_segments(older_than=_STALE)
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_end_with_us)
+    # A job whose script was killed with SIGKILL must not go on unseen.
+    preexec = partial(end_with_parent, os.getpid())
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=preexec)
     signals: list[int] = []
 
     def forward(number: int, frame: FrameType | None) -> None:
@@ -94,12 +96,6 @@ def supervise(command: list[str], told_to_end: Callable[[], None] = lambda: None
     if code:
         remove_segments(older_than=_SETTLED)
     return code if code >= 0 else 128 - code
-
-
-def _end_with_us() -> None:
-    """In the launcher's process: a job whose script was killed with SIGKILL must not go on unseen."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def remove_segments(older_than: float) -> None:

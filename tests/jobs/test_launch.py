@@ -28,6 +28,13 @@ def launch(workplace, *arguments, **env):
     )
 
 
+def test_a_launcher_whose_script_is_killed_before_it_has_asked_to_end_with_it_ends(tmp_path):
+    """What the kernel does then it does not do for a parent that is dead already; here another one is pretended."""
+    code = "import os; from swiftpy.sites.launch import supervise; os.getpid = lambda: 1; supervise(['touch', 'begun'])"
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    assert not (tmp_path / "begun").exists()
+
+
 def test_the_exit_code_is_the_jobs_and_procs_counts(workplace):
     workplace.write([{"id": "A", "do": "raise"}])
     job = launch(workplace, "local", "upf.json", "dflts.json", "--retries", "0", PROCS="2")

@@ -144,7 +144,7 @@ def test_what_is_found_behind_a_link_is_not_taken_for_there(world, shared, sourc
 
 
 @pytest.mark.parametrize("readers", [1, 2, 3])
-def test_any_number_of_readers_gives_the_same_bytes(world, readers):
+def test_any_number_of_readers_gives_the_same_bytes(world, monkeypatch, readers):
     from swiftpy.runtime.group import Group
 
     length = 23 * CHUNK + 5
@@ -156,7 +156,8 @@ def test_any_number_of_readers_gives_the_same_bytes(world, readers):
     def consume(pieces):
         got.extend((piece[0], piece[-1], len(piece)) for piece in pieces)
 
-    stream.broadcast(Group(MPI.COMM_WORLD), length, read, consume, readers)
+    monkeypatch.setattr(stream, "READERS", readers)
+    stream.broadcast(Group(MPI.COMM_WORLD), length, read, consume)
     assert got == [(n, n, CHUNK if n < 23 else 5) for n in range(24)]
 
 
@@ -187,7 +188,8 @@ def test_failures_anywhere_in_a_stream_end_it_on_all_ranks(world, monkeypatch):
     monkeypatch.setattr(stream, "CHUNK", 100)
     group, chance = Group(MPI.COMM_WORLD), random.Random(3)
     for _ in range(60):
-        count, readers = chance.randrange(1, 120), chance.randrange(1, world.size + 1)
+        count = chance.randrange(1, 120)
+        monkeypatch.setattr(stream, "READERS", chance.randrange(1, world.size + 1))
         fails = {(chance.randrange(world.size), chance.choice(["read", "consume"])): chance.randrange(count)}
         fails |= {(chance.randrange(world.size), "consume"): chance.randrange(count)} if chance.random() < 0.3 else {}
         got = bytearray()
@@ -206,7 +208,7 @@ def test_failures_anywhere_in_a_stream_end_it_on_all_ranks(world, monkeypatch):
                 got.extend(piece[:1])
 
         try:
-            stream.broadcast(group, 100 * count, read, consume, readers)
+            stream.broadcast(group, 100 * count, read, consume)
         except GroupError as error:
             assert "on purpose" in str(error)
             assert got == bytes(range(len(got)))

@@ -18,7 +18,7 @@ SOURCE = Path("/data/improve")
 def staged(folder):
     held = local.hold(folder)
     assert held is not None
-    return Staged(folder, held, 0, 0, 0.0)
+    return Staged(folder, held, 0, 0)
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_what_a_killed_job_left_is_removed_by_the_next(place, tmp_path):
         "import sys, signal, os\nfrom pathlib import Path\nfrom hooks.node_local import NodeLocal\n"
         "from swiftpy.runtime.stage import Staged, local\n"
         "place = NodeLocal(Path(sys.argv[1]), Path('/data')); folder = place.copy_of('d' * 64); folder.mkdir()\n"
-        "(folder / '.staged.json').touch(); place.use(Staged(folder, local.hold(folder), 0, 0, 0.0))\n"
+        "(folder / '.staged.json').touch(); place.use(Staged(folder, local.hold(folder), 0, 0))\n"
         "place.own('EXP000'); part = local.make(place.copy_of('e' * 64))\n"
         "print('there', flush=True); signal.pause()\n"
     )

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import stat
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +48,6 @@ class Staged:
     held: local.Hold
     files: int
     size: int
-    seconds: float
 
 
 def stage_tree(
@@ -66,7 +64,7 @@ def stage_tree(
     on all leaders if it fails on one; no target has changed then, unless the last step, renaming, failed. See
     `Target`, `Adapt` and `MakeRoom`.
     """
-    began, group = time.monotonic(), Group(leaders)
+    group = Group(leaders)
     listed = group.together(f"list {source}", lambda: tree.scan(source, names) if group.rank == 0 else None)
     entries: list[Entry] = group.broadcast(listed)
     files = [entry for entry in entries if entry.kind == "file"]
@@ -89,7 +87,7 @@ def stage_tree(
             tree.finish_folders(place.target, entries)
 
         group.together(f"write {place.target}", finish)
-        return Staged(place.target, place.keep(), len(sent), size, time.monotonic() - began)
+        return Staged(place.target, place.keep(), len(sent), size)
 
 
 def stage_archive(
@@ -104,14 +102,14 @@ def stage_archive(
     It is unpacked while it arrives; the archive itself is stored nowhere. Where the target holds the same archive,
     intact, it is left alone. GroupError as for `stage_tree`; also for a broken or unsafe archive (see `unpack`).
     """
-    began, group = time.monotonic(), Group(leaders)
+    group = Group(leaders)
     identity = group.together(f"read {archive}", lambda: _identity(archive) if group.rank == 0 else None)
     origin: dict[str, list[int]] = group.broadcast(identity)
     size, mtime, _ = origin[str(archive)]
     with _Place(group, target, origin) as place:
         mine = not group.together(f"verify {place.target}", lambda: _is_whole(place.target, origin))
         if not any(group.gather(mine)):
-            return Staged(place.target, place.keep(), 0, 0, time.monotonic() - began)
+            return Staged(place.target, place.keep(), 0, 0)
         place.make([size] if mine else [], make_room)
         consumer = Unpacker(place.part) if mine else _Passing()
         reader = tree.TreeReader(archive.parent, [Entry(archive.name, "file", 0, mtime, size)])
@@ -124,7 +122,7 @@ def stage_archive(
                 tree.finish_folders(place.target, consumer.folders)
 
         group.together(f"write {place.target}", finish)
-        return Staged(place.target, place.keep(), 1, size, time.monotonic() - began)
+        return Staged(place.target, place.keep(), 1, size)
 
 
 class _Place:

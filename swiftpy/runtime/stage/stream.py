@@ -42,13 +42,13 @@ Read = Callable[[int, memoryview], None]
 Consume = Callable[[Iterator[memoryview]], None]
 
 
-def broadcast(group: Group, length: int, read: Read, consume: Consume, readers: int = READERS) -> None:
+def broadcast(group: Group, length: int, read: Read, consume: Consume) -> None:
     """Bring `length` bytes to every rank. GroupError on all ranks if reading or consuming fails on one, or
     a signal has asked one to end.
 
     `read` is called in a thread on the ranks that are readers, `consume` in a thread on all.
     """
-    count = min(readers, group.size)
+    count = min(READERS, group.size)
     roots = [index * group.size // count for index in range(count)]
     Schedule(group, length, roots, _Source(read) if group.rank in roots else None, _Sink(consume)).run()
 
