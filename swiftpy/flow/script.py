@@ -13,7 +13,7 @@ from pathlib import Path
 
 from swiftpy.arguments import whole
 from swiftpy.core.scheduler import Scheduler
-from swiftpy.errors import Deadlock, UserError
+from swiftpy.errors import SOME_FAILED, Deadlock, UserError
 from swiftpy.flow import program
 from swiftpy.flow.engine import Engine
 from swiftpy.runtime.call import leave_fork
@@ -26,8 +26,6 @@ example:
 
 exit codes: that of the script; 1 also if it raised; 2 bad usage; 3 tasks failed, and it did not ask
 """
-
-UNHEARD_FAILURES = 3
 
 
 def _kinds(text: str) -> dict[str, int]:
@@ -144,7 +142,7 @@ class ScriptApplication(Engine, Application):
         if unheard and not self._code:
             count = len(unheard)
             print(f"swiftpy: {count} tasks failed, and the script did not ask for their results", file=sys.stderr)
-            self._code = UNHEARD_FAILURES
+            self._code = SOME_FAILED
 
     def finish(self) -> int:
         """See Application."""
