@@ -42,10 +42,10 @@ class Entry(NamedTuple):
 
 
 class Matrices:
-    """Lowest true and predicted AUC as arrays [RUN, cell] of float32, NaN where a RUN does not have the cell."""
+    """Lowest true and predicted AUC as arrays [RUN, cell] of float64, NaN where a RUN does not have the cell."""
 
     def __init__(self, runs: int) -> None:
-        self._true = np.full((runs, 0), np.nan, np.float32)
+        self._true = np.full((runs, 0), np.nan)
         self._pred = self._true.copy()
         self._drugs = np.zeros(runs, np.int64)  # number of each RUN's drug
         self._filled = 0
@@ -57,7 +57,7 @@ class Matrices:
         if needed > self._true.shape[1]:  # nearly all cells come with the first RUNs
             self._true, self._pred = (_widen(array, needed) for array in (self._true, self._pred))
         for array, values in ((self._true, rows.true), (self._pred, rows.pred)):
-            np.fmin.at(array[self._filled], rows.cell, values.astype(np.float32))
+            np.fmin.at(array[self._filled], rows.cell, values)
         self._drugs[self._filled] = self._numbers.setdefault(rows.counts_as, len(self._numbers))
         self._filled += 1
 
@@ -73,7 +73,7 @@ class Matrices:
 
 
 def _widen(array: np.ndarray, columns: int) -> np.ndarray:
-    wider = np.full((len(array), columns), np.nan, np.float32)
+    wider = np.full((len(array), columns), np.nan)
     wider[:, : array.shape[1]] = array
     return wider
 
@@ -91,20 +91,21 @@ class CellScore(NamedTuple):
 
 def cell_score(cell: str, drugs: np.ndarray, true: np.ndarray, pred: np.ndarray, top: int = TOP) -> CellScore:
     """Compare the rankings; equal values keep the order of the RUNs."""
-    (by_true, true), (by_pred, pred) = (_ranked(drugs, values) for values in (true, pred))
-    top = min(top, len(true))
-    hits = len(set(by_true[:top].tolist()) & set(by_pred[:top].tolist()))
+    by_true, by_pred = (_ranked(drugs, values) for values in (true, pred))
+    top = min(top, len(by_true))
+    hits = len(np.intersect1d(drugs[by_true[:top]], drugs[by_pred[:top]]))
+    true, pred = (values[places[np.argsort(drugs[places])]] for values, places in ((true, by_true), (pred, by_pred)))
     scc = None
     if len(true) >= LEAST_FOR_CORRELATION and np.ptp(true) > 0 and np.ptp(pred) > 0:
         scc = rank_correlation(true, pred)
     return CellScore(cell, len(true), hits, top, hits / top, scc)
 
 
-def _ranked(drugs: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The drugs, lowest value first, and the lowest value of each in the order of their numbers."""
+def _ranked(drugs: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """The place of each drug's lowest value, the lowest of all first."""
     order = np.argsort(values, kind="stable")
     _, first = np.unique(drugs[order], return_index=True)
-    return drugs[order[np.sort(first)]], values[order[first]]
+    return order[np.sort(first)]
 
 
 def all_cell_scores(reader: Reader, matrices: Matrices, top: int = TOP) -> list[CellScore]:
@@ -141,10 +142,8 @@ def read_cell(exp: Path, cell: str) -> list[Entry]:
 
 def top_entries(entries: list[Entry], kind: str, count: int) -> list[Entry]:
     """The `count` lowest by `kind` (true or pred), one row per drug."""
-    best: dict[str, Entry] = {}
-    for entry in sorted(entries, key=lambda entry: getattr(entry, kind)):
-        best.setdefault(entry.run, entry)
-    return list(best.values())[:count]
+    runs, values = (np.array([getattr(entry, name) for entry in entries]) for name in ("run", kind))
+    return [entries[place] for place in _ranked(runs, values)[:count]]
 
 
 def list_cells(parser: ArgumentParser, arguments: list[str]) -> None:
@@ -187,8 +186,7 @@ def score_cell(parser: ArgumentParser, arguments: list[str]) -> None:
         return
     entries = read_cell(exp_path(options.exp), options.cell)
     true, pred = (top_entries(entries, kind, options.top) for kind in ("true", "pred"))
-    match = lists.match([[entry.run] for entry in true], [[entry.run] for entry in pred])
-    hits = [entry for entry in pred if [entry.run] in match]
+    hits = [entry for entry in pred if entry.run in {other.run for other in true}]
     if len({entry.run for entry in entries}) <= options.top:
         note(f"{options.cell} has {len(true)} drugs only: all are among the top {options.top} (--top)")
     row = {"cell": options.cell, "hits": len(hits), "top": len(true), "recall": len(hits) / len(true)}

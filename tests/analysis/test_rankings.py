@@ -67,6 +67,13 @@ def test_both_ways_to_rank_agree(tmp_path):
         assert one == {key: row[key] for key in one} and row["drugs"] == len(drugs[row["cell"]])
 
 
+def test_values_that_only_differ_in_float64_are_not_equal(exp):
+    make(exp, "P", [(0.1, 0.500000002, "close")], **by_drug("P"))
+    make(exp, "Q", [(0.2, 0.500000001, "close")], **by_drug("Q"))
+    assert command("score_cell", exp, "close", "--top", 1) == ["hits:  0.0%"]
+    assert command("score_all_cells", exp, "close", "--top", 1)[-1] == "mean recall of 1 cells: 0.0%"
+
+
 @pytest.mark.parametrize("partition", ["by_cell", "random"])
 def test_rankings_need_runs_that_held_out_a_drug(exp, capsys, partition):
     make(exp, "F", [(0.5, 0.5, "C")], partition=partition, index=0, name="C")
