@@ -10,7 +10,7 @@ from argparse import ArgumentParser
 from dataclasses import dataclass
 from pathlib import Path
 
-from analysis.command import AnalysisError, add_exp, add_formats, exp_path, notes, show, size_text
+from analysis.command import AnalysisError, add_exp, add_formats, exp_path, notes, positive, show, size_text
 from analysis.exp import checkpoints, run_directories
 
 INFO = "ckpt-info.json"
@@ -29,13 +29,11 @@ def clean(parser: ArgumentParser, arguments: list[str]) -> None:
     """`clean-ckpts.sh D [N]`."""
     add_exp(parser)
     parser.add_argument(
-        "keep", metavar="N", nargs="?", type=int, default=3, help="models to keep besides best, last (3)"
+        "keep", metavar="N", nargs="?", type=positive, default=3, help="models to keep besides best, last (3)"
     )
     parser.add_argument("-n", "--dry-run", action="store_true", help="only say what would be removed")
     add_formats(parser)
     options = parser.parse_args(arguments)
-    if options.keep < 1:
-        raise AnalysisError(f"N is {options.keep}: it must be 1 or more")
     exp = exp_path(options.exp)
     problems: list[str] = []
     found = [old for run in run_directories(exp) for old in old_models(run, options.keep)]

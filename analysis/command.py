@@ -3,9 +3,10 @@
 import csv
 import json
 import os
+import secrets
 import sys
 import time
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,14 +48,10 @@ def add_exp(parser: ArgumentParser, **more: Any) -> None:
 
 
 def positive(text: str) -> int:
-    """An argument that is a number of 1 or more."""
-    value = int(text)
-    if value < 1:
-        raise ValueError
-    return value
-
-
-positive.__name__ = "number of 1 or more"
+    """An argument that is a whole number of 1 or more."""
+    if not text.isdecimal() or int(text) < 1:
+        raise ArgumentTypeError(f"it must be 1 or more, not {text}")
+    return int(text)
 
 
 def check_metric(metric: str, known: Collection[str]) -> None:
@@ -130,7 +127,7 @@ def notes(problems: Sequence[str]) -> None:
 @contextmanager
 def replacing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     """A file that takes the place of `path` when all went well, so that nobody ever reads half of it."""
-    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         with temporary.open(mode, encoding=None if "b" in mode else "utf-8") as file:
             yield file

@@ -78,8 +78,8 @@ class View:
         return max([(sum(running) + self.waiting() * mean) / busy, mean if self.waiting() else 0.0, *running])
 
 
-def look(exp: Path, now: float) -> View:
-    """The job of the EXP as of `now` (Unix time). FileNotFoundError: not an EXP."""
+def look(exp: Path) -> View:
+    """The job of the EXP as it is now. FileNotFoundError: not an EXP."""
     journal = list(job.read_journal(exp))
     view = _from_journal(exp, journal) if journal else _from_directories(exp)
     if view.ended:
@@ -233,7 +233,7 @@ def watch(exp: Path, interval: float, once: bool) -> int:
     try:
         while True:
             now = time.time()
-            view = look(exp, now)
+            view = look(exp)
             size = shutil.get_terminal_size((10_000, 10_000)) if terminal else os.terminal_size((10_000, 60))
             lines = [line[: size.columns] for line in frame(exp, view, now, size.lines - 1)]
             if terminal:  # overwrite line by line and clear the rest: clearing first makes it flicker

@@ -166,11 +166,9 @@ def top_drugs(parser: ArgumentParser, arguments: list[str]) -> None:
     add_exp(parser)
     parser.add_argument("type", metavar="TYPE", choices=("true", "pred"), help="true or pred: sorted by that AUC")
     parser.add_argument("cell", metavar="CELL")
-    parser.add_argument("count", metavar="COUNT", nargs="?", type=int, default=TOP, help="10")
+    parser.add_argument("count", metavar="COUNT", nargs="?", type=positive, default=TOP, help="10")
     add_formats(parser)
     options = parser.parse_args(arguments)
-    if options.count < 1:
-        raise AnalysisError(f"COUNT is {options.count}: it must be 1 or more")
     top = top_entries(read_cell(exp_path(options.exp), options.cell), options.type, options.count)
     show(options, [entry._asdict() for entry in top], _entry_lines(top))
 

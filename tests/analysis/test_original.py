@@ -14,6 +14,7 @@ import pytest
 from scipy import stats
 
 from analysis.cli import COMMANDS, main
+from analysis.command import replacing
 from analysis.exp import all_checkpoints
 from analysis.timeline import read_timeline
 
@@ -320,10 +321,6 @@ def test_bad_input_is_one_line(made, tmp_path, capsys, monkeypatch):
         (["shrink-logs", tmp_path], f"shrink-logs.sh: {tmp_path} has no logs out-*.txt"),
         (["extract.py", exp, "mess"], "extract.py: there is no metric mess: there are mse, rmse"),
         (["top_drugs.sh", exp, "true", "ACH-00003"], "top_drugs.sh: no RUN has the cell ACH-00003: did you mean"),
-        (["top_drugs.sh", exp, "true", "ACH-000003", 0], "top_drugs.sh: COUNT is 0: it must be 1 or more"),
-        (["top_drugs.sh", exp, "true", "ACH-000003", -1], "top_drugs.sh: COUNT is -1: it must be 1 or more"),
-        (["clean-ckpts.sh", exp, 0], "clean-ckpts.sh: N is 0: it must be 1 or more"),
-        (["clean-ckpts.sh", exp, -1], "clean-ckpts.sh: N is -1: it must be 1 or more"),
         (["index", exp.parent, "--metric", "mess"], "index: there is no metric mess: there are mse, rmse"),
         (["list_match", tmp_path / "a", tmp_path / "b"], f"list_match.py: {tmp_path / 'a'}: No such file or directory"),
         (["mk_pq", 3, "S", tmp_path / "x" / "y"], f"mk_pq.py: {tmp_path / 'x' / 'y'}: No such file or directory"),
@@ -332,19 +329,31 @@ def test_bad_input_is_one_line(made, tmp_path, capsys, monkeypatch):
         assert main([str(argument) for argument in arguments]) == 2
         error = capsys.readouterr().err
         assert error.startswith(message) and (error.count("\n") == 1 or arguments == ["nonsense"])
-    for arguments in (
-        ["top_drugs.sh", exp, "tru", "A"],
-        ["score_cell.sh", "--top", 0, exp, "ACH-000001"],
-        ["list_diff.py", -1, exp, exp],
+    for arguments, message in (
+        (["top_drugs.sh", exp, "tru", "A"], "argument TYPE: invalid choice: 'tru'"),
+        (["top_drugs.sh", exp, "true", "ACH-000003", 0], "argument COUNT: it must be 1 or more, not 0"),
+        (["clean-ckpts.sh", exp, -1], "argument N: it must be 1 or more, not -1"),
+        (["score_cell.sh", "--top", "x", exp, "ACH-000001"], "argument --top: it must be 1 or more, not x"),
+        (["list_diff.py", -1, exp, exp], "argument N: it must be 1 or more, not -1"),
     ):
         with pytest.raises(SystemExit) as end:
             main([str(argument) for argument in arguments])
-        assert end.value.code == 2 and capsys.readouterr().err.count("\n") == 1
+        error = capsys.readouterr().err
+        assert end.value.code == 2 and error.count("\n") == 1 and error.startswith(f"{arguments[0]}: {message}")
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("CANDLE_DATA_DIR", "~/o")
     assert main(["runs", "EXP999"]) == 2 and f"here or in {tmp_path}/o/unorun/Output" in capsys.readouterr().err
     monkeypatch.setenv("CANDLE_DATA_DIR", "")  # as good as not set, as for the jobs
     assert main(["runs", "EXP999"]) == 2 and "here or in out/unorun/Output" in capsys.readouterr().err
+
+
+def test_who_writes_a_file_at_the_same_time_as_another_is_not_disturbed(tmp_path):
+    path = tmp_path / "progress.txt"
+    with replacing(path) as first:
+        first.write("first\n")
+        with replacing(path) as second:  # of a container, whose process has the same number
+            second.write("second\n")
+    assert path.read_text() == "first\n" and list(tmp_path.iterdir()) == [path]
 
 
 def test_every_command_is_a_script_and_has_help(capsys):

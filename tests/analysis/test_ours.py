@@ -67,7 +67,7 @@ def job(tmp_path):
 
 def test_live_view(job, capsys):
     now = T + 151
-    view = live.look(job, now)
+    view = live.look(job)
     assert live.frame(job, view, now) == [
         f"EXP 7  {job}",
         "[#################.......................] 3/7 RUNs: 1 done, 1 skipped, 1 failed, 2 running, 2 waiting",
@@ -105,13 +105,13 @@ def test_a_job_in_the_queue_was_not_killed(tmp_path, capsys):
     text = "job 77.pbs was submitted to aurora and has not begun"
     lines = list(progress.summary(exp))
     assert lines[-1] == f"WAIT: {text}" and f"JSON: {exp / 'mine.json'}" in lines
-    view = live.look(exp, T)
+    view = live.look(exp)
     assert view.ended is None and f"{text}" in live.frame(exp, view, T)[2]
     assert [run.status for run in read_runs(exp)] == ["waiting"] * 2
     write_journal(exp, *queued, (2, "job_stopped", {"code": 2, "reason": "a.upf:1: epochs must be"}))
     (exp / "turbine.log").write_text("EXIT CODE:         2\n")
     assert list(progress.summary(exp))[-1] == "STOP: exit code 2: a.upf:1: epochs must be"
-    assert [line.split("] ")[-1] for line in live.frame(exp, live.look(exp, T), T)[1:]] == [
+    assert [line.split("] ")[-1] for line in live.frame(exp, live.look(exp), T)[1:]] == [
         "0/2 RUNs: 0 running, 2 waiting",
         "ended with exit code 2: a.upf:1: epochs must be",
     ]
@@ -126,7 +126,7 @@ def test_runs_of_pytorch_models_count_too(job):
     for log in (job / "out").iterdir():
         log.write_text(log.read_text().replace("run_tensorflow", "run_pytorch"))
     assert {"NEWs: 4", "DONE: 2"} <= set(progress.summary(job))
-    assert [(work.run, work.epoch) for work in live.look(job, T + 130).works] == [("D", 2), ("F", None)]
+    assert [(work.run, work.epoch) for work in live.look(job).works] == [("D", 2), ("F", None)]
 
 
 def test_before_the_first_run_is_done_its_epochs_tell():
