@@ -14,18 +14,17 @@ Where training keeps all cores busy, what the writing thread needs is lost too, 
 import argparse
 import json
 import os
-import platform
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-import h5py
 import keras
 import numpy as np
 import tensorflow as tf
 
+from environment import environment
 from hed.uno import network
 from hed.uno.hyper import read_hyper
 from model_runner.ckpt import background
@@ -105,16 +104,8 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
         report = measure(Path(work), options.rounds, options.steps)
-    report |= {
-        "rounds": options.rounds,
-        "steps": options.steps,
-        "host": f"{platform.node()} {platform.machine()} {os.cpu_count()} cores",
-        "versions": {
-            "python": platform.python_version(),
-            **{module.__name__: module.__version__ for module in (np, keras, tf, h5py)},
-        },
-    }
-    print(json.dumps(report, indent=1))
+    report |= {"rounds": options.rounds, "steps": options.steps}
+    print(json.dumps({**report, **environment("tensorflow-cpu", "keras", "numpy", "h5py")}, indent=1))
 
 
 if __name__ == "__main__":

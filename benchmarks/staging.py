@@ -34,6 +34,7 @@ from swiftpy.runtime.stage import stage_archive, stage_tree
 from swiftpy.runtime.stage.stream import broadcast
 from swiftpy.runtime.stage.tree import Entry, TreeReader
 from swiftpy.runtime.stage.unpack import Unpacker
+from swiftpy.sites.launch import find_launcher
 
 PIECE = 4 << 20
 WRITTEN_AT_ONCE = 1 << 20  # as ours
@@ -157,8 +158,7 @@ class Ballast:
 
 
 def ranks(name, source, nodes, count):
-    mpiexec = shutil.which("mpiexec", path=str(Path(sys.executable).parent)) or "mpiexec"
-    command = [mpiexec, "-n", str(count), sys.executable, __file__, "rank", name, str(source), str(nodes)]
+    command = [find_launcher(), "-n", str(count), sys.executable, __file__, "rank", name, str(source), str(nodes)]
     out = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
     return json.loads(out.splitlines()[-1])  # before it, progress
 

@@ -7,23 +7,17 @@ The study's shape and two networks: study.py.
 """
 
 import contextlib
-import os
 import resource
 import statistics
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
+from processes import megabytes
 from rounds import clocks, others
 from study import NETWORKS, SPEC, main
 
 from hed import synthetic
-
-
-def resident():
-    """Megabytes of this process in memory."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def runs(options, source, work):
@@ -50,7 +44,7 @@ def runs(options, source, work):
             run_model(params)
         took.append(clocks() - start)
         fixed.append(took[-1] - outside.inside)
-        memory.append(resident())
+        memory.append(megabytes())
     # The two kinds of RUNs differ in memory and time: what grows is seen among the short ones, if there are enough.
     fifth = 4 + (options.whole if options.count - options.whole >= 15 else 0)
     return {

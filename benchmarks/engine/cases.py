@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.engine import tasks
+from benchmarks.processes import megabytes, processor_use
 
 #: Seconds that a measurement should take at least.
 ENOUGH = 0.5
@@ -35,11 +36,6 @@ def rate(run, most=1_000_000, first=200):
         if seconds >= ENOUGH or count >= most:
             return count / seconds
         count = min(most, 20 * count, int(1.3 * count * ENOUGH / seconds) + 1)
-
-
-def megabytes():
-    """Resident memory of this process."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def bulk(system):
@@ -283,7 +279,7 @@ def commands(system):
 
 def idle(system):
     """What waiting costs: one task sleeps, the program waits for it, all else has nothing to do."""
-    watch = system.task(tasks.processor_use)
+    watch = system.task(processor_use)
     used = system.result(watch(int(os.environ["BENCHMARK_ROOT"]), 3.0))
     return {
         ("idle, busiest process", "% of a core"): max(used.values()),

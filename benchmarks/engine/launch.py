@@ -1,12 +1,12 @@
 """How the programs of each system are started."""
 
 import os
-import shutil
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.engine import floor, systems
+from swiftpy.sites.launch import find_launcher
 
 #: 1,000 trivial tasks from the start of the job to its end.
 _MAP = "sum(executor.map(abs, range(1000), chunksize=100))"
@@ -51,8 +51,7 @@ def command(name: str, workers: int, peers_python: str, script: Path, *args: str
     python = [peers_python if launch.apart else sys.executable, *launch.module, str(script), *args]
     if not launch.mpi:
         return python
-    mpiexec = shutil.which("mpiexec", path=str(Path(sys.executable).parent)) or "mpiexec"
-    return [mpiexec, "-n", str(workers + 1), *python]
+    return [find_launcher(), "-n", str(workers + 1), *python]
 
 
 def startup_script(name: str, workers: int) -> str | None:

@@ -136,7 +136,6 @@ class Parsl(Executor):
         from parsl.executors import HighThroughputExecutor
         from parsl.providers import LocalProvider
 
-        self._parsl = parsl
         htex = HighThroughputExecutor(
             label="htex",
             address="127.0.0.1",

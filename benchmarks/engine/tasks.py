@@ -1,10 +1,8 @@
 """What the tasks do: functions that every system's workers can import."""
 
-import contextlib
 import ctypes
 import os
 import time
-from pathlib import Path
 
 _PR_SET_TIMERSLACK = 29
 
@@ -61,24 +59,3 @@ def command(argv):
     """Run an external command in the cheapest way that Python has."""
     pid = os.posix_spawn(argv[0], argv, os.environ)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
-def processor_use(root, seconds):
-    """Percent of a core that each process below `root` uses while this one sleeps."""
-    before = {pid: _cpu_seconds(pid) for pid in _descendants(root)}
-    time.sleep(seconds)
-    used = {}
-    for pid, then in before.items():
-        with contextlib.suppress(OSError):  # it has ended
-            used[pid] = 100 * (_cpu_seconds(pid) - then) / seconds
-    return used
-
-
-def _cpu_seconds(pid):
-    """To the nanosecond: `stat` counts ticks of 10 ms."""
-    return sum(int(path.read_text().split()[0]) for path in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
-
-
-def _descendants(pid):
-    children = [int(p) for t in Path(f"/proc/{pid}/task").iterdir() for p in (t / "children").read_text().split()]
-    return children + [d for child in children for d in _descendants(child)]
