@@ -16,9 +16,8 @@ from pathlib import Path
 
 from environment import environment
 from swiftpy.core.task import Kind, Seat
-from swiftpy.sim.cluster import Cluster
 from swiftpy.sim.conditions import Conditions
-from swiftpy.sim.groups import GroupCluster, divide
+from swiftpy.sim.groups import make_cluster
 from swiftpy.sim.run import simulate
 from swiftpy.sim.work import durations, work
 
@@ -33,10 +32,7 @@ def efficiency(workers, seconds, isolated, options):
     seats = {rank: Seat(f"node{rank // 8}") for rank in range(1, workers + 1)}
     servers = workers // options.group if options.group else 1
     conditions = Conditions(latency=2e-6, handling=options.handling)
-    if servers > 1:
-        cluster = GroupCluster(divide(seats, servers), times, conditions)
-    else:
-        cluster = Cluster(seats, times, conditions)
+    cluster = make_cluster(seats, servers, times, conditions)
     result = simulate(
         cluster, seats, work("independent", times, Kind("task", isolated=isolated), 1 if isolated else 1024)
     )

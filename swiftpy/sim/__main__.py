@@ -12,9 +12,8 @@ import sys
 from swiftpy.arguments import number, whole
 from swiftpy.core.task import Kind, Seat
 from swiftpy.errors import BAD_INPUT, DONE, SOME_FAILED, STOPPED_EARLY, UserError
-from swiftpy.sim.cluster import Cluster
 from swiftpy.sim.conditions import Conditions, Faults
-from swiftpy.sim.groups import GroupCluster, divide
+from swiftpy.sim.groups import make_cluster
 from swiftpy.sim.run import Result, simulate
 from swiftpy.sim.work import durations, work
 
@@ -106,10 +105,7 @@ def main(arguments: list[str]) -> int:
         print("--hang needs --stuck or --walltime: without, the job never ends", file=sys.stderr)
         return BAD_INPUT
     conditions = Conditions(faults, options.seed, options.latency, options.handling)
-    if options.servers == 1:
-        cluster = Cluster(seats, seconds, conditions)
-    else:
-        cluster = GroupCluster(divide(seats, options.servers), seconds, conditions)
+    cluster = make_cluster(seats, options.servers, seconds, conditions)
     result = simulate(cluster, seats, todo, options.grace, options.walltime)
     if options.json:
         figures = dataclasses.asdict(result)

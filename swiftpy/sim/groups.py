@@ -32,6 +32,13 @@ def divide(seats: Mapping[int, Seat], servers: int) -> dict[int, dict[int, Seat]
     }
 
 
+def make_cluster(seats: Mapping[int, Seat], servers: int, seconds: Sequence[float], conditions: Conditions) -> Cluster:
+    """The workers in these seats: under one server, or shared by so many."""
+    if servers > 1:
+        return GroupCluster(divide(seats, servers), seconds, conditions)
+    return Cluster(seats, seconds, conditions)
+
+
 class _Port:
     """A group server's transport: what came and was not looked at, and what it sends in this turn."""
 
