@@ -7,7 +7,10 @@ import dataclasses
 import gc
 import json
 import math
+import random
 import sys
+from array import array
+from pathlib import Path
 
 from swiftpy.arguments import number, whole
 from swiftpy.core.task import Kind, Seat
@@ -94,7 +97,7 @@ def main(arguments: list[str]) -> int:
     gc.disable()  # a million small objects without cycles: looking for some takes a third of the time
     seats = {rank: Seat(f"node{rank // RANKS_PER_NODE}") for rank in range(1, options.workers + 1)}
     try:
-        seconds = durations(options.seconds, options.tasks, options.seed)
+        seconds = _durations(options)
         todo = work(options.shape, seconds, Kind("task", retries=options.retries), options.gathered)
         _check_sizes(options, todo.ranks)
     except UserError as error:
@@ -113,6 +116,44 @@ def main(arguments: list[str]) -> int:
     else:
         print(describe(result))
     return SOME_FAILED if result.failed else STOPPED_EARLY if result.left else DONE
+
+
+def _durations(options: argparse.Namespace) -> array[float]:
+    """How long each task takes: drawn as --seconds says, or from the durations in a file of this name."""
+    try:
+        found = durations(options.seconds, options.tasks, options.seed)
+    except (ValueError, ArithmeticError):
+        known = _measured(Path(options.seconds))
+        found = array("d", random.Random(options.seed).choices(known, k=options.tasks))
+    if not (min(found) >= 0 and 0 < sum(found) < math.inf):
+        raise UserError(f"--seconds {options.seconds}: times are finite, and not all 0")
+    return found
+
+
+def _measured(path: Path) -> list[float]:
+    """The durations in a file: a number in each line, or an EXP's journal."""
+    try:
+        lines = path.read_text().split("\n")
+    except OSError as error:
+        raise UserError(f"{path} is neither a duration (see --help) nor a file with some: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is no text file: a number of seconds in each line was expected") from None
+    found = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+            if isinstance(value, dict):
+                if value.get("event") == "run_done":
+                    found.append(float(value["seconds"]))
+            else:
+                found.append(float(value))
+        except (ValueError, TypeError, KeyError):
+            raise UserError(f"{path}:{number}: a number of seconds was expected, or an event of a journal") from None
+    if not found:
+        raise UserError(f"{path}: there are no durations in it")
+    return found
 
 
 def describe(result: Result) -> str:

@@ -29,7 +29,7 @@ from swiftpy.errors import TaskError
 from swiftpy.runtime.order import Order, Report
 from swiftpy.runtime.server import BATCH
 from swiftpy.runtime.transport import SERVER
-from swiftpy.sim.conditions import Conditions
+from swiftpy.sim.conditions import LATEST, Conditions
 
 
 def weight(message: Any) -> float:
@@ -84,7 +84,7 @@ class Cluster:
         self.server_seconds = 0.0  # of real time
         for rank in seats:
             late = self._faults.late > 0 and self._random.random() < self._faults.late
-            self._at(self._random.uniform(0, self._faults.delay) if late else 0.0, rank, WorkerReady(rank))
+            self._at(self._random.uniform(0, LATEST) if late else 0.0, rank, WorkerReady(rank))
 
     def clock(self) -> float:
         """The virtual time."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+LATEST = 100.0  # seconds
+
 
 @dataclass(frozen=True)
 class Faults:
     """What goes wrong: `fail`, `die` and `hang` are probabilities for each call, `late` for each worker.
 
     A worker that dies is lost in the middle of the attempt, and is there again `back` seconds later. One that hangs
-    takes `stuck` seconds more, and answers nobody meanwhile. One that is late joins up to `delay` seconds after the
+    takes `stuck` seconds more, and answers nobody meanwhile. One that is late joins up to LATEST seconds after the
     others.
     """
 
@@ -21,7 +23,6 @@ class Faults:
     late: float = 0.0
     back: float = math.inf
     stuck: float = math.inf
-    delay: float = 100.0
 
 
 @dataclass(frozen=True)

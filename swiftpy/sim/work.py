@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import math
 import random
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from swiftpy.core.task import Kind, Task
 from swiftpy.errors import UserError
@@ -38,54 +35,19 @@ class Work:
 def durations(text: str, count: int, seed: int) -> array[float]:
     """`count` durations: "10" (all the same), "5:20" (uniform), "exp:10" (mean), "lognormal:10:0.5" (median, sigma).
 
-    Or the name of a file with measured ones, to be drawn from: a number in each line, or a journal.jsonl of an EXP.
+    ValueError or ArithmeticError: `text` is none of these.
     """
-    found = _drawn(text, count, random.Random(seed))
-    if not (min(found) >= 0 and 0 < sum(found) < math.inf):
-        raise UserError(f"--seconds {text}: times are finite, and not all 0")
-    return found
-
-
-def _drawn(text: str, count: int, chance: random.Random) -> array[float]:
+    chance = random.Random(seed)
     name, _, rest = text.partition(":")
-    try:
-        if name == "exp":
-            mean = float(rest)
-            return array("d", (chance.expovariate(1 / mean) for _ in range(count)))
-        if name == "lognormal":
-            median, sigma = map(float, rest.split(":"))
-            return array("d", (median * chance.lognormvariate(0.0, sigma) for _ in range(count)))
-        shortest = float(name)
-        longest = float(rest) if rest else shortest
-        return array("d", (chance.uniform(shortest, longest) for _ in range(count)))
-    except (ValueError, ZeroDivisionError, OverflowError):
-        return array("d", chance.choices(_measured(Path(text)), k=count))
-
-
-def _measured(path: Path) -> list[float]:
-    """The durations in a file."""
-    try:
-        lines = path.read_text().split("\n")
-    except OSError as error:
-        raise UserError(f"{path} is neither a duration (see --help) nor a file with some: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path} is no text file: a number of seconds in each line was expected") from None
-    found = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            value = json.loads(line)
-            if isinstance(value, dict):
-                if value.get("event") == "run_done":
-                    found.append(float(value["seconds"]))
-            else:
-                found.append(float(value))
-        except (ValueError, TypeError, KeyError):
-            raise UserError(f"{path}:{number}: a number of seconds was expected, or an event of a journal") from None
-    if not found:
-        raise UserError(f"{path}: there are no durations in it")
-    return found
+    if name == "exp":
+        mean = float(rest)
+        return array("d", (chance.expovariate(1 / mean) for _ in range(count)))
+    if name == "lognormal":
+        median, sigma = map(float, rest.split(":"))
+        return array("d", (median * chance.lognormvariate(0.0, sigma) for _ in range(count)))
+    shortest = float(name)
+    longest = float(rest) if rest else shortest
+    return array("d", (chance.uniform(shortest, longest) for _ in range(count)))
 
 
 def work(shape: str, seconds: array[float], kind: Kind, gathered: int) -> Work:
