@@ -30,6 +30,7 @@ from flow_programs import LARGE, Failed, Meaning, WithoutTasks, draw, mixed
 import swiftpy
 from swiftpy.sites.launch import find_launcher
 
+LONGEST_END = 20.0  # seconds after SIGTERM
 EXPECTED = re.compile(
     r"swiftpy: a task failed: .*(ArithmeticError: failed with \d+|: cancelled).*"
     r"|swiftpy: \d+ tasks failed, and the script did not ask for their results"
@@ -278,11 +279,12 @@ def run_job(seed, timeout):
         try:
             out, err = job.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
-            job.terminate()  # mpiexec ends the ranks
+            job.terminate()  # mpiexec passes it on to the ranks
+            threading.Timer(LONGEST_END, job.kill).start()
             out, err = job.communicate()
-            return "hung", out + err
+            return "hung", f"what it said until it was ended:\n{out}{err}"
     unexpected = [line for line in err.splitlines() if not EXPECTED.fullmatch(line)]
-    about = f"{program.ranks} ranks {' '.join(program.options)}: {out.strip().splitlines()[-1] if out.strip() else '-'}"
+    about = " ".join([str(program.ranks), "ranks", *program.options]) + ": " + "".join(out.splitlines()[-1:])
     usual = job.returncode in ((0, 3) if program.fails else (0,))  # 3: nobody asked for a call that failed
     return about, "" if usual and not unexpected else f"exit code {job.returncode}\n{out}{err}"
 
