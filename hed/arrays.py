@@ -162,7 +162,16 @@ def _save(arrays: Arrays, target: Path, source: Path, columns: Columns) -> None:
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.{os.uname().nodename}")
     local.make(temporary)
     try:
-        for name, values in _columns_of(arrays).items():
+        parts = {
+            "cells": arrays.cells.matrix,
+            "drugs": arrays.drugs.matrix,
+            "cell": arrays.cell.codes,
+            "drug": arrays.drug.codes,
+            "cell_rows": arrays.cell_rows,
+            "drug_rows": arrays.drug_rows,
+            "y": arrays.y,
+        }
+        for name, values in parts.items():
             np.save(temporary / f"{name}.npy", values)
         names = {
             "tables": [str(source), columns],
@@ -180,25 +189,10 @@ def _save(arrays: Arrays, target: Path, source: Path, columns: Columns) -> None:
         local.remove(temporary)
 
 
-def _columns_of(arrays: Arrays) -> dict[str, np.ndarray]:
-    return {
-        "cells": arrays.cells.matrix,
-        "drugs": arrays.drugs.matrix,
-        "cell": arrays.cell.codes,
-        "drug": arrays.drug.codes,
-        "cell_rows": arrays.cell_rows,
-        "drug_rows": arrays.drug_rows,
-        "y": arrays.y,
-    }
-
-
 def _load(target: Path) -> Arrays:
     names = json.loads((target / NAMES).read_text(encoding="utf-8"))
     # Copy on write, and nobody writes: TensorFlow takes over no memory that is read-only.
-    mapped = {
-        name: np.load(target / f"{name}.npy", mmap_mode="c")
-        for name in ("cells", "drugs", "cell", "drug", "cell_rows", "drug_rows", "y")
-    }
+    mapped = {path.stem: np.load(path, mmap_mode="c") for path in target.glob("*.npy")}
     return Arrays(
         Features(pa.array(names["cells"], pa.string()), mapped["cells"]),
         Features(pa.array(names["drugs"], pa.string()), mapped["drugs"]),

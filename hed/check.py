@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hed import arrays, tables
-from hed.partition_uno_pq import DEFAULT_SEED, check_index, id_column
+from hed.partition_uno_pq import DEFAULT_PARTITION, DEFAULT_SEED, check_index, id_column
 from model_runner.params import is_tmp_original
 
 log = logging.getLogger("RUNNER.hed_setup")
@@ -65,7 +65,7 @@ def _check_set(params: Mapping[str, Any], data: _Data | None) -> None:
     files = params.get("partition_files")
     if not isinstance(files, (bool, type(None))):
         raise ValueError(f"partition_files must be true or false, not {files!r}")
-    partition = str(params.get("partition", "by_drug"))
+    partition = str(params.get("partition", DEFAULT_PARTITION))
     column = id_column(partition)
     seed = params.get("partition_seed", DEFAULT_SEED)
     if not isinstance(seed, int) or seed < 0:

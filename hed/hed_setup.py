@@ -1,9 +1,9 @@
-"""Pre and post module of a HED RUN: hold out one drug, put the tables where the model reads them, clean up.
+"""Pre and post module of a HED RUN: hold out one drug (or cell), put the tables where the model reads them, clean up.
 
 `pre_run` finds the original tables in `input_dir` (or DATA_SOURCE). For our own Uno they stay where they are, and the
 partition is a matter of indices. For any other model, or where `partition_files` is true, it leaves `input_dir` at a
-directory of this RUN on the node's local disk, with the partition's files. Hyperparameters: `index` (which drug),
-`partition` (by_drug), `partition_seed` (1), `input_dir`, `partition_files`.
+directory of this RUN on the node's local disk, with the partition's files. Hyperparameters: `index` (which drug
+or cell), `partition` (by_drug), `partition_seed` (1), `input_dir`, `partition_files`.
 """
 
 import importlib.util
@@ -17,7 +17,7 @@ from typing import Any
 from hed import arrays, local, tables
 from hed.check import check
 from hed.devices import cfg_xpu
-from hed.partition_uno_pq import DEFAULT_SEED, Split, split_rows, write_split
+from hed.partition_uno_pq import DEFAULT_PARTITION, DEFAULT_SEED, Split, split_rows, write_split
 from model_runner.ckpt.config import directory_of
 from model_runner.files import write_file
 from model_runner.results import RUN_EXCEPTION, ModelResult
@@ -38,7 +38,7 @@ def pre_run(params: dict[str, Any]) -> ModelResult:
     run = Path(params["instance_directory"])
     if _finished(params):
         return ModelResult.SKIP
-    params.setdefault("partition", "by_drug")
+    params.setdefault("partition", DEFAULT_PARTITION)
     params.setdefault("partition_seed", DEFAULT_SEED)
     source = tables.source_directory(params.get("input_dir"), os.environ.get("DATA_SOURCE"))
     node_dir = arrays.local_directory(source)

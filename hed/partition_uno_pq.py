@@ -2,8 +2,8 @@
 
 Two steps: `split_rows` chooses row numbers, `write_split` writes them as three tables. A seed puts the rows
 of a table into one order, whatever is held out: of the rows that are not held out the first 80 % are train,
-the others val. So a RUN that is resumed finds each row where it was, and no validation row slips into
-training.
+the others val (random: of all rows the first 80 % are train, the next 10 % val). So a RUN that is resumed
+finds each row where it was, and no validation row slips into training.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from hed import tables
 
-DEFAULT_SEED = 1
+DEFAULT_PARTITION, DEFAULT_SEED = "by_drug", 1
 PARTITIONS = {"by_drug": tables.DRUG, "by_cell": tables.CELL, "random": None}
 _WHAT = {"by_drug": "drug", "by_cell": "cell"}
 

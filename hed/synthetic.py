@@ -22,7 +22,7 @@ from hed import tables
 
 SPEC = "synthetic.json"
 FACTORS = 4
-FEATURE_NOISE = 0.5  # standard deviations of a feature that say nothing about the factors
+FEATURE_NOISE = 0.5  # standard deviation of what in a feature says nothing about the factors
 RESPONSE_NOISE = 0.03  # standard deviation, in units of the response (0 to 1)
 ROWS_AT_ONCE = 1 << 18
 

@@ -32,10 +32,10 @@ Loss = Callable[[Any, Any], Any]
 
 
 class Compiled:
-    """A network, the graph that trains it (`learn`), and its predictions (`predict`)."""
+    """A network, its `loss`, the graph that trains it (`learn`), and its predictions (`predict`)."""
 
     def __init__(self, hyper: Hyper, genes: int, descriptors: int, loss: Loss, xla: bool) -> None:
-        self.xla = xla
+        self.xla, self.loss = xla, loss
         self.capacity = capacity(hyper)
         self._size = hyper.batch_size
         self.model = network.build(hyper, genes, descriptors)

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from hed.uno.data import Responses
-from hed.uno.hyper import Hyper
+from hed.uno.hyper import PARTS, Hyper
 
 
 class Predictor:
@@ -21,9 +21,7 @@ class Predictor:
     def __init__(self, model: keras.Model, hyper: Hyper) -> None:
         self._model = model
         self._size = hyper.generator_batch_size
-        stack = {
-            part: _dense_layers(model, part, len(getattr(hyper, part))) for part in ("canc", "drug", "interaction")
-        }
+        stack = {part: _dense_layers(model, part, len(getattr(hyper, part))) for part in PARTS}
         first, *rest = stack["interaction"]
         floats = tf.TensorSpec([None, None], tf.float32)
         rows = tf.TensorSpec([None], tf.int32)

@@ -110,8 +110,7 @@ class HyperError(ValueError):
 
 def read_hyper(params: Mapping[str, Any]) -> Hyper:
     """Hyperparameters of `params`, which may lack what has a default; HyperError lists all that is wrong."""
-    reader = _Reader({**read_config(DEFAULT_FILE), **params})
-    reader.resolve_aliases(params)
+    reader = _Reader(params)
     space = reader.choice("hyperparam_space", SPACES)
     hyper = Hyper(
         epochs=reader.integer("epochs", 1),
@@ -174,14 +173,15 @@ def _binds(module: str, name: str) -> bool:
 
 
 class _Reader:
-    """Reads typed values from a parameter dict and collects all that is wrong."""
+    """Reads typed values from the given parameters, over the defaults, and collects all that is wrong."""
 
-    def __init__(self, params: Mapping[str, Any]) -> None:
-        self.params = dict(params)
-        self.problems: list[str] = []
-
-    def resolve_aliases(self, given: Mapping[str, Any]) -> None:
+    def __init__(self, given: Mapping[str, Any]) -> None:
         defaults = read_config(DEFAULT_FILE)
+        self.params = {**defaults, **given}
+        self.problems: list[str] = []
+        self._resolve_aliases(given, defaults)
+
+    def _resolve_aliases(self, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
         for alias, key in ALIASES.items():
             if given.get(alias) is None:
                 continue

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from hed.devices import threads_in_use
-from hed.uno.compiled import compiled_for, make_loss, on_device
+from hed.uno.compiled import compiled_for, on_device
 from hed.uno.data import Data
 from hed.uno.feed import order
 from hed.uno.hyper import Hyper
@@ -36,7 +36,6 @@ class Trainer:
 
     def __init__(self, params: Mapping[str, Any], hyper: Hyper, data: Data) -> None:
         self._hyper, self._data = hyper, data
-        self._loss = make_loss(params, hyper)[0]
         self._tables = on_device(data.cells), on_device(data.drugs)
         self._compiled = compiled_for(params, hyper, data.cells.matrix.shape[1], data.drugs.matrix.shape[1])
         self.model = self._compiled.model
@@ -102,10 +101,11 @@ class Trainer:
         self._progress.load_state_dict(Progress().state_dict())
         self._predicted = predicted = self.predict("val")
         y = self._data.val.y
+        val_loss = self._compiled.loss(tf.constant(y[:, None]), tf.constant(predicted[:, None]))
         logs = {
             "loss": loss / samples,
             "r2": _r2(squares, self._data.train.y),
-            "val_loss": float(tf.reduce_mean(self._loss(tf.constant(y[:, None]), tf.constant(predicted[:, None])))),
+            "val_loss": float(tf.reduce_mean(val_loss)),
             "val_r2": _r2(float(np.sum((y - predicted).astype(np.float64) ** 2)), y),
             "learning_rate": self._rate.value,
         }

@@ -124,10 +124,13 @@ def made_from(path):
     return (path / arrays.NAMES).read_text()
 
 
-def test_damage_is_repaired(source):
+@pytest.mark.parametrize("damage", [lambda file: file.write_bytes(b""), lambda file: file.unlink()])
+def test_damage_is_repaired(source, caplog, damage):
     opened(source)
     [name] = directories(source)
-    (source.parent / name / "cells.npy").write_bytes(b"")
+    damage(source.parent / name / "cells.npy")
+    assert opened(source).cells.matrix.shape == (8, 3) and "is damaged, and made again" in caplog.text
+    assert (source.parent / name / "cells.npy").stat().st_size
     assert opened(source).cells.matrix.shape == (8, 3)
     assert directories(source) == [name]
 
