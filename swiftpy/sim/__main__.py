@@ -139,7 +139,7 @@ def _measured(path: Path) -> list[float]:
     except UnicodeDecodeError:
         raise UserError(f"{path} is no text file: a number of seconds in each line was expected") from None
     found = []
-    for number, line in enumerate(lines, 1):
+    for place, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
@@ -150,7 +150,7 @@ def _measured(path: Path) -> list[float]:
             else:
                 found.append(float(value))
         except (ValueError, TypeError, KeyError):
-            raise UserError(f"{path}:{number}: a number of seconds was expected, or an event of a journal") from None
+            raise UserError(f"{path}:{place}: a number of seconds was expected, or an event of a journal") from None
     if not found:
         raise UserError(f"{path}: there are no durations in it")
     return found
