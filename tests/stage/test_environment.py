@@ -9,6 +9,7 @@ import tarfile
 import venv
 
 import pytest
+import zstandard
 
 from swiftpy import cli
 from swiftpy.runtime.stage import environment
@@ -48,6 +49,7 @@ def pack_and_unpack(env, archive, target):
 @pytest.mark.parametrize("name", ["new", "a place with blanks", "long" * 40], ids=["new", "blanks", "long"])
 def test_a_packed_environment_works_elsewhere(env, tmp_path, name, capsys):
     target = pack_and_unpack(env, tmp_path / "env.tar.zst", tmp_path / name)
+    assert zstandard.get_frame_parameters((tmp_path / "env.tar.zst").read_bytes()).has_checksum
     hidden = env.with_name("gone")
     env.rename(hidden)  # so that nothing can come from there
     try:

@@ -131,6 +131,26 @@ def test_an_archive_that_was_cut_off(tmp_path, compress, cut):
         unpack(tmp_path / "t", compress(data[:cut]))
 
 
+def zstd(data, **options):
+    return zstandard.ZstdCompressor(write_checksum=True, **options).compress(data)
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, zstd], ids=["gzip", "zstd"])
+def test_a_compressed_archive_that_was_damaged(tmp_path, compress):
+    """The checksum comes after the end of the tar, where nobody looked: a file with another byte was put in place."""
+    data = bytearray(compress(make(("a", chance_bytes(100_000)))))  # what is chance, both store as it is
+    data[len(data) // 2] ^= 1
+    with pytest.raises(OSError, match=r"the archive is broken: .*(CRC|checksum)"):
+        unpack(tmp_path / "t", bytes(data))
+
+
+def test_an_archive_for_which_zstd_needs_too_much_memory(tmp_path):
+    large = zstandard.ZstdCompressionParameters(window_log=28)
+    data = zstandard.ZstdCompressor(compression_params=large).compressobj()
+    with pytest.raises(OSError, match="a window of more than 128 MiB: pack it without --long"):
+        unpack(tmp_path / "t", data.compress(make(*FILES)) + data.flush())
+
+
 def test_what_is_no_tar(tmp_path):
     with pytest.raises(OSError, match=r"no tar \(plain, gzip or zstd\)"):
         unpack(tmp_path / "t", lzma.compress(make(*FILES)))

@@ -219,7 +219,7 @@ def _compressed(file: BinaryIO, suffix: str) -> Any:
     if suffix == ".zst":
         import zstandard
 
-        return zstandard.ZstdCompressor(level=3, threads=-1).stream_writer(file, closefd=False)
+        return zstandard.ZstdCompressor(level=3, threads=-1, write_checksum=True).stream_writer(file, closefd=False)
     if suffix in (".gz", ".tgz"):
         import gzip
 

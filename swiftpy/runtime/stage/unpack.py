@@ -21,7 +21,7 @@ from swiftpy.runtime.stage.tree import Entry, make_links, write_file
 
 _PIECE = 1 << 20
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
-#: What `zstd --long=31` and `--ultra` need; the default limit of 128 MB would refuse their archives.
+#: Bytes that zstd may look back: a leader has 256 MB in all. More is what `zstd --long=28` and above ask for.
 _LARGEST_WINDOW = 1 << 27
 
 
@@ -56,10 +56,12 @@ class Unpacker:
             # tarfile takes for the end a damaged header, and that of an archive that was cut off after a member.
             if not stream.last or stream.last.strip(b"\0"):
                 raise EOFError("it does not end as a tar does: was it cut off?")
+            while stream.read_some(_PIECE):  # the checksum of gzip, or zstd, comes after the last byte of the tar
+                pass
             raw.skip_rest()
         except tarfile.TarError as error:
             raise OSError(None, f"the archive is broken, or no tar (plain, gzip or zstd): {error}") from error
-        except (zlib.error, EOFError) as error:
+        except (zlib.error, gzip.BadGzipFile, EOFError) as error:
             raise OSError(None, f"the archive is broken: {error}") from error
         self.checksum = raw.checksum.intdigest()
         entries = [entry for entry in self._names.values() if entry.path]
@@ -143,11 +145,31 @@ def _decompress(raw: _Pieces) -> Any:
     if start.startswith(_GZIP):
         return gzip.GzipFile(fileobj=io.BufferedReader(raw, _PIECE))
     if start.startswith(_ZSTD):
+        return _Zstd(raw)
+    return raw
+
+
+class _Zstd:
+    """What zstd has packed, as a file to be read."""
+
+    def __init__(self, raw: _Pieces) -> None:
         import zstandard  # only here: most jobs need none
 
         decompressor = zstandard.ZstdDecompressor(max_window_size=_LARGEST_WINDOW)
-        return decompressor.stream_reader(raw, read_size=_PIECE, read_across_frames=True)  # type: ignore[arg-type]
-    return raw
+        self._stream: Any = decompressor.stream_reader(raw, read_size=_PIECE, read_across_frames=True)  # type: ignore[arg-type]
+        self._error = zstandard.ZstdError
+
+    def readinto(self, buffer: memoryview) -> int:
+        """OSError for what needs too large a window; EOFError, as gzip raises, for what is damaged."""
+        try:
+            return int(self._stream.readinto(buffer))
+        except self._error as error:
+            if "too much memory" in str(error):
+                limit = f"{_LARGEST_WINDOW >> 20} MiB"
+                raise OSError(
+                    None, f"to unpack it takes a window of more than {limit}: pack it without --long"
+                ) from error
+            raise EOFError(str(error)) from error
 
 
 class _Pieces(io.RawIOBase):
