@@ -18,7 +18,7 @@ from swiftpy.sites.site import NAMES, Site
 from swiftpy.sites.times import seconds
 
 #: Settings that name a file or a folder.
-_PATHS = ("DATA_SOURCE", "CANDLE_DATA_DIR", "MODEL_PYTHON_DIR", "MODEL_PYTHON_SCRIPT", "CANDLE_DEFAULT_MODEL_FILE")
+PATHS = ("DATA_SOURCE", "CANDLE_DATA_DIR", "MODEL_PYTHON_DIR", "MODEL_PYTHON_SCRIPT", "CANDLE_DEFAULT_MODEL_FILE")
 _DEFAULTS = {"MODEL_NAME": "unorun", "MODEL_RETURN": "val_loss", "CANDLE_DATA_DIR": "out", "BENCHMARK_TIMEOUT": "-1"}
 
 
@@ -45,7 +45,7 @@ def settings_of(site: Site, environ: Mapping[str, str]) -> dict[str, Setting]:
             value, source = site.settings[name], f"site {site.name}"
         else:
             value, source = _DEFAULTS.get(name, ""), "default" if name in _DEFAULTS else "not set"
-        if name in _PATHS:  # in quotes, as in the main script, the shell leaves `~` as it is
+        if name in PATHS:  # in quotes, as in the main script, the shell leaves `~` as it is
             value = os.path.expanduser(value)  # noqa: PTH111 - Path's raises RuntimeError for `~nobody`
         settings[name] = Setting(name, value, source)
     return settings
@@ -64,7 +64,7 @@ def _is_there(setting: Setting) -> bool:
     """Whether it names what lies in the user's directory: a MODEL_NAME is none, though a folder may be called so."""
     path = Path(setting.value)
     is_module = setting.name == "MODEL_PYTHON_SCRIPT" and path.suffix != ".py"
-    return setting.name in _PATHS and not is_module and path.exists()
+    return setting.name in PATHS and not is_module and path.exists()
 
 
 def table(settings: Mapping[str, Setting]) -> list[str]:

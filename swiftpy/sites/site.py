@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from swiftpy.errors import UserError
+from swiftpy.errors import UserError, disk_says
 from swiftpy.sites.schedulers import SCHEDULERS
 
 if sys.version_info >= (3, 11):
@@ -97,8 +97,11 @@ def _find(name: str) -> Path:
     folders.append(Path(__file__).parent)
     for folder in folders:
         file = folder / f"{name}.toml"
-        if file.is_file():
-            return file
+        try:
+            if file.is_file():
+                return file
+        except OSError as error:  # a colleague's folder: what is in it would win
+            raise UserError(f"SWIFTPY_SITES: {disk_says(error, file)}") from error
     known = {file.stem for folder in folders for file in folder.glob("*.toml")}
     raise UserError(f"there is no site {name!r}: choose one of {', '.join(sorted(known))}, or give a .toml file")
 

@@ -29,6 +29,7 @@ from swiftpy.sites.settings import (
 )
 from swiftpy.sites.site import Site, load_site
 from swiftpy.upf.parse import check_lines, read_job
+from swiftpy.upf.paths import check_paths
 from swiftpy.upf.plan import report, time_limits
 
 
@@ -54,8 +55,7 @@ def understand(options: argparse.Namespace, lead: Lead) -> Intent:
         if name.value and (problem := name_problem(name.value)):
             raise UserError(f"{name} {problem}: it names a directory")
     data = settings["DATA_SOURCE"]
-    if data.value and not Path(data.value).is_dir():
-        raise UserError(f"{data}: there is no such directory")
+    check_paths(settings, os.environ)
     _check_hooks(options.hook, lead)
     specs = read_job(options.upf, options.dflts)
     sets = [parameters(spec, options, settings) for spec in specs]
@@ -129,9 +129,6 @@ def _queued_after(old: exps.Exp, parent: Path) -> Iterator[str]:
 
 
 def _check_hooks(names: Sequence[str], lead: Lead) -> None:
-    software = os.environ.get("SOFTWARE_SOURCE", "")
-    if software and not Path(os.path.expandvars(software)).expanduser().exists():
-        raise UserError(f"SOFTWARE_SOURCE={software}: there is no file of this name")
     if names and (problems := lead.call_in_child("swiftpy.runtime.hooks:problems", names)):
         raise UserError(*problems)
 

@@ -17,7 +17,7 @@ from swiftpy.experiment.lock import Lock
 from swiftpy.experiment.restart import Decision
 from swiftpy.experiment.spec import RunSpec
 from swiftpy.runtime.call import resolve
-from swiftpy.sites.settings import settings_of
+from swiftpy.sites.settings import PATHS, settings_of
 from swiftpy.sites.site import load_site
 from swiftpy.upf.establish import _open, user
 from swiftpy.upf.options import parse
@@ -168,6 +168,45 @@ def test_a_colleagues_exp_that_may_not_be_read_whole(monkeypatch, closed):
             understand(options, lead)
         (exp.root / closed).chmod(0o755)
     assert re.fullmatch(rf"{exp.root / closed}.*: Permission denied(: to restart EXP000 you.*)?", str(refused.value))
+
+
+@pytest.mark.parametrize("name", [*PATHS, "SOFTWARE_SOURCE", "SWIFTPY_SITES"])
+def test_what_lies_in_a_closed_directory(monkeypatch, name):
+    """A colleague's, of mode 0700: a traceback, and for `local` an aborted job."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        Path(folder, "upf.json").write_text('{"id": "A"}\n')
+        closed = Path(folder, "closed")
+        (closed / "x").mkdir(parents=True)
+        closed.chmod(0)
+        for named in (f"{closed}/x", *([closed] if name in ("DATA_SOURCE", "MODEL_PYTHON_DIR") else [])):
+            monkeypatch.setenv(name, str(named))
+            with nobody(), pytest.raises(UserError, match=f"{name}[=:].*closed.*: Permission denied") as refused:
+                understand(parse([f"{folder}/upf.json"]), SimpleNamespace())
+            assert len(refused.value.lines) == 1
+        closed.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "problem"),
+    [
+        ("DATA_SOURCE", "/nowhere", "=/nowhere (environment): there is no such directory"),
+        ("MODEL_PYTHON_DIR", "/nowhere/UNO", "=/nowhere/UNO (environment): there is no such directory"),
+        ("SOFTWARE_SOURCE", "~nosuchuser/env.tar", "=~nosuchuser/env.tar: there is no file of this name"),
+    ],
+)
+def test_what_a_setting_names_and_is_not_there(tmp_path, monkeypatch, name, value, problem):
+    """Another model of the same name, such as our Uno, was trained in the place of the user's."""
+    monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=re.escape(name + problem)):
+        understand(parse([str(tmp_path / "upf.json")]), SimpleNamespace())
+
+
+def test_variables_in_the_directory_of_the_model_are_filled_in(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINE", str(tmp_path))
+    monkeypatch.setenv("MODEL_PYTHON_DIR", "$MINE")
+    (tmp_path / "upf.json").write_text('{"id": "A"}\n')
+    understand(parse([str(tmp_path / "upf.json")]), SimpleNamespace(call_in_child=lambda *arguments, env: None))
 
 
 @pytest.mark.parametrize("name", ["", " "])
