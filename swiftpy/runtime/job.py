@@ -31,6 +31,9 @@ from swiftpy.runtime.spawner import Spawner
 from swiftpy.runtime.transport import SERVER
 from swiftpy.runtime.worker import Worker
 
+#: Seconds in which a rank has looked at its environment, however cold the file system with TensorFlow: else it hangs.
+_LONGEST_LOOK = 1200.0
+
 if TYPE_CHECKING:
     from swiftpy.core.scheduler import Scheduler
     from swiftpy.runtime.mpi import World
@@ -71,24 +74,40 @@ class Lead:
         self.stop = stop  # an application, too, may ask for an early end
         self.spawner = spawner
 
-    def call_in_child(self, function: str, *args: Any, env: Mapping[str, str] | None = None) -> Any:
+    def call_in_child(
+        self, function: str, *args: Any, env: Mapping[str, str] | None = None, limit: float = math.inf
+    ) -> Any:
         """Call a function by name in a child process of its own, so that what it imports or breaks is not ours.
 
-        `env` is added to the child's environment. Returns its result; a failure is raised as UserError, because the
-        function is user's code or reads user's data.
+        `env` is added to the child's environment. Returns its result; a failure, or that there is no answer within
+        `limit` seconds, is raised as UserError, because the function is user's code or reads user's data.
         """
         executor = IsolatedExecutor(self.spawner, self.layout.hosts[0], SERVER, dict(env or {}), 2)
         try:
-            return self.call(executor, self.console.line, function, *args)
+            return self.call(executor, self.console.line, function, *args, limit=limit)
         finally:
             executor.close()
 
-    def call(self, executor: IsolatedExecutor, say: Callable[[str], None], function: str, *args: Any) -> Any:
-        """The result of a call by name; `say` gets the traceback of a failure, which is raised as UserError."""
+    def call(
+        self,
+        executor: IsolatedExecutor,
+        say: Callable[[str], None],
+        function: str,
+        *args: Any,
+        limit: float = math.inf,
+    ) -> Any:
+        """The result of a call by name; `say` gets the traceback of a failure, which is raised as UserError.
+
+        So is that it takes longer than `limit` seconds.
+        """
         executor.start(Order(0, 1, function, payload_of(*args)))
+        give_up_at = time.monotonic() + limit
         while (outcome := executor.poll()) is None:
             if self.stop.reason is not None:  # it may hang, such as in a file system
                 executor.kill()
+            if time.monotonic() > give_up_at:
+                executor.kill()  # its end is not waited for: in a file system that hangs, no signal ends it
+                raise UserError(f"{function} did not answer within {limit:.0f} s: an import or a file system may hang")
             time.sleep(0.005)
         self.go_on()
         if outcome.error is not None:
@@ -175,7 +194,7 @@ def _take_part(
         env = _environment(world, spec, hooks.env)
         os.environ.update(env)  # for tasks that run in the rank itself
         isolated = IsolatedExecutor(lead.spawner, world.host, world.rank, env, output)
-    reasons = reasons or _look(world, lead, spec, hooks.env, isolated)
+    reasons = reasons or _look(world, lead, spec, hooks.env, isolated, killed_at)
     # What is there by now stays, so the collector need not go through it: neither while a program makes futures by the
     # hundred thousand, nor, several times, when Python ends.
     gc.freeze()
@@ -226,7 +245,12 @@ def _prepare(application: Application, lead: Lead) -> JobSpec | int:
 
 
 def _look(
-    world: World, lead: Lead, spec: JobSpec, hooked: Mapping[str, str], executor: IsolatedExecutor | None
+    world: World,
+    lead: Lead,
+    spec: JobSpec,
+    hooked: Mapping[str, str],
+    executor: IsolatedExecutor | None,
+    killed_at: float,
 ) -> list[str]:
     """Let every rank look at its environment; every rank learns what is wrong anywhere.
 
@@ -235,12 +259,13 @@ def _look(
     """
     if not spec.preflight:
         return []
+    look, left = spec.preflight, killed_at - time.monotonic()
+    limit = min(_LONGEST_LOOK, left / 2)  # or a node that hangs would cost the walltime, and nobody would hear of it
     try:
-        look = spec.preflight
         if executor is not None:
-            problems, facts = lead.call(executor, print, *look)
+            problems, facts = lead.call(executor, print, *look, limit=limit)
         else:
-            problems, facts = lead.call_in_child(*look, env={**spec.env, **hooked})
+            problems, facts = lead.call_in_child(*look, env={**spec.env, **hooked}, limit=limit)
     except UserError as error:
         problems, facts = error.lines, {}
     return complaints(world.gather(Found(world.node, world.rank, problems, facts)))

@@ -24,16 +24,17 @@ class Found:
 def complaints(found: Sequence[Found]) -> list[str]:
     """One line for each node and problem, naming its ranks; [] if all is well.
 
-    Of a fact, what most ranks have is taken to be right.
+    Of a fact, what most ranks have is taken to be right; a rank that could not look has none.
     """
     ranks: dict[tuple[str, str], list[int]] = defaultdict(list)
     for one in found:
         for problem in one.problems:
             ranks[one.node, problem].append(one.rank)
-    for name in sorted({name for one in found for name in one.facts}):
-        values = Counter(one.facts.get(name, "nothing") for one in found)
+    looked = [one for one in found if one.facts]
+    for name in sorted({name for one in looked for name in one.facts}):
+        values = Counter(one.facts.get(name, "nothing") for one in looked)
         usual = values.most_common(1)[0][0]
-        for one in found:
+        for one in looked:
             value = one.facts.get(name, "nothing")
             if value != usual:
                 ranks[one.node, f"{name} is {value}, but {usual} on most ranks"].append(one.rank)

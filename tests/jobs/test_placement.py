@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -65,3 +66,15 @@ def test_a_broken_rank_is_found_before_any_run(workplace, two_nodes, tmp_path):
     assert lines[0] == "rank 2, 5): needed cannot be imported: ImportError: libze_loader.so.1: cannot open"
     assert lines[1].startswith("rank 1, 4): numpy is 1.0, but ") and len(lines) == 2
     assert "run_started" not in json.dumps(journal(workplace.exp(0)))
+
+
+def test_a_rank_that_hangs_while_it_looks(workplace, two_nodes, tmp_path):
+    """It cost the whole walltime; now not more than half of it. Rank 0 of each node looks in a child of its own."""
+    (tmp_path / "hangs.py").write_text("import os, time\ntime.sleep(600 * (os.environ['MPI_LOCALRANKID'] != '1'))\n")
+    workplace.write([{"id": "A"}])
+    env = {"PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}", "WALLTIME": "0:00:16"}
+    result = two_nodes('modules = ["hangs"]', **env)
+    assert result.returncode == 2, result.stdout + result.stderr
+    lines = [line.split(" (", 1)[1] for line in result.stdout.splitlines() if " (rank " in line]
+    what = r"swiftpy\.upf\.preflight:look did not answer within \d s: an import or a file system may hang"
+    assert len(lines) == 1 and re.fullmatch(rf"rank 0, 2-3, 5\): {what}", lines[0])

@@ -19,3 +19,8 @@ def test_problems_and_differences_by_node():
         "n2 (rank 4-5, 7): tensorflow is 2.14.0, but 2.15.1 on most ranks",
         "n3 (rank 6): tensorflow is nothing, but 2.15.1 on most ranks",
     ]
+
+
+def test_a_rank_that_could_not_look_is_no_different_one():
+    found = [*(Found("n1", rank, [], {"numpy": "2"}) for rank in range(2)), Found("n2", 2, ["it hangs"], {})]
+    assert complaints(found) == ["n2 (rank 2): it hangs"]
