@@ -68,9 +68,12 @@ done
 
 # Only on a machine of your own is everything installed for you. A cluster has an MPI and a TensorFlow of its own: make
 # .venv yourself as the README says, or set PYTHON.
-[ "$site" != local ] || "$here/scripts/setup-venv" local
 python=$here/.venv/bin/python
-[ -x "$python" ] || python=${PYTHON:-python3}
+if [ "$site" = local ]; then
+    "$here/scripts/setup-venv" local # here PYTHON is what it is made with
+elif [ -n "${PYTHON:-}" ] || [ ! -x "$python" ]; then
+    python=${PYTHON:-python3}
+fi
 if ! "$python" -c "import swiftpy.upf.submit" 2>/dev/null; then
     echo "$python has no swiftpy: make $here/.venv as README.md says (Without the script, and on a cluster)" >&2
     exit 2

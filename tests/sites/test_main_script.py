@@ -1,6 +1,7 @@
 """upf-uno-heds.sh up to where it hands over to Python; tests/jobs/test_hed.py runs it as a whole."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -37,26 +38,55 @@ def test_it_finds_its_files_wherever_it_is_called_from(tmp_path, place):
     assert result.stderr.splitlines()[-1] == "too many arguments: a b c d; there are UPF, DFLTS and EXP, then options"
 
 
-def test_what_the_sites_file_names_counts(tmp_path):
-    """DATA_SOURCE was staged if it was in the environment; MODEL_NAME and CANDLE_DATA_DIR were the script's."""
-    (tmp_path / "data").mkdir()
+@pytest.fixture
+def place(tmp_path):
+    """A directory with a UPF, and a site that has a scheduler."""
     (tmp_path / "upf.json").write_text('{"id": "A"}\n')
     settings = f'[settings]\nPROCS = "4"\nPPN = "2"\nMODEL_PYTHON_DIR = "{MODELS}"\nMODEL_NAME = "toy"\n'
-    (tmp_path / "mine.toml").write_text(f'scheduler = "pbs"\nlaunch = ["x"]\n{settings}DATA_SOURCE = "data"\n')
-    env = {"PYTHON": sys.executable, "DATA_SOURCE": "", "MODEL_NAME": ""}
-    result = script(SCRIPT, "./mine.toml", "upf.json", "--dry-run", cwd=tmp_path, **env)
-    assert result.returncode == 0, result.stderr
-    assert f"export DATA_SOURCE={tmp_path}/data" in result.stdout and "--hook=hooks.leader:stage_data" in result.stdout
-
-
-def test_a_hook_in_a_file_is_no_upf_at_the_wrong_place(tmp_path):
-    """The demo with a hook was refused as `--plan upf.json` is, where the options come first."""
-    (tmp_path / "my_hook.py").write_text("def hook(leaders, env): pass\n")
-    settings = f'[settings]\nPROCS = "4"\nPPN = "2"\nMODEL_PYTHON_DIR = "{MODELS}"\nMODEL_NAME = "toy"\n'
     (tmp_path / "mine.toml").write_text(f'scheduler = "pbs"\nlaunch = ["x"]\n{settings}')
-    env = {"PYTHON": sys.executable, "MODEL_NAME": ""}
-    result = script(SCRIPT, "./mine.toml", "--hook", "my_hook.py", "--dry-run", cwd=tmp_path, **env)
+    return tmp_path
+
+
+#: Without .venv, and without what the tests' own environment says.
+ENV = {"PYTHON": sys.executable, "DATA_SOURCE": "", "MODEL_NAME": ""}
+
+
+def elsewhere(place, system="", python=None):
+    """The script in a directory of its own, with other system settings, and with a .venv that runs `python`."""
+    home = place / "elsewhere"
+    (home / ".venv" / "bin").mkdir(parents=True)
+    shutil.copy(SCRIPT, home)
+    (home / "cfg-sys-1.sh").write_text(system)
+    if python is not None:
+        (home / ".venv" / "bin" / "python").write_text(f"#!/bin/sh\n{python}\n")
+        (home / ".venv" / "bin" / "python").chmod(0o755)
+    return home / SCRIPT.name
+
+
+def test_what_the_sites_file_names_counts(place):
+    """DATA_SOURCE was staged if it was in the environment; MODEL_NAME and CANDLE_DATA_DIR were the script's."""
+    (place / "data").mkdir()
+    with (place / "mine.toml").open("a") as file:
+        file.write('DATA_SOURCE = "data"\n')
+    result = script(SCRIPT, "./mine.toml", "upf.json", "--dry-run", cwd=place, **ENV)
+    assert result.returncode == 0, result.stderr
+    assert f"export DATA_SOURCE={place}/data" in result.stdout and "--hook=hooks.leader:stage_data" in result.stdout
+
+
+def test_a_hook_in_a_file_is_no_upf_at_the_wrong_place(place):
+    """The demo with a hook was refused as `--plan upf.json` is, where the options come first."""
+    (place / "my_hook.py").write_text("def hook(leaders, env): pass\n")
+    result = script(SCRIPT, "./mine.toml", "--hook", "my_hook.py", "--dry-run", cwd=place, **ENV)
     assert result.returncode == 0, result.stderr
     assert "--hook=my_hook.py" in result.stdout and "demo/upf-8.json" in result.stdout
-    result = script(SCRIPT, "./mine.toml", "--plan", "my_hook.py", cwd=tmp_path, **env)
+    result = script(SCRIPT, "./mine.toml", "--plan", "my_hook.py", cwd=place, **ENV)
     assert result.returncode == 2 and result.stderr == "my_hook.py: UPF and DFLTS come before the options\n"
+
+
+def test_a_python_that_is_named_wins_over_the_venv(place):
+    """`local` on a login node makes a .venv, which then ran the jobs on the cluster, whatever PYTHON said."""
+    path = elsewhere(place, python="exit 1")
+    result = script(path, "./mine.toml", "upf.json", "--dry-run", cwd=place, **ENV)
+    assert result.returncode == 0, result.stderr
+    result = script(path, "./mine.toml", "upf.json", "--dry-run", cwd=place, **{**ENV, "PYTHON": ""})
+    assert result.returncode == 2 and f"{path.parent}/.venv/bin/python has no swiftpy" in result.stderr
