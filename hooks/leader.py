@@ -8,7 +8,7 @@ from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hooks.node_local import keeps, place_of, setting
+from hooks.node_local import keeps, place_of
 from swiftpy.runtime.group import Group
 from swiftpy.runtime.stage import stage_tree
 
@@ -25,11 +25,13 @@ def stage_data(leaders: MPI.Comm, env: Mapping[str, str]) -> Generator[dict[str,
     is done.
     """
     began = time.monotonic()
-    if not {**os.environ, **env}.get("DATA_SOURCE"):
+    named = {**os.environ, **env}.get("DATA_SOURCE")
+    if not named:
         print("DATA_SOURCE is not set: no data is staged")
         return
     group = Group(leaders)
-    source = group.together("use DATA_SOURCE", lambda: setting(env, "DATA_SOURCE"))
+    # As it is written, like the check before the job takes it.
+    source = group.together("use DATA_SOURCE", lambda: Path(named).expanduser().absolute())
     place = group.together("use TMP_ORIGINAL", lambda: place_of(env, "TMP_ORIGINAL", "/tmp/$USER/original", source))
     names = group.broadcast(group.together(f"list {source}", lambda: _list(source) if group.rank == 0 else None))
     staged = stage_tree(leaders, source, place.copy_of, names, make_room=place.sweep)
@@ -41,7 +43,9 @@ def stage_data(leaders: MPI.Comm, env: Mapping[str, str]) -> Generator[dict[str,
         print(f"staged {staged.files} of {len(names)} files ({staged.size / 1e6:.1f} MB) from {source} to {copy}")
         print(f"hook time: {time.monotonic() - began:.3f}", flush=True)
         variables = {"TMP_ORIGINAL": str(copy), "TMP_ORIGINAL_LINK": str(place.path)}
-        yield variables if "TMPDIR" in os.environ else {**variables, "TMPDIR": str(copy.parent / "tmp")}
+        # Slurm hands on the login node's TMPDIR, which need not be on this one.
+        has_own = os.path.isdir(os.environ.get("TMPDIR", ""))  # noqa: PTH112 - Path's raises where it may not look
+        yield variables if has_own else {**variables, "TMPDIR": str(copy.parent / "tmp")}
     finally:
         place.leave(keeps(env))
 

@@ -277,6 +277,22 @@ def test_what_killed_jobs_left_makes_room_for_the_next(world, shared):
         unmount(world, disk, at=1)
 
 
+@pytest.mark.parametrize("given", [None, "", "/nowhere/at/all", "there"])
+def test_what_the_data_hook_is_given_in_variables(world, shared, monkeypatch, given):
+    """A name with $ in it passed the check, and failed here; TMPDIR may be empty, or on the login node alone."""
+    data, own = shared / "da$$ta", shared / f"node{world.rank}"
+    if world.rank == 0:
+        data.mkdir()
+        (data / "rsp_merged.parquet").touch()
+    monkeypatch.delenv("TMPDIR", raising=False)
+    if given is not None:
+        monkeypatch.setenv("TMPDIR", str(own) if given == "there" else given)
+    hook = stage_data(MPI.COMM_WORLD, {"DATA_SOURCE": str(data), "TMP_ORIGINAL": str(own / "original")})
+    variables = next(hook)
+    assert next(hook, None) is None
+    assert ("TMPDIR" not in variables) if given == "there" else variables["TMPDIR"].startswith(f"{own}/original-job-")
+
+
 def test_what_killed_jobs_left_of_a_target_goes(world, shared, source):
     """Where a hook of the user's own stages to one place, nobody else would remove it."""
     node = shared / f"node{world.rank}"
