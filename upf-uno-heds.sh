@@ -101,4 +101,8 @@ arguments=("${positional[@]:0:2}")
 [ ${#positional[@]} -lt 3 ] || arguments+=(--restart "${positional[2]}")
 [ ! -t 1 ] || arguments+=(--progress bar)
 arguments+=(--hook hooks.leader:stage_data --summary analysis.runs:print_table)
+if [ -n "${SOFTWARE_SOURCE:-}" ]; then
+    export SOFTWARE_SOURCE
+    [[ $* == *hooks.prelaunch* ]] || arguments+=(--hook hooks.prelaunch:stage_software)
+fi
 exec "$python" -m swiftpy.sites "$site" "${arguments[@]}" "$@"

@@ -12,7 +12,7 @@ from swiftpy.runtime.stage import environment
 _EXAMPLE = """\
 example:
   swiftpy stage pack .venv env.tar.zst
-  SOFTWARE_SOURCE=env.tar.zst ./upf-uno-heds.sh local UPF DFLTS --hook hooks.prelaunch:stage_software
+  SOFTWARE_SOURCE=env.tar.zst ./upf-uno-heds.sh SITE UPF DFLTS
 """
 
 

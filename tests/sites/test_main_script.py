@@ -90,3 +90,13 @@ def test_a_python_that_is_named_wins_over_the_venv(place):
     assert result.returncode == 0, result.stderr
     result = script(path, "./mine.toml", "upf.json", "--dry-run", cwd=place, **{**ENV, "PYTHON": ""})
     assert result.returncode == 2 and f"{path.parent}/.venv/bin/python has no swiftpy" in result.stderr
+
+
+@pytest.mark.parametrize("options", [[], ["--hook", "hooks.prelaunch:stage_software"]], ids=["", "with its hook"])
+def test_the_software_that_is_named_is_staged(place, options):
+    """DATA_SOURCE needs no hook; SOFTWARE_SOURCE without one did nothing, and said nothing."""
+    (place / "env.tar").touch()
+    for source, times in (("env.tar", 1), ("", len(options) // 2)):
+        env = {**ENV, "SOFTWARE_SOURCE": source}
+        result = script(SCRIPT, "./mine.toml", "upf.json", "--dry-run", *options, cwd=place, **env)
+        assert result.stdout.count("--hook=hooks.prelaunch:stage_software") == times, result.stderr
