@@ -55,7 +55,8 @@ def render(
 ) -> str:
     """The script. `output` takes stdout and stderr.
 
-    `command` is run in `directory` with `environment` added; each of its parts begins a line, for who reads it.
+    `command` is run in `directory` with `environment` added, which wins over the site's. Each of its parts begins
+    a line, for who reads it.
     """
     given = values(site, settings)
     lines = ["#!/bin/bash -l", *_directives(site, given, output), ""]
@@ -63,8 +64,14 @@ def render(
     exported = {**site.environment, **environment}
     if site.server_slot:
         exported["SWIFTPY_SERVER_SLOT"] = "1"
-    lines += [f"export {name}={shlex.quote(value)}" for name, value in exported.items()]
+    lines += [_export(name, value) for name, value in exported.items()]
     return "\n".join([*lines, "", "exec " + " \\\n    ".join(shlex.join(part) for part in command), ""])
+
+
+def _export(name: str, value: str) -> str:
+    # What `module load` has put into it in `setup` is needed as well: the framework may lie there.
+    more = '"${PYTHONPATH:+:$PYTHONPATH}"' if name == "PYTHONPATH" else ""
+    return f"export {name}={shlex.quote(value)}{more}"
 
 
 def _directives(site: Site, given: Mapping[str, str], output: Path) -> list[str]:

@@ -158,6 +158,7 @@ def _script(site: Site, settings: Mapping[str, Setting], request: Request, exp: 
     options.exp, options.after, options.restart = exp.root, request.after, old and str(old.root)
     options.chain, options.dry_run, options.progress = 1, False, "lines"
     variables = environment(settings) | {name: os.environ[name] for name in _CARRIED if os.environ.get(name)}
+    variables |= {name: os.environ[name] for name in site.environment if name in os.environ}  # as without a scheduler
     if settings["WALLTIME"].value:
         variables["WALLTIME"] = clock(walltime(settings, site.scheduler))
     variables.pop("EXPID", None)

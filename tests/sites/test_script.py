@@ -58,6 +58,20 @@ def test_golden(here, site):
     assert text == golden.read_text()
 
 
+def test_the_environment_of_a_job(here):
+    """PYTHONPATH replaced what `module load` had put there; the user's value of a site's variable was ignored."""
+    setup = 'setup = ["export PYTHONPATH=/from/a/module"]\n[environment]\nONE = "site"\nTWO = "site"'
+    (here.root / "mine.toml").write_text(f'scheduler = "pbs"\nlaunch = ["x"]\n{setup}\n[settings]\nPPN = "2"\n')
+    script = dry_run(here, "./mine.toml", PYTHONPATH="/my own:/$HOME", ONE="user").stdout
+    before, start, _ = script.partition("\nexec ")
+    assert start
+    said = subprocess.run(["bash"], input=f'{before}\necho "$PYTHONPATH|$ONE|$TWO"', capture_output=True, text=True)
+    assert said.stdout.endswith("/my own:/$HOME:/from/a/module|user|site\n"), said.stderr
+    without = before.replace("export PYTHONPATH=/from/a/module", "unset PYTHONPATH")
+    said = subprocess.run(["bash"], input=f'{without}\necho "$PYTHONPATH"', capture_output=True, text=True)
+    assert said.stdout == "/my own:/$HOME\n", "an empty part of it would be the working directory"
+
+
 def test_what_is_wrong_is_said_before_anything_is_made(here):
     assert "PROJECT is not set, and aurora needs it" in dry_run(here, "aurora", PROJECT="").stderr
     assert "PROCS=1 (environment)" in dry_run(here, "slurm", PROCS="1").stderr
