@@ -1,4 +1,5 @@
 from swiftpy.runtime.preflight import Found, complaints
+from swiftpy.upf.preflight import look
 
 
 def test_nothing_to_complain_about():
@@ -24,3 +25,21 @@ def test_problems_and_differences_by_node():
 def test_a_rank_that_could_not_look_is_no_different_one():
     found = [*(Found("n1", rank, [], {"numpy": "2"}) for rank in range(2)), Found("n2", 2, ["it hangs"], {})]
     assert complaints(found) == ["n2 (rank 2): it hangs"]
+
+
+def test_devices_are_counted(tmp_path):
+    (tmp_path / "gpu0").touch()
+    pattern = f"{tmp_path}/gpu*"
+    assert look("json:dumps", [], (), (pattern, 1))[0] == []
+    assert look("json:dumps", [], (), (pattern, 2))[0] == [f"1 of 2 devices are there ({pattern})"]
+
+
+def test_models_are_looked_for(tmp_path, monkeypatch):
+    (tmp_path / "runner_that_finds.py").write_text(
+        "def run(params): ...\n"
+        "def find(sets): return [(i, 'no b here') for i, params in enumerate(sets) if params['model_name'] == 'b']\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    sets = [{"model_name": "a"}, {"model_name": "b"}]
+    assert look("runner_that_finds:run", sets, (), None)[0] == ["no b here"]
+    assert look("runner_that_finds:walk", sets, (), None)[0][0].startswith("--task runner_that_finds:walk: ")

@@ -14,9 +14,9 @@ SCRIPT = Path(__file__).parents[2] / "upf-uno-heds.sh"
 
 
 def script(path, *arguments, cwd, **env):
-    return subprocess.run(
-        [str(path), *arguments], cwd=cwd, env={**os.environ, **env}, capture_output=True, text=True, timeout=60
-    )
+    """`env` is added to the environment; what is None in it is not set."""
+    env = {name: value for name, value in {**os.environ, **env}.items() if value is not None}
+    return subprocess.run([str(path), *arguments], cwd=cwd, env=env, capture_output=True, text=True, timeout=60)
 
 
 def test_help_is_all_of_it_and_on_standard_output(tmp_path):
@@ -100,3 +100,16 @@ def test_the_software_that_is_named_is_staged(place, options):
         env = {**ENV, "SOFTWARE_SOURCE": source}
         result = script(SCRIPT, "./mine.toml", "upf.json", "--dry-run", *options, cwd=place, **env)
         assert result.stdout.count("--hook=hooks.prelaunch:stage_software") == times, result.stderr
+
+
+def test_system_settings_count_where_the_environment_has_none(place):
+    """From cfg-sys-1.sh and the top of the main script, and the environment, which wins over both."""
+    path = elsewhere(place, ': "${PROCS:=7}"\n: "${QUEUE:=of-the-file}"\n')
+    path.write_text(path.read_text().replace('# : "${CANDLE_DATA_DIR:=out}"', ': "${CANDLE_DATA_DIR:=mine}"'))
+    env = {**ENV, "PROCS": None, "CANDLE_DATA_DIR": None, "QUEUE": "of-the-environment"}
+    result = script(path, "./mine.toml", "upf.json", "--plan", cwd=place, **env)
+    assert result.returncode == 0, result.stderr
+    said = {name: rest for name, *rest in map(str.split, filter(str.strip, result.stdout.splitlines()))}
+    assert said["PROCS"] == ["7", *"(cfg-sys-1.sh or main script)".split()]
+    assert said["CANDLE_DATA_DIR"] == ["mine", *"(cfg-sys-1.sh or main script)".split()]
+    assert said["QUEUE"] == ["of-the-environment", "(environment)"]

@@ -5,12 +5,13 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from hooks.node_local import NodeLocal, place_of, setting
 from swiftpy.runtime.stage import Staged, local
-from swiftpy.runtime.stage.staging import RECORD
+from swiftpy.runtime.stage.staging import RECORD, _check_room
 
 SOURCE = Path("/data/improve")
 
@@ -204,3 +205,13 @@ def test_a_path_beside_which_nothing_can_lie_is_named(monkeypatch, path):
     monkeypatch.delenv("TMP_ORIGINAL", raising=False)
     with pytest.raises(ValueError, match=f"^TMP_ORIGINAL={Path(path)}: nothing can lie beside that"):
         place_of({"TMP_ORIGINAL": path}, "TMP_ORIGINAL", "/tmp/$USER/original", SOURCE)
+
+
+def test_a_disk_on_which_no_more_files_can_be_made(tmp_path, monkeypatch):
+    """Free bytes are not all: an environment has 50,000 small files."""
+    found = os.statvfs(tmp_path)
+    limits = {name: getattr(found, name) for name in ("f_bavail", "f_frsize", "f_files")}
+    monkeypatch.setattr("os.statvfs", lambda folder: SimpleNamespace(**{**limits, "f_files": 9, "f_favail": 2}))
+    _check_room(tmp_path, [0, 0])
+    with pytest.raises(OSError, match="3 files are needed, 2 more can be made"):
+        _check_room(tmp_path, [0, 0, 0])
