@@ -30,5 +30,5 @@ export WALLTIME=06:00:00
 export SWIFTPY_SERVER_SLOT=1
 
 exec /home/me/.venv/bin/python -m swiftpy.upf.batch '/home/me/my jobs/out/toy/Output/EXP000' -- \
-    mpiexec -n 974 --ppn 5 --cpu-bind list:31,63:0-6:7-14:15-22:23-30 \
+    mpiexec -n 974 --ppn 5 --cpu-bind list:31,63:0-7:8-15:16-23:24-30 \
     /home/me/.venv/bin/python -m swiftpy.upf upf.json dflts.json --timeout=-1.0 --site=polaris '--exp=/home/me/my jobs/out/toy/Output/EXP000'
