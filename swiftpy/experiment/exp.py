@@ -176,7 +176,7 @@ def _fill(exp: Exp, parent: Path, restart: Exp | None) -> None:
     source = None
     if restart is not None:
         source = restart.id if restart.root.parent == parent else str(restart.root)
-        exp.restart.write_text(f"{source}\n")
+        exp.restart.write_text(f"{source}\n", encoding="utf-8", errors="surrogateescape")
     with journal.Journal(exp.journal) as lines:
         lines.write("exp_created", restart=source)
 

@@ -9,13 +9,15 @@ from pathlib import Path
 def replace_text(path: Path, text: str) -> None:
     """Make `text` (UTF-8) the whole content of `path`, also for a reader or a crash in the middle of it.
 
+    Names of files that are no UTF-8 stay the bytes that they are.
+
     The temporary name starts with a dot, which no RUN id does, and holds host and pid, so that two writers
     of the same file never share it. OSError (disk full, no permission) leaves the old content and no
     temporary file.
     """
     temporary = path.with_name(f".{path.name[:150]}.{socket.gethostname()[:40]}-{os.getpid()}")
     try:
-        with temporary.open("w", encoding="utf-8") as file:
+        with temporary.open("w", encoding="utf-8", errors="surrogateescape") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

@@ -59,7 +59,7 @@ def source(old: Exp, clock_dir: Path, ended: str = "") -> tuple[Exp, list[str]]:
             said.append(line)
         if not unprepared(exp):
             return exp, said
-        name = exp.restart.read_text(encoding="utf-8").strip()
+        name = exp.restart.read_text(encoding="utf-8", errors="surrogateescape").strip()
         before = find(exp.root.parent, str(exp.root.parent / name))
         if before in chain:
             raise UserError(f"{exp.restart} names {before.id}, which goes on from {exp.id} itself: restart another EXP")
@@ -77,7 +77,7 @@ def restarts_of(old: Exp, parent: Path) -> Iterator[Exp]:
     """The EXPs under `parent` whose `restart.txt` names this one, by name or path, and that we may read."""
     for file in sorted(parent.glob("*/restart.txt")):
         with contextlib.suppress(OSError, ValueError):  # another user's; a NUL, which no path has
-            before = parent / file.read_text(encoding="utf-8", errors="replace").strip()
+            before = parent / file.read_text(encoding="utf-8", errors="surrogateescape").strip()
             if before.samefile(old.root) and os.access(file.with_name("journal.jsonl"), os.R_OK):
                 yield Exp(file.parent)
 

@@ -73,7 +73,8 @@ def main(arguments: list[str]) -> int:
         if options.dry_run:
             parent = exp_parent(settings)
             exp = Exp(parent / (settings["EXPID"].value or next(exps.free_names(parent))))
-            print(_script(site, settings, request, exp, intent.old), end="")
+            text = _script(site, settings, request, exp, intent.old)
+            sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))  # as in the file that would be submitted
             return 0
         exp, jobid = submit(request, intent.old)
     except UserError as error:
@@ -82,7 +83,7 @@ def main(arguments: list[str]) -> int:
     except KeyboardInterrupt:  # while it works, the scheduler's command has an answer of its own to this
         print("interrupted: no job was submitted", file=sys.stderr)
         return schedulers.Interrupted.exit_code
-    print(f"job {jobid}: {exp.root}")
+    lead.console.line(f"job {jobid}: {exp.root}")
     return 0
 
 

@@ -2,9 +2,13 @@
 
 import errno
 import json
+import os
+import sys
 
 import pytest
 
+from swiftpy.experiment.exp import Exp, create
+from swiftpy.experiment.restart import restarts_of
 from swiftpy.sites import schedulers
 from swiftpy.upf import submit
 
@@ -64,3 +68,23 @@ def test_a_job_that_was_taken_when_the_disk_became_full(here, monkeypatch, capsy
     assert (exp / "batch.json").exists()
     text = f"job 12 was submitted, and will run in {exp}; that could not be recorded there: No space left on device\n"
     assert capsys.readouterr().err == text
+
+
+def test_a_directory_whose_name_is_no_utf_8(here, monkeypatch, capfdbinary):
+    """Such as one of an old archive, or any with an accent where LC_ALL=C: a traceback, in the EXP that it left."""
+    place = here / os.fsdecode(b"caf\xe9")
+    place.mkdir()
+    (here / "upf.json").rename(place / "upf.json")
+    monkeypatch.chdir(place)
+    sbatch(here, "echo 12")
+    exp = place / "out/m/Output/EXP000"
+    assert submit.main(["slurm", "upf.json", "--task", "json:dumps", "--dry-run"]) == 0
+    sys.stdout.flush()
+    script = capfdbinary.readouterr().out
+    assert run() == 0 and capfdbinary.readouterr().out.startswith(b"job 12: ")
+    for text in (script, (exp / "turbine-slurm.sh").read_bytes()):
+        assert b"/caf\xe9/out/m/Output/EXP000/output.txt" in text and b"/caf\xe9'\n" in text
+    assert submit.read_request(Exp(exp)).directory == str(place)
+    other = create(here / "other", restart=Exp(exp))
+    assert other.restart.read_bytes() == os.fsencode(f"{exp}\n")
+    assert list(restarts_of(Exp(exp), here / "other")) == [other]
