@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -206,10 +207,26 @@ def _past(old: Exp, spec: RunSpec, now: Params, record: markers.Marker | None, p
             "reason": "",
             "epochs": None,
             "result": (run_dir / "result.txt").read_text(encoding="utf-8", errors="replace").strip(),
-            "stopped_early": (run_dir / "stop.marker").exists(),
+            "stopped_early": _stopped_early(run_dir),
         }
         return _Past(params, value, _existing([markers.old_path(old, spec.params)]))
     return _Past(params, None, ()) if _has_checkpoint(run_dir) else None
+
+
+def _stopped_early(run_dir: Path) -> bool:
+    """Whether a RUN that is finished by the old form of marker ended by its own criterion.
+
+    The original system counted the epochs of the last attempt only: a RUN that it resumed at 18 of 20 has the
+    stop.marker `early stopping: 2/20`. The last of the epochs asked for is always saved, and its record stays.
+    """
+    try:
+        marker = (run_dir / "stop.marker").read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return False
+    expected = re.match(r"early stopping: \d+/(\d+)", marker)
+    epochs = run_dir / "ckpts" / "epochs"
+    saved = [int(path.name) for path in epochs.iterdir() if path.name.isdecimal()] if epochs.exists() else []
+    return expected is None or max(saved, default=0) < int(expected[1])
 
 
 def _existing(files: Iterable[Path | None]) -> tuple[str, ...]:

@@ -221,6 +221,26 @@ def test_an_exp_of_the_original_system_is_compared_with_what_its_runs_wrote(tmp_
     assert source(Exp(root), tmp_path) == (Exp(root), [])
 
 
+def test_a_stop_marker_that_counts_the_last_attempt_alone_is_not_believed(tmp_path):
+    """The original system's, of a RUN that it had resumed. EARLY was resumed, too, and did stop early."""
+    root = trees.make(
+        tmp_path / "EXP011",
+        """
+        run/FULL/stop.marker = early stopping: 1/3
+        run/FULL/ckpts/epochs/003/ckpt-info.json = {}
+        run/EARLY/stop.marker = early stopping: 1/3
+        run/EARLY/ckpts/epochs/002/ckpt-info.json = {}
+        """,
+    )
+    for number, name in enumerate(("FULL", "EARLY")):
+        trees.make(root, f"run/{name}/result.txt = 0.1\nmarkers/marker-00{number}.txt = DONE")
+        (root / "run" / name / "parameters.txt").write_text(f"[Global Params]\nid='{name}'\nindex={number}\nepochs=3\n")
+    more = plan(specs(tmp_path / "in", "FULL EARLY", '{"epochs": 5}'), Exp(root), compare, read_job)
+    assert [d.reason for d in more] == ["epochs 3 -> 5", "stopped early"]
+    same = plan(specs(tmp_path / "in", "FULL EARLY"), Exp(root), compare, read_job)
+    assert verdicts(same) == {"FULL": "skip", "EARLY": "skip"}
+
+
 def test_the_time_of_an_epoch_is_known_from_the_old_journal(tmp_path):
     exp = create(tmp_path)
     assert epoch_seconds(None) == epoch_seconds(exp) == 0.0
