@@ -8,7 +8,8 @@ Every line has `event` and `t` (seconds since 1970). The vocabulary, `?` = may b
     job_started      upf, dflts?, procs, restart?, version, host, pid, jobid?, runs, epoch_seconds
                                                      names of the copies in the EXP; everything was carried
                                                      over; the longest epoch that is known from before, or 0
-    run_skipped      id, reason                      needs no training: finished before
+    run_skipped      id, reason                      needs no training: finished before, or so says
+                                                     its pre module, which a restart asks again
     run_started      id, attempt, rank, host
     run_done         id, attempt, rank, host, seconds, value, epoch_seconds?
                                                      mean of an epoch, where all were trained in this attempt

@@ -175,14 +175,17 @@ class UpfApplication:
             console.line(f"{spec.id} failed: {error.summary()}; log {outcomes.log(error.rank)}")
         if self._intent.options.summary:
             console.line(self._summary(self._intent.options.summary))
-        skipped = len(self._intent.specs) - len(self._runs)
-        counts = f"{self._progress.done} done, {skipped} skipped, {len(outcomes.failures)} failed"
+        counts = f"{self._progress.done} done, {self._skipped()} skipped, {len(outcomes.failures)} failed"
         took = duration(time.monotonic() - self._began)
         console.line(f"{counts}, {outcomes.interrupted} left, in {took}: {exp.root}")
         if code != DONE:
             console.line(f"to go on: --restart {exp.id}")
         self._close(code, (self._drained or "stopped early") if outcomes.interrupted else "all RUNs were resolved")
         return code
+
+    def _skipped(self) -> int:
+        """By the restart's plan, or by a RUN's own pre module."""
+        return len(self._intent.specs) - len(self._runs) + self._progress.skipped
 
     def _summary(self, name: str) -> str:
         """What the user's summary prints. It is a report: that it fails must not change the job's outcome."""
@@ -196,9 +199,9 @@ class UpfApplication:
         return text.getvalue().rstrip()
 
     def _close(self, code: int, reason: str) -> None:
-        outcomes, skipped = self._outcomes, len(self._intent.specs) - len(self._runs)
+        outcomes = self._outcomes
         counts = {"done": self._progress.done, "failed": len(outcomes.failures), "left": outcomes.interrupted}
-        outcomes.write("job_stopped", code=code, reason=reason, skipped=skipped, **counts)
+        outcomes.write("job_stopped", code=code, reason=reason, skipped=self._skipped(), **counts)
         outcomes.flush()
         elapsed = f"{time.monotonic() - self._began:.3f}"
         with contextlib.suppress(OSError):

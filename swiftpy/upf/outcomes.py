@@ -82,27 +82,33 @@ class Outcomes:
         if value["status"] == "interrupted":
             self._run_interrupted(report, measured)
             return
+        if value["status"] == "skip":
+            # One that a pre module leaves out for now has no result: a restart asks that module again.
+            if value.get("result"):
+                self._mark(spec, value)
+            self.write("run_skipped", id=spec.id, reason=value["reason"])
+            self._progress.ended(spec.id, f"skipped: {value['reason']}", skipped=True)
+            return
+        self._mark(spec, value)
+        self.write(
+            "run_done",
+            id=spec.id,
+            attempt=report.attempt,
+            seconds=round(report.seconds, 3),
+            value=value,
+            epoch_seconds=measured,
+            **self._place(report.worker),
+        )
+        self._progress.ended(spec.id, f"done in {duration(report.seconds)} on rank {report.worker}", done=True)
+
+    def _mark(self, spec: RunSpec, value: dict[str, Any]) -> None:
+        """Record that the RUN is finished."""
         try:
             markers.write(self._experiment.exp, spec.id, spec.params, value, time.time())
         except OSError as error:
             self._lead.console.line(
                 f"{spec.id}: its marker cannot be written ({error}); a restart will look at it again"
             )
-        if value["status"] == "skip":
-            self.write("run_skipped", id=spec.id, reason=value["reason"])
-            text = f"skipped: {value['reason']}"
-        else:
-            self.write(
-                "run_done",
-                id=spec.id,
-                attempt=report.attempt,
-                seconds=round(report.seconds, 3),
-                value=value,
-                epoch_seconds=measured,
-                **self._place(report.worker),
-            )
-            text = f"done in {duration(report.seconds)} on rank {report.worker}"
-        self._progress.ended(spec.id, text, done=True, failed=False)
 
     def _run_failed(self, report: ReportOutcome, error: TaskError) -> None:
         spec = self._runs[report.task.id][0]
@@ -121,7 +127,7 @@ class Outcomes:
         if final:
             self.failures.append((spec, error))
         text = f"{'FAILED' if final else 'failed, will be tried again'}: {error.summary()}"
-        self._progress.ended(spec.id, text, done=False, failed=final)
+        self._progress.ended(spec.id, text, failed=final)
 
     def _run_interrupted(self, report: ReportOutcome, epoch_seconds: float | None = None) -> None:
         self.interrupted += 1
@@ -131,7 +137,7 @@ class Outcomes:
         place = self._place(report.worker)
         self.write("run_interrupted", id=label, attempt=report.attempt, epoch_seconds=epoch_seconds, **place)
         why = f" ({report.error.summary()})" if report.error else ""
-        self._progress.ended(label, f"interrupted{why}; a restart goes on with it", done=False, failed=False)
+        self._progress.ended(label, f"interrupted{why}; a restart goes on with it")
 
     def _place(self, worker: int | None) -> dict[str, Any]:
         return {"rank": worker, "host": None if worker is None else self._lead.layout.hosts[worker]}

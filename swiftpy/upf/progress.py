@@ -20,7 +20,7 @@ def duration(seconds: float) -> str:
 
 
 class Progress:
-    """Counts RUNs and shows it. `total` are those to run on `workers`; skipped ones are not among them."""
+    """Counts RUNs and shows it. `total` are those to run on `workers`, without those that a restart skips."""
 
     def __init__(self, console: Console, total: int, workers: int, clock: Callable[[], float], bar: bool) -> None:
         self._console = console
@@ -29,27 +29,28 @@ class Progress:
         self._starts: dict[str, float] = {}
         self._seconds: list[float] = []
         self._shown = float("-inf")
-        self.done = self.failed = 0
+        self.done = self.failed = self.skipped = 0
 
     def started(self, run_id: str) -> None:
         """An attempt of a RUN begins."""
         self._starts[run_id] = self._clock()
 
-    def ended(self, run_id: str, text: str, *, done: bool, failed: bool) -> None:
-        """An attempt ended: say so. Neither done nor failed: it will be tried again, or was interrupted."""
+    def ended(self, run_id: str, text: str, *, done: bool = False, failed: bool = False, skipped: bool = False) -> None:
+        """An attempt ended: say so. With none of the three it will be tried again, or was interrupted."""
         began = self._starts.pop(run_id, None)
         if done and began is not None:
             self._seconds.append(self._clock() - began)
         self.done += done
         self.failed += failed
-        self._console.line(f"[{self.done + self.failed}/{self._total}] {run_id} {text}{self._eta_text()}")
+        self.skipped += skipped
+        self._console.line(f"[{self._total - self._left()}/{self._total}] {run_id} {text}{self._eta_text()}")
 
     def tick(self) -> None:
         """Redraw the bar, if there is one."""
         if not self._bar or self._clock() - self._shown < _BAR_SECONDS:
             return
         self._shown = self._clock()
-        over = self.done + self.failed
+        over = self._total - self._left()
         filled = _WIDTH * over // max(1, self._total)
         failed = f", {self.failed} failed" if self.failed else ""
         self._console.bar(
@@ -63,10 +64,12 @@ class Progress:
             return None
         mean, now = sum(self._seconds) / len(self._seconds), self._clock()
         running = sum(max(0.0, mean - (now - began)) for began in self._starts.values())
-        waiting = (self._total - self.done - self.failed - len(self._starts)) * mean
-        return (running + waiting) / max(1, min(self._workers, self._total - self.done - self.failed))
+        waiting = (self._left() - len(self._starts)) * mean
+        return (running + waiting) / max(1, min(self._workers, self._left()))
+
+    def _left(self) -> int:
+        return self._total - self.done - self.failed - self.skipped
 
     def _eta_text(self) -> str:
         eta = self.eta()
-        left = self._total - self.done - self.failed
-        return f", about {duration(eta)} left" if eta is not None and left else ""
+        return f", about {duration(eta)} left" if eta is not None and self._left() else ""

@@ -137,3 +137,22 @@ def test_what_a_run_returns_costs_that_run_alone(workplace):
     assert "JSON cannot hold: keys must be str" in ended["TUPLE"]["message"]
     assert "epochs 'three': a number or None was expected" in ended["WORD"]["message"]
     assert ended["OBJECT"]["value"] == {"status": "ok", "reason": "", "epochs": 4, "x": "0.25"}
+
+
+def test_a_run_that_its_pre_module_skips_is_not_finished(workplace):
+    """It was, for good: the pre module was never asked again. One that has a result needs no more."""
+    (workplace.root / "gate.py").write_text(
+        "from pathlib import Path\n"
+        "def pre_run(params):\n"
+        "    if params['id'] == 'HAD':\n        Path('result.txt').write_text('0.5')\n"
+        "    return 2 if params['id'] == 'HAD' or not Path('../../../../../../open').exists() else 1\n"
+    )
+    workplace.write([{"id": "HAD"}, {"id": "LATER"}], {"pre_module": "gate"})
+    result = workplace.run(procs=2)
+    assert "\n0 done, 2 skipped, 0 failed, 0 left" in result.stdout, result.stdout + result.stderr
+    end = journal(workplace.exp(0))[-1]
+    assert (result.returncode, end["done"], end["skipped"]) == (0, 0, 2)
+    (workplace.root / "open").touch()
+    result = workplace.run("--restart", "EXP000", procs=2)
+    assert "\n1 done, 1 skipped, 0 failed, 0 left" in result.stdout, result.stdout + result.stderr
+    assert workplace.epochs(1, "LATER") == [1, 2, 3]

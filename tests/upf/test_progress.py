@@ -24,7 +24,7 @@ def test_eta_is_that_of_the_waves_that_are_left():
     progress.started("B")
     assert progress.eta() is None
     now[0] = 10.0
-    progress.ended("A", "done", done=True, failed=False)
+    progress.ended("A", "done", done=True)
     progress.started("C")
     # B has had its mean time of 10 s, C needs 10 s and D 10 s, on two workers.
     assert progress.eta() == pytest.approx(10.0)
@@ -32,15 +32,24 @@ def test_eta_is_that_of_the_waves_that_are_left():
     progress.tick()
     assert len(console.bars) == 1, "drawn at most twice a second"
     assert "1/4 RUNs, 2 running, about 10.0 s left" in console.bars[0]
-    progress.ended("B", "FAILED", done=False, failed=True)
+    progress.ended("B", "FAILED", failed=True)
     assert console.lines[-1].startswith("[2/4] B FAILED")
 
 
 def test_a_retry_is_not_counted():
     progress = Progress(FakeConsole(), total=1, workers=1, clock=lambda: 0.0, bar=False)
     progress.started("A")
-    progress.ended("A", "failed, will be tried again", done=False, failed=False)
+    progress.ended("A", "failed, will be tried again")
     assert progress.done == progress.failed == 0
+
+
+def test_a_run_that_its_pre_module_skips_is_over_and_says_nothing_of_the_time():
+    console = FakeConsole()
+    progress = Progress(console, total=2, workers=1, clock=lambda: 0.0, bar=False)
+    progress.started("A")
+    progress.ended("A", "skipped: not now", skipped=True)
+    assert console.lines == ["[1/2] A skipped: not now"]
+    assert (progress.done, progress.skipped, progress.eta()) == (0, 1, None)
 
 
 @pytest.mark.parametrize(
