@@ -61,7 +61,8 @@ def read_outcome(returned: Any, metric: str, expected: int | None) -> Outcome:
 
     A History (`.history`, `.epoch`), a dict of metrics or of scores, a pair that holds one of those, a single
     number, or the word EPOCHS_COMPLETED_ALREADY. `metric` is the user's MODEL_RETURN, `expected` the epochs
-    asked for. RunError where there is no number in it, or not the one that MODEL_RETURN names.
+    asked for. Where there are numbers, but not `metric`, the result is `nan`: a training of a day is worth its
+    history. RunError where there is no number at all.
     """
     if isinstance(returned, str):
         return Outcome(returned, None, expected if returned == COMPLETED_ALREADY else None, expected)
@@ -80,11 +81,12 @@ def read_outcome(returned: Any, metric: str, expected: int | None) -> Outcome:
         for name, value in metrics.items()
         if name != "epochs_completed" and (values := _per_epoch(value)) is not None
     }
-    return Outcome(str(history[_result(history, metric)][-1]), history, epochs, expected)
+    name = _result(history, metric)
+    return Outcome(str(history[name][-1]) if name else "nan", history, epochs, expected)
 
 
-def _result(history: Mapping[str, list[float | None]], metric: str) -> str:
-    """The metric for result.txt: `metric`, or, where the default one is not there, what stands for it.
+def _result(history: Mapping[str, list[float | None]], metric: str) -> str | None:
+    """The metric for result.txt: `metric`, or, where the default one is not there, what stands for it; None without.
 
     IMPROVE's models return the scores of the validation set under their own names, and call its mse `val_loss`.
     """
@@ -94,7 +96,7 @@ def _result(history: Mapping[str, list[float | None]], metric: str) -> str:
     if not named:
         raise RunError("the model returned no number: run() must return a History, or metrics by name, as a dict")
     if metric != DEFAULT_METRIC:
-        raise RunError(f"the model returned no {metric}: set MODEL_RETURN to one of {', '.join(named)}")
+        return None
     standing = next((name for name in STANDING_FOR_DEFAULT if name in named), named[0])
     log.info("the model returned no %s: the result is its %s", metric, standing)
     return standing

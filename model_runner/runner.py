@@ -217,8 +217,9 @@ def _run_model(params: Mapping[str, Any], given: Mapping[str, Any], directory: P
             keras_state.clear_session()
     log.info("%s(): pkg.run() done.", caller)
     os.chdir(directory)
-    epochs = full.get("epochs")
-    outcome = read_outcome(returned, os.environ.get("MODEL_RETURN", DEFAULT_METRIC), epochs and int(epochs))
+    epochs, metric = full.get("epochs"), os.environ.get("MODEL_RETURN", DEFAULT_METRIC)
+    outcome = read_outcome(returned, metric, epochs and int(epochs))
     if outcome.result == "nan":
-        log.warning("the model's result is not a number; its metrics: %s", list(outcome.history or ()))
+        names = ", ".join(outcome.history or ())
+        log.warning("the model returned no number for MODEL_RETURN=%s; its metrics: %s", metric, names)
     return outcome

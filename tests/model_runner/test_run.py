@@ -101,7 +101,7 @@ def test_what_is_returned_decides_the_results(run, models, monkeypatch, returned
     [
         (None, "val_loss", "the model returned no number"),
         ({"model": "a text"}, "val_loss", "the model returned no number"),
-        ({"mse": 1.0, "pcc": 0.5}, "val_corr", "returned no val_corr: set MODEL_RETURN to one of mse, pcc"),
+        ({"note": [], "model": "a text"}, "val_corr", "the model returned no number"),
     ],
 )
 def test_a_model_that_returns_nothing_usable_has_failed(run, models, monkeypatch, tmp_path, returned, metric, message):
@@ -109,6 +109,17 @@ def test_a_model_that_returns_nothing_usable_has_failed(run, models, monkeypatch
     with pytest.raises(RunError, match=message):
         run("returns", returns=returned)
     assert text(tmp_path / "RUN000", "result.txt") == "RUN_EXCEPTION\n"
+
+
+def test_a_metric_that_the_model_does_not_return_leaves_the_history(run, models, monkeypatch, capsys):
+    """Training was over: it was thrown away, tried again, and thrown away once more."""
+    monkeypatch.setenv("MODEL_RETURN", "val_corr")
+    answer, directory = run("returns", returns={"mse": [2.0, 1.0], "pcc": 0.5, "epochs_completed": 2}, epochs=2)
+    assert (answer["status"], answer["epochs"], answer["result"]) == ("ok", 2, "nan")
+    assert text(directory, "result.txt") == "nan\n"
+    assert json.loads(text(directory, "history.txt")) == {"mse": [2.0, 1.0], "pcc": [0.5]}
+    warning = "WARNING the model returned no number for MODEL_RETURN=val_corr; its metrics: mse, pcc"
+    assert warning in capsys.readouterr().out
 
 
 def test_a_model_that_raises_costs_its_run_and_a_retry_is_not_taken_for_done(run, models):
