@@ -92,8 +92,8 @@ def post_run(params: dict[str, Any], output_map: dict[str, Any]) -> ModelResult:
 
 
 def clean_up(params: dict[str, Any]) -> None:
-    """Remove the RUN's directory from the local disk, also of one that failed."""
-    instance = Path(params["input_dir"])
+    """Remove the RUN's directory from the local disk, also of one that failed, be it in `pre_run`."""
+    instance = Path(params.get("input_dir") or "")
     if instance.name == _local_name(params):
         local.remove(instance)
 

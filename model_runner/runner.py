@@ -87,12 +87,13 @@ def _run(params: dict[str, Any], given: Mapping[str, Any], work_dir: Path) -> di
     _forget_failure(directory)
     # A pre module may do for one model what others do not need.
     params["model_file"] = resolve.find_model(params["model_name"], params["framework"], work_dir).file
-    if _pre_run(params, work_dir) is ModelResult.SKIP:
-        return _skipped(f"pre_run() of {params['pre_module']} returned SKIP", directory)
-    try:
+    pre = _load(params, "pre_module", work_dir)
+    try:  # a pre module that fails may have made something, too
+        if pre is not None and _answer("pre_run", pre.pre_run(params)) is ModelResult.SKIP:
+            return _skipped(f"pre_run() of {params['pre_module']} returned SKIP", directory)
         return _run_prepared(params, given, directory, work_dir)
     finally:
-        _clean_up(params, work_dir)
+        _clean_up(pre, params)
 
 
 def _run_prepared(params: dict[str, Any], given: Mapping[str, Any], directory: Path, work_dir: Path) -> dict[str, Any]:
@@ -154,11 +155,6 @@ def _load(params: Mapping[str, Any], key: str, work_dir: Path) -> ModuleType | N
     return resolve.load(found)
 
 
-def _pre_run(params: dict[str, Any], work_dir: Path) -> ModelResult:
-    module = _load(params, "pre_module", work_dir)
-    return ModelResult.SUCCESS if module is None else _answer("pre_run", module.pre_run(params))
-
-
 def _post_run(params: dict[str, Any], outcome: Outcome, work_dir: Path) -> None:
     module = _load(params, "post_module", work_dir)
     if module is None:
@@ -169,14 +165,12 @@ def _post_run(params: dict[str, Any], outcome: Outcome, work_dir: Path) -> None:
         _answer("post_run", answer)
 
 
-def _clean_up(params: Mapping[str, Any], work_dir: Path) -> None:
-    """What a pre module offers for the end of a RUN that it has begun: one that fails has no `post_run`."""
-    if not params.get("pre_module"):
+def _clean_up(pre: ModuleType | None, params: Mapping[str, Any]) -> None:
+    """What a pre module offers for the end of a RUN: one that fails has no `post_run`."""
+    if pre is None or not hasattr(pre, "clean_up"):
         return
     try:
-        module = resolve.load(resolve.find_module(params["pre_module"], work_dir))
-        if hasattr(module, "clean_up"):
-            module.clean_up(params)
+        pre.clean_up(params)
     except Exception:
         log.exception("clean_up() of %s failed", params["pre_module"])
 

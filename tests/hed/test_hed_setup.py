@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from hed import hed_setup, synthetic, tables
-from model_runner import ModelResult
+from model_runner import ModelResult, run_model
 
 SPEC = synthetic.Spec(drugs=5, cells=8, genes=3, descriptors=3, responses=40)
 
@@ -133,6 +133,17 @@ def test_a_failure_leaves_nothing_on_the_local_disk(new_run, original):
     (original / tables.MD).unlink()
     with pytest.raises(FileNotFoundError, match="md_merged_data"):
         hed_setup.pre_run(new_run("RUN000", index=0))
+    assert [path.name for path in original.parent.iterdir()] == ["original"]
+    hed_setup.clean_up({**new_run("RUN000", index=0), "input_dir": None})  # neither it nor DATA_SOURCE was there
+
+
+def test_a_device_that_is_not_to_be_had_leaves_nothing_on_the_local_disk(new_run, original, tmp_path, monkeypatch):
+    (tmp_path / "mine_train_improve.py").write_text("def run(params):\n    return 1.0\n")
+    monkeypatch.setenv("MODEL_PYTHON_DIR", str(tmp_path))
+    monkeypatch.setattr(hed_setup, "cfg_xpu", lambda: 1 / 0)
+    params = new_run("RUN000", index=0, framework="keras", model_name="mine", pre_module="hed.hed_setup", timeout=-1)
+    with pytest.raises(ZeroDivisionError):
+        run_model(params)
     assert [path.name for path in original.parent.iterdir()] == ["original"]
 
 

@@ -175,12 +175,15 @@ def test_a_pre_module_cleans_up_after_a_failure_too(run, models, tmp_path):
     with pytest.raises(ValueError, match="the model is wrong"):
         run("returns", "raises", pre_module="visited", returns="raise")
     assert text(tmp_path / "raises", "visits.txt").splitlines()[-1] == "clean up"
+    with pytest.raises(OSError, match="no device"):
+        run("linreg", "begun", pre_module="visited", pre_raises=True)
+    assert text(tmp_path / "begun", "visits.txt").splitlines() == ["pre []", "clean up"]
 
 
 def test_answers_of_pre_and_post(run, models):
     answer, directory = run("linreg", "skip", pre_module="visited", post_module="visited", pre_answer="SKIP")
     assert (answer["status"], answer["reason"]) == ("skip", "pre_run() of visited returned SKIP")
-    assert files(directory) == ["visits.txt"] and text(directory, "visits.txt") == "pre []\n"
+    assert files(directory) == ["visits.txt"] and text(directory, "visits.txt") == "pre []\nclean up\n"
     with pytest.raises(RunError, match=r"pre_run\(\) returned ERROR"):
         run("linreg", pre_module="visited", pre_answer="ERROR")
     with pytest.raises(RunError, match=r"post_run\(\) returned ERROR"):

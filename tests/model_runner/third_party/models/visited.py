@@ -21,6 +21,8 @@ def pre_run(params):
     note(params, f"pre {here}")
     params["learning_rate"] = 0.2
     os.chdir("/")
+    if "pre_raises" in params:
+        raise OSError("no device")
     return ModelResult[params.get("pre_answer", "SUCCESS")]
 
 
