@@ -1,5 +1,7 @@
 """The live view of a job, from the EXP's journal and logs only: it needs no connection, and disturbs nobody."""
 
+import functools
+import mmap
 import os
 import re
 import shutil
@@ -21,7 +23,10 @@ _TRAINING = re.compile(r"run_(?:tensorflow|pytorch)\(\): pkg\.run\(\) \.\.\.")
 
 @dataclass
 class Work:
-    """What one worker does: `run` since `start` (Unix time, None if not known), in epoch `epoch` of `epochs`."""
+    """What one worker does: `run` since `start` (Unix time, None if not known), in epoch `epoch` of `epochs`.
+
+    `first` is the epoch with which it began in this job: of a RUN that goes on, those before it took no time here.
+    """
 
     run: str
     rank: int | None
@@ -29,12 +34,13 @@ class Work:
     start: float | None = None
     epoch: int | None = None
     epochs: int | None = None
+    first: int = 1
 
-    def duration(self, now: float) -> float | None:
-        """Seconds that the RUN takes in all, as its epochs so far tell; None before the first is over."""
-        if self.start is None or not self.epoch or not self.epochs or self.epoch == 1:
+    def duration(self, now: float, first: int = 1) -> float | None:
+        """Seconds that its epochs from `first` on take, as those of this job tell; None before one of them is over."""
+        if self.start is None or not self.epoch or not self.epochs or self.epoch <= self.first:
             return None
-        return (now - self.start) / (self.epoch - 1) * self.epochs
+        return (now - self.start) / (self.epoch - self.first) * (self.epochs - first + 1)
 
 
 @dataclass
@@ -42,7 +48,8 @@ class View:
     """A job at one moment. `states`: RUN id to done, skipped, failed, interrupted or running; the rest waits.
 
     `queued` says that the job has not begun.
-    `seconds` are the durations of the RUNs done, `errors` the last ones as text.
+    `seconds` are the durations of the RUNs done, `whole` of those among them that did not go on from a checkpoint;
+    `errors` are the last ones as text.
     """
 
     total: int
@@ -54,18 +61,19 @@ class View:
     works: list[Work] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     queued: str | None = None
+    whole: list[float] = field(default_factory=list)
 
     def waiting(self) -> int:
         """RUNs of which nothing has been heard."""
         return max(0, self.total - len(self.states))
 
     def eta(self, now: float) -> float | None:
-        """Seconds until the last RUN ends, if those that wait take as long as the mean so far.
+        """Seconds until the last RUN ends, if those that wait take as long as the mean of the whole ones so far.
 
-        A RUN at work takes that long too, and one that has taken longer already what its epochs say. Before the first
-        RUN is done its epochs tell for all; None before the first epoch.
+        A RUN at work takes that long too, or less by what its epochs say; one that has taken longer already takes what
+        they say. Before the first whole RUN is done its epochs tell for all; None before the first epoch.
         """
-        known = self.seconds or [seconds for work in self.works if (seconds := work.duration(now))]
+        known = self.whole or [seconds for work in self.works if (seconds := work.duration(now))]
         if not known:
             return None
         mean = sum(known) / len(known)
@@ -73,7 +81,8 @@ class View:
         for work in self.works:
             if work.start is not None:
                 elapsed = now - work.start
-                running.append((mean if elapsed < mean else work.duration(now) or elapsed) - elapsed)
+                own = work.duration(now, work.first) or max(mean, elapsed)
+                running.append((own if elapsed >= mean else min(mean, own)) - elapsed)
         busy = max(1, min(self.workers, len(self.works) + self.waiting()))
         return max([(sum(running) + self.waiting() * mean) / busy, mean if self.waiting() else 0.0, *running])
 
@@ -89,7 +98,7 @@ def look(exp: Path) -> View:
     logs = {job.log_rank(log): log for log in job.logs(exp / "out")}
     for work in view.works:
         if work.rank in logs:
-            work.epoch, work.epochs = _epoch(logs[work.rank])
+            _find_epoch(work, logs[work.rank])
     return view
 
 
@@ -113,6 +122,8 @@ def _from_journal(exp: Path, journal: list[dict[str, Any]]) -> View:
                 view.states[run_id] = kind.removeprefix("run_")
             if kind == "run_done" and isinstance(event.get("seconds"), (int, float)):
                 view.seconds.append(event["seconds"])
+                if _is_whole(event):
+                    view.whole.append(event["seconds"])
             if kind == "run_failed":
                 message = str(event.get("message")).split("\n")[0]
                 view.errors.append(f"{run_id}: {message}  ({event.get('log')})")
@@ -153,12 +164,28 @@ def _from_directories(exp: Path) -> View:
     return view
 
 
-def _epoch(log: Path) -> tuple[int | None, int | None]:
-    """The epoch at the end of a rank's log, and of how many; None before the first of its present RUN."""
+def _is_whole(event: dict[str, Any]) -> bool:
+    """Whether a RUN that is done was trained from its first epoch to its last in this attempt, as far as it says."""
+    value = event.get("value")
+    counts_epochs = isinstance(value, dict) and bool(value.get("epochs"))
+    return not counts_epochs or event.get("epoch_seconds", True) is not None
+
+
+def _find_epoch(work: Work, log: Path) -> None:
+    """The epoch at the end of the rank's log, of how many, and the first of its present RUN."""
     tail = job.read_tail(log)
     starts = [match.end() for match in _TRAINING.finditer(tail)]
-    found = list(_EPOCH.finditer(tail, starts[-1] if starts else 0))
-    return (int(found[-1][1]), int(found[-1][2])) if found else (None, None)
+    if found := list(_EPOCH.finditer(tail, starts[-1] if starts else 0)):
+        work.epoch, work.epochs = int(found[-1][1]), int(found[-1][2])
+        work.first = int(found[0][1]) if starts else _first_epoch(log, work.start)
+
+
+@functools.cache
+def _first_epoch(log: Path, start: float | None) -> int:
+    """That of the last RUN in a log, begun at `start`, before the tail that is read at every look: looked for once."""
+    with log.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        found = re.compile(rb"Epoch (\d+)/").search(data, max(0, data.rfind(b"pkg.run() ...")))
+        return int(found[1]) if found else 1
 
 
 def frame(exp: Path, view: View, now: float, height: int = 40) -> list[str]:

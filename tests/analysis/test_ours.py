@@ -137,9 +137,28 @@ def test_before_the_first_run_is_done_its_epochs_tell():
     assert view.eta(T + 60) == pytest.approx((2 * (300 - 60) + 2 * 300) / 2), "3/10: two epochs of 30 s are over"
     view.works[0].epoch = 1
     assert view.eta(T + 60) is None
-    view = live.View(2, 2, T, None, {"A": "done", "B": "running"}, [40.0], [live.Work("B", 1, None, T, 4, 5)])
+    view = live.View(
+        2, 2, T, None, {"A": "done", "B": "running"}, [40.0], [live.Work("B", 1, None, T, 4, 5)], whole=[40.0]
+    )
     assert view.eta(T + 30) == pytest.approx(10), "as long as the one that is done"
     assert view.eta(T + 60) == pytest.approx(40), "it has taken longer, and two of its five epochs are left"
+
+
+def test_epochs_of_jobs_before_took_no_time_in_this_one(job):
+    """They made the time left that much shorter: after each restart the walltime was enough."""
+    began = "run_tensorflow(): pkg.run() ...\n"
+    (job / "out" / "out-001.txt").write_text(began + "Epoch 19/20\n")
+    events = [(0, "job_started", {"procs": 2, "runs": 3}), (0, "run_started", started("B", 1))]
+    write_journal(job, *events)
+    assert live.look(job, T + 60).eta(T + 60) is None
+    for noise in ("", f"{'.' * live.job.TAIL_BYTES}\n"):  # the RUN's beginning is, and is not, in the tail of its log
+        (job / "out" / "out-001.txt").write_text(f"{began}Epoch 19/20\n{noise}Epoch 20/20\n")
+        view = live.look(job, T + 60)
+        assert view.eta(T + 60) == pytest.approx(60 + 2 * 20 * 60), "its last epoch, and two RUNs of 20"
+    done = started("B", 1, seconds=120.0, value={"status": "ok", "epochs": 20}, epoch_seconds=None)
+    write_journal(job, *events, (120, "run_done", done), (120, "run_started", started("C", 1)))
+    (job / "out" / "out-001.txt").write_text(f"{began}Epoch 1/20\nEpoch 2/20\n")
+    assert live.look(job, T + 180).eta(T + 180) == pytest.approx(19 * 60 + 20 * 60), "B says nothing of whole RUNs"
 
 
 def test_timeline(job):
