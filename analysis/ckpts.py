@@ -10,8 +10,19 @@ from argparse import ArgumentParser
 from dataclasses import dataclass
 from pathlib import Path
 
-from analysis.command import AnalysisError, add_exp, add_formats, exp_path, notes, positive, show, size_text
-from analysis.exp import checkpoints, run_directories
+from analysis.command import (
+    AnalysisError,
+    add_exp,
+    add_formats,
+    count_text,
+    exp_path,
+    note,
+    notes,
+    positive,
+    show,
+    size_text,
+)
+from analysis.exp import checkpoint_directory, checkpoints, run_directories
 
 INFO = "ckpt-info.json"
 
@@ -36,7 +47,8 @@ def clean(parser: ArgumentParser, arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     exp = exp_path(options.exp)
     problems: list[str] = []
-    found = [old for run in run_directories(exp) for old in old_models(run, options.keep)]
+    runs = run_directories(exp)
+    found = [old for run in runs for old in old_models(run, options.keep)]
     size = sum(old.size for old in found)
     if not options.dry_run:
         found = [old for old in found if _remove(old, problems)]
@@ -45,6 +57,9 @@ def clean(parser: ArgumentParser, arguments: list[str]) -> None:
     rows = [{"directory": str(old.directory), "bytes": old.size} for old in found]
     free = f"{'would free' if options.dry_run else 'freed'} {size_text(size)}"
     show(options, rows, [*lines, f"{verb} the models of {len(found)} epochs: {free}"])
+    if elsewhere := [run for run in runs if not _is_own(run)]:
+        place = checkpoint_directory(elsewhere[0]).resolve()
+        note(f"{count_text(len(elsewhere), 'RUN')} not looked at: checkpoints outside of the RUN directory ({place})")
     notes(problems)
     if problems:
         raise AnalysisError(f"{len(problems)} files could not be removed")
@@ -55,12 +70,18 @@ def old_models(run: Path, keep: int) -> list[Old]:
 
     The newest is never old: a job at work may not have linked it yet.
     """
-    epochs = run / "ckpts" / "epochs"
-    if any(path.is_symlink() for path in (run, epochs.parent, epochs)):
-        return []  # what lies elsewhere is not this EXP's to clean
+    if not _is_own(run):
+        return []
+    epochs = checkpoint_directory(run) / "epochs"
     saved = sorted((int(path.name), path) for path in _list(epochs) if path.name.isdecimal() and _has_model(path))
     kept = linked_epochs(run) | {epoch for epoch, _ in saved[-keep:]}
     return [_old(path) for epoch, path in saved if epoch not in kept]
+
+
+def _is_own(run: Path) -> bool:
+    """Whether the RUN's checkpoints lie in its own directory: what lies elsewhere is not this EXP's to clean."""
+    epochs = checkpoint_directory(run) / "epochs"
+    return not run.is_symlink() and epochs.resolve().is_relative_to(run.resolve())
 
 
 def linked_epochs(run: Path) -> set[int]:
@@ -72,7 +93,7 @@ def linked_epochs(run: Path) -> set[int]:
     """
     found = {}
     for name in ("best", "last"):
-        link = run / "ckpts" / name
+        link = checkpoint_directory(run) / name
         match = re.search(r"(\d+)/*$", str(link.readlink()) if link.is_symlink() else "")
         if match:
             found[name] = int(match[1])

@@ -148,10 +148,16 @@ def all_checkpoints(exp: Path) -> dict[Path, list[Saved]]:
     return {run: checkpoints(run) for run in run_directories(exp)}
 
 
+def checkpoint_directory(run: Path) -> Path:
+    """`ckpts`, or where ckpt_directory names another place, the link that the RUN leaves there for CANDLE's tools."""
+    own = run / "ckpts"
+    return own if os.path.lexists(own) else run / "output" / "ckpts"
+
+
 def _checkpoint_infos(run: Path) -> list[tuple[int, str]]:
     """Epochs in order, and where the record of each is if it has one."""
     # Strings, not Path: an EXP of 770 RUNs has 15,400 of these, and joining Paths would take most of the time.
-    epochs = f"{run}/ckpts/epochs"
+    epochs = f"{checkpoint_directory(run)}/epochs"
     try:
         names = [name for name in os.listdir(epochs) if name.isdecimal()]  # noqa: PTH208
     except OSError:

@@ -1,7 +1,9 @@
 import json
+import os
 
 import pytest
 
+from analysis.cli import main
 from analysis.exp import read_runs
 from analysis.job import read_journal
 from analysis.progress import summary
@@ -122,3 +124,24 @@ def test_table(exp, capsys):
     ]
     assert lines[-2] == "6 RUNs: 2 waiting, 1 done, 1 interrupted, 1 failed, 1 skipped"
     assert lines[-1] == str(exp)
+
+
+def test_checkpoints_that_the_user_keeps_elsewhere(tmp_path, capsys):
+    """ckpt_directory is `saved` of RUN A, and a place that is none of the EXP's of B: clean-ckpts keeps off that."""
+    exp = tmp_path / "EXP000"
+    for name, place in (("A", exp / "run/A/saved"), ("B", tmp_path / "scratch")):
+        run = make_run(exp, name, 5)
+        (run / "ckpts").rename(place)
+        for number in range(1, 6):
+            (place / f"epochs/{number:03}/model.h5").write_bytes(b"m" * 1000)
+        (place / "best").symlink_to("epochs/001")
+        (run / "output").mkdir()
+        (run / "output/ckpts").symlink_to(os.path.relpath(place, run / "output"))
+    assert [(run.id, run.epochs) for run in read_runs(exp)] == [("A", 5), ("B", 5)]
+    capsys.readouterr()
+    assert main(["clean-ckpts.sh", str(exp), "2"]) == 0
+    out, said = capsys.readouterr()
+    assert out.splitlines()[-1] == "removed the models of 2 epochs: freed 2.0 kB"
+    assert said == f"1 RUN not looked at: checkpoints outside of the RUN directory ({tmp_path}/scratch)\n"
+    assert [path.parent.name for path in sorted(exp.glob("run/A/saved/epochs/*/model.h5"))] == ["001", "004", "005"]
+    assert len(list((tmp_path / "scratch").glob("epochs/*/model.h5"))) == 5
