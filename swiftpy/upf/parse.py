@@ -37,9 +37,42 @@ def read_job(upf: Path, dflts: Path | None = None) -> list[RunSpec]:
     return specs
 
 
-def check_lines(specs: Sequence[RunSpec], answers: Iterable[tuple[int, str]]) -> list[str]:
-    """Answers of the runner's `check`, (index into specs, message), as `file:line: message`, in UPF order."""
-    return [f"{specs[index].where}: {message}" for index, message in sorted(answers)]
+def check_lines(specs: Sequence[RunSpec], answers: Iterable[tuple[int, str]], dflts: Path | None = None) -> list[str]:
+    """Answers of the runner's `check`, (index into specs, message), as `file:line: message`, in UPF order.
+
+    A message that several RUNs share is one line. Where it begins with the name of a parameter whose value is that of
+    the DFLTS, it is their line, for there the user has to change it.
+    """
+    keys = _keys(dflts) if dflts is not None else {}
+    lines: dict[str, list[RunSpec]] = {}
+    for index, message in sorted(answers):
+        lines.setdefault(message, []).append(specs[index])
+    return [f"{_place(message, of, dflts, keys)}: {message}" for message, of in lines.items()]
+
+
+def _place(message: str, specs: Sequence[RunSpec], dflts: Path | None, keys: Mapping[str, tuple[int, Any]]) -> str:
+    first, *others = specs
+    more = f"and {len(others)} more line{'s' * (len(others) > 1)}" if others else ""
+    name = message.partition(" ")[0].rstrip(":")
+    if name in keys and first.params[name] == keys[name][1]:
+        return f"{dflts}:{keys[name][0]} (for {' '.join(filter(None, (first.where, more)))})"
+    return f"{first.where} ({more})" if more else first.where
+
+
+def _keys(dflts: Path) -> dict[str, tuple[int, Any]]:
+    """Line and value of each key of the DFLTS, which `read_job` has found good."""
+    text = dflts.read_bytes().decode().removeprefix("\ufeff")
+    start = _skip(text, 0)
+    value, end = _decoder.raw_decode(text, start)
+    keys: dict[str, tuple[int, Any]] = {}
+    depth, word = 0, ""
+    for token in _TOKEN.finditer(text, start, end):
+        before, word = word, token.group()
+        depth += (word in "{[") - (word in "}]")
+        if word == ":" and depth == 1:
+            name = json.loads(before)
+            keys[name] = (1 + text.count("\n", 0, token.start()), value[name])
+    return keys
 
 
 def _read_dflts(file: Path, problems: list[str]) -> Mapping[str, Any]:

@@ -62,7 +62,7 @@ def understand(options: argparse.Namespace, lead: Lead) -> Intent:
     env = environment(settings)  # some of it may be the site's file's, and not in ours
     answers = lead.call_in_child("swiftpy.upf.task:check", options.task, sets, data.value or None, env=env)
     if answers:
-        raise UserError(*check_lines(specs, answers))
+        raise UserError(*check_lines(specs, answers, options.dflts))
     old, whole = None, []
     if options.restart is not None:
         with _readable(options.restart):

@@ -144,6 +144,28 @@ def test_answers_of_a_check_come_in_the_order_of_the_file(tmp_path):
     ]
 
 
+def test_an_answer_that_runs_share_is_one_line_and_names_the_dflts_if_the_value_is_from_there(tmp_path):
+    """One mistake in DFLTS was as many lines as RUNs, none of them that of the mistake."""
+    upf = "".join(f'{{"id": "R{n}", "seed": "x"}}\n' for n in range(4)) + '{"id": "OWN", "epochs": -2}\n'
+    dflts = write(tmp_path / "d.json", '\ufeff# mine\n{"net": {"epochs": 3},\n "model": "epochs",\n "epochs": -1}\n')
+    specs = read_job(write(tmp_path / "u.json", upf), dflts)
+    answers = [(4, "epochs must be positive, not -2")]
+    for index in range(4):
+        answers += [(index, "epochs must be positive, not -1"), (index, "seed must be an integer, not 'x'")]
+    lines = check_lines(specs, answers, dflts)
+    assert [line.replace(f"{tmp_path}/", "") for line in lines] == [
+        "d.json:4 (for u.json:1 and 3 more lines): epochs must be positive, not -1",
+        "u.json:1 (and 3 more lines): seed must be an integer, not 'x'",
+        "u.json:5: epochs must be positive, not -2",
+    ]
+    assert check_lines(specs, answers[1:4:2], dflts)[0].startswith(
+        f"{dflts}:4 (for {specs[0].where} and 1 more line): "
+    )
+    assert check_lines(specs, [(0, "net: what is it?")], dflts) == [
+        f"{dflts}:2 (for {specs[0].where}): net: what is it?"
+    ]
+
+
 names = st.text(max_size=20)
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | names,

@@ -87,6 +87,14 @@ def test_checks_know_the_settings_of_the_sites_file(tmp_path, monkeypatch):
     assert seen[0]["MODEL_PYTHON_DIR"] == str(tmp_path / "models")
 
 
+def test_a_mistake_in_dflts_is_said_of_dflts(tmp_path):
+    (tmp_path / "upf.json").write_text('{"id": "A"}\n{"id": "B"}\n')
+    (tmp_path / "dflts.json").write_text('{\n"epochs": -1}')
+    lead = SimpleNamespace(call_in_child=lambda *_, env: [(0, "epochs must be more"), (1, "epochs must be more")])
+    with pytest.raises(UserError, match=r"^\S+dflts.json:2 \(for \S+upf.json:1 and 1 more line\): epochs must"):
+        understand(parse([str(tmp_path / "upf.json"), str(tmp_path / "dflts.json")]), lead)
+
+
 @pytest.fixture
 def unfinished(tmp_path, monkeypatch):
     """The working directory has upf.json and EXP000, where its RUN A has left a checkpoint and parameters.txt."""
