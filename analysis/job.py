@@ -125,8 +125,9 @@ def inputs(exp: Path) -> tuple[Path | None, Path | None]:
             upf, dflts = event.get("upf"), event.get("dflts")
             return (exp / upf if isinstance(upf, str) else None, exp / dflts if isinstance(dflts, str) else None)
     files = sorted(path for path in exp.glob("*.json") if path.name != "lock.json")
-    dflts_files = [path for path in files if path.name.startswith("dflts")]
-    upf_files = [path for path in files if path not in dflts_files and next(upf_lines(path), None)]
+    named = [path for path in files if path.name.startswith("dflts")]
+    upf_files = [path for path in files if path not in named and next(upf_lines(path), None)]
+    dflts_files = named or [path for path in files if path not in upf_files and read_dflts(path) is not None]
     return (upf_files[0] if upf_files else None, dflts_files[0] if dflts_files else None)
 
 
@@ -139,6 +140,18 @@ def upf_lines(path: Path) -> Iterator[dict[str, Any]]:
             continue
         if isinstance(params, dict) and isinstance(params.get("id"), str):
             yield params
+
+
+def read_dflts(path: Path) -> dict[str, Any] | None:
+    """The JSON object of a DFLTS, with a BOM or comments around it or without; None where the file is none."""
+    lines = (read_text(path) or "").removeprefix("\ufeff").split("\n")
+    text = "\n".join(line for line in lines if not line.lstrip().startswith("#")).strip()
+    try:
+        params, end = json.JSONDecoder().raw_decode(text)
+    except (ValueError, RecursionError):
+        return None
+    rest = text[end:].lstrip()
+    return params if isinstance(params, dict) and (not rest or rest[0] == "#") else None
 
 
 def logs(out: Path) -> list[Path]:

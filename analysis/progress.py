@@ -9,7 +9,7 @@ from pathlib import Path
 from analysis import live, logs
 from analysis.command import AnalysisError, add_exp, add_formats, count_text, exp_path, note, show, write_lines
 from analysis.exp import read_runs, run_directories
-from analysis.job import inputs, is_alive, job_id, read_dict, read_journal, settings, waiting, walltime_message
+from analysis.job import inputs, is_alive, job_id, read_dflts, read_journal, settings, waiting, walltime_message
 from analysis.job import logs as log_files
 
 _RUN = re.compile(rb"run_(?:tensorflow|pytorch)")
@@ -61,7 +61,7 @@ def summary(exp: Path) -> Iterator[str]:
     yield f"JOB:  {job_id(exp)}"
     yield f"JSON: {dflts or 'none'}"
     yield from (f"{key + ':':<19}{job[key]}" for key in ("PROCS", "PPN") if key in job)
-    params = read_dict(dflts) if dflts else {}
+    params = (read_dflts(dflts) if dflts else None) or {}
     yield from (f"{key}: {params[key]}" for key in ("epochs", "alpha") if key in params)
     found = log_files(exp / "out")
     yield f"OUTs: {len(found)}"

@@ -193,6 +193,20 @@ def test_a_job_of_the_original_system_at_work_and_dead(tmp_path):
     assert statuses == ["done", "failed", "interrupted", "done"]
 
 
+def test_dflts_under_any_name_and_in_any_legal_spelling(tmp_path):
+    exp = tmp_path / "EXP000"
+    original_exp.make(exp, 1, 5, 5, epochs=2)
+    text = (exp / "dflts-e20-a6.json").read_text()
+    (exp / "dflts-e20-a6.json").unlink()
+    (exp / "a.json").write_text('{"no DFLTS": 1}\n{"nor UPF": 2}\n')
+    (exp / "defaults.json").write_text(f"\ufeff# mine\n{text}# at night\n", newline="\r\n")
+    lines = command("progress.sh", exp)
+    assert lines[2] == f"JSON: {exp}/defaults.json" and {"epochs: 2", "alpha: 6"} <= set(lines)
+    assert {"EXP000/defaults.json", "EXP000/hed-gen-1.json"} <= set(command("export.sh", "--list", exp))
+    (exp / "defaults.json").write_text("{} # none")
+    assert command("progress.sh", exp)[2] == f"JSON: {exp}/defaults.json"
+
+
 def test_export_is_deterministic_and_stays_inside(made, tmp_path, capsys):
     exp, _ = made
     secret = tmp_path / "secret_scores.json"
