@@ -14,7 +14,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from analysis.command import AnalysisError, note, replacing
+from analysis.command import AnalysisError, note, reading, replacing
 
 CELL_COLUMN = "CELL_LINE_NAME"
 
@@ -86,9 +86,9 @@ def _clean(text: str) -> str:
 def read_table(path: Path) -> list[CellLine]:
     """AnalysisError with the line's number: not 5 fields."""
     found = []
-    with path.open(encoding="utf-8") as file:
+    with reading(path) as file:
         for number, line in enumerate(file, 1):
-            fields = line.rstrip("\n").split("\t")
+            fields = line.rstrip("\r\n").split("\t")
             if len(fields) != len(CellLine._fields):
                 raise AnalysisError(f"{path}:{number}: {len(fields)} fields, not {len(CellLine._fields)}")
             found.append(CellLine(*fields))
@@ -134,7 +134,7 @@ def _select(options: Namespace) -> None:
     found = missing = selected = 0
     to_file = options.output not in (None, "-") and not options.count
     target: Any = replacing(Path(options.output)) if to_file else nullcontext(sys.stdout)
-    with options.data.open(encoding="utf-8", newline="") as source, target as file:
+    with reading(options.data) as source, target as file:
         for cell, line in _rows(source, options.data, options.column):
             if cell is not None:
                 found += cell in cell_lines

@@ -125,6 +125,18 @@ def notes(problems: Sequence[str]) -> None:
 
 
 @contextmanager
+def reading(path: Path, encoding: str = "utf-8") -> Iterator[IO[str]]:
+    """A table of the user's as text, with the line ends that it has. AnalysisError: no UTF-8, or no CSV after all."""
+    with path.open(encoding=encoding, newline="") as file:
+        try:
+            yield file
+        except UnicodeDecodeError as error:
+            raise AnalysisError(f"{path}: is not UTF-8 (byte 0x{error.object[error.start]:02x}): convert it") from error
+        except csv.Error as error:
+            raise AnalysisError(f"{path}: no CSV: {error}") from error
+
+
+@contextmanager
 def replacing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     """A file that takes the place of `path` when all went well, so that nobody ever reads half of it."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")

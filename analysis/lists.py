@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis.command import AnalysisError, note, positive
+from analysis.command import AnalysisError, note, positive, reading
 from analysis.metrics import rank_correlation
 
 HEADINGS = 2  # of the spreadsheet that list_diff reads: rank,true,...,rank,pred,...
@@ -117,7 +117,7 @@ def _places(names: Sequence[str]) -> dict[str, int]:
 
 
 def _read_table(path: Path) -> tuple[list[str], list[str]]:
-    with path.open(encoding="utf-8", newline="") as file:
+    with reading(path) as file:
         rows = [row for row in islice(csv.reader(file), HEADINGS, None) if any(row)]
     short = next((number for number, row in enumerate(rows, HEADINGS + 1) if len(row) <= PRED_COLUMN), None)
     if short is not None or not rows:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.command import AnalysisError, Ticker, count_text
+from analysis.command import AnalysisError, Ticker, count_text, reading
 from analysis.convergence import Convergence, converged
 from analysis.exp import Run, all_checkpoints, read_runs
 from analysis.metrics import scores
@@ -133,7 +133,7 @@ def summarize(exp: Path, names: dict[str, str], top: int | None, drugs: list[str
 
 def read_drug_info(path: Path) -> dict[str, str]:
     """Names by id from a table (TSV, else CSV) with columns improve_chem_id and name."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
+    with reading(path, "utf-8-sig") as file:
         head = file.readline()
         file.seek(0)
         rows = csv.DictReader(file, delimiter="\t" if "\t" in head else ",")

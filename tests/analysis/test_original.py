@@ -370,6 +370,21 @@ def test_who_writes_a_file_at_the_same_time_as_another_is_not_disturbed(tmp_path
     assert path.read_text() == "first\n" and list(tmp_path.iterdir()) == [path]
 
 
+def test_tables_of_the_users_that_cannot_be_read_are_one_line(made, tmp_path, capsys):
+    good, latin, large = (tmp_path / name for name in ("good.tsv", "latin1.csv", "large.csv"))
+    good.write_text("CVCL_0030\tFemale\t31\tEurope\tHeLa\n")
+    latin.write_bytes("CELL_LINE_NAME\nMü\n".encode("latin-1"))
+    large.write_text(f"CELL_LINE_NAME\n{'x' * 131_073}\n")
+    for arguments in (["cell-grep", latin, good], ["cell-grep", good, latin], ["list_diff.py", 3, latin]):
+        assert main([*map(str, arguments)]) == 2
+        assert capsys.readouterr().err.endswith(f": {latin}: is not UTF-8 (byte 0xfc): convert it\n")
+    assert main(["report", str(made[0]), "--drug-info", str(latin)]) == 2
+    assert capsys.readouterr().err == f"report: {latin}: is not UTF-8 (byte 0xfc): convert it\n"
+    assert main(["cell-grep", str(large), str(good), "x", str(tmp_path / "out.csv")]) == 2
+    assert capsys.readouterr().err == f"cell-grep: {large}: no CSV: field larger than field limit (131072)\n"
+    assert not (tmp_path / "out.csv").exists()
+
+
 def test_every_command_is_a_script_and_has_help(capsys):
     text = (Path(__file__).parents[2] / "pyproject.toml").read_text()
     plain = {"runs", "index", "scores", "collect", "report"}  # names too common to be put on everybody's PATH
