@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from analysis.job import finite
+
 MOST_NOTES = 10
 
 
@@ -68,9 +70,10 @@ def add_formats(parser: ArgumentParser) -> None:
 
 
 def show(options: Namespace, rows: Sequence[dict[str, Any]], lines: Iterable[str]) -> None:
-    """Print `rows` as the user's options ask, by default the `lines` for people."""
+    """Print `rows` as the user's options ask, by default the `lines` for people. JSON has null for NaN."""
     if options.json:
-        print(json.dumps(rows, indent=1, default=str))
+        plain = [{key: finite(value) for key, value in row.items()} for row in rows]
+        print(json.dumps(plain, indent=1, default=str, allow_nan=False))
     elif options.csv:
         writer = csv.DictWriter(sys.stdout, list(rows[0]) if rows else [], lineterminator="\n")
         writer.writeheader()

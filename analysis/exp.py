@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from analysis.job import inputs, is_alive, parse_json, read_dict, read_journal, read_text, unix_time, upf_lines
+from analysis.job import finite, inputs, is_alive, parse_json, read_dict, read_journal, read_text, unix_time, upf_lines
 
 FAILED_RESULT = "RUN_EXCEPTION"
 
@@ -176,12 +176,17 @@ def _read_run(path: Path) -> Run:
         held_out=held_out.name,
         epochs=_epochs(path),
         result=result,
-        val=read_dict(path / "val_scores.json"),
-        test=read_dict(path / "test_scores.json"),
+        val=_read_scores(path / "val_scores.json"),
+        test=_read_scores(path / "test_scores.json"),
     )
     if path.is_dir():
         run.status = {None: "unfinished", FAILED_RESULT: "failed"}.get(run.result, "done")
     return run
+
+
+def _read_scores(path: Path) -> dict[str, Any]:
+    # One NaN would be the best and the median of all RUNs.
+    return {name: finite(score) for name, score in read_dict(path).items()}
 
 
 def _epochs(run: Path) -> int | None:

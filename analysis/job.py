@@ -4,6 +4,7 @@ Gaps and torn files are normal in an EXP: they give None or nothing, never an ex
 """
 
 import json
+import math
 import re
 import time
 from collections.abc import Iterator
@@ -47,6 +48,11 @@ def read_dict(path: Path) -> dict[str, Any]:
     """The file's JSON object; {} where there is none."""
     content = parse_json(read_text(path))
     return content if isinstance(content, dict) else {}
+
+
+def finite(value: Any) -> Any:
+    """The value, None in the place of NaN and infinities."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_journal(exp: Path) -> Iterator[dict[str, Any]]:

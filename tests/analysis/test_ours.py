@@ -306,6 +306,13 @@ def test_index_of_exps(tmp_path):
     ]
     scores = [json.loads(path.read_text())["mse"] for path in tmp_path.glob("EXP2/run/*/test_scores.json")]
     assert rows[0]["best mse"] == min(scores) and rows[0]["median mse"] == sorted(scores)[1]
+    path = tmp_path / "EXP10/run/RUN001/test_scores.json"
+    path.write_text('{"mse": NaN, "rmse": Infinity}')
+    text = "\n".join(command("runs", tmp_path / "EXP10", "--json"))
+    assert "NaN" not in text and "Infinity" not in text
+    left = [row["test_mse"] for row in json.loads(text) if row["test_mse"] is not None]
+    row = json.loads("\n".join(command("index", tmp_path, "--json")))[1]
+    assert len(left) == 2 and (row["best mse"], row["median mse"]) == (min(left), pytest.approx(sum(left) / 2))
 
 
 def test_tables(tmp_path, capsys):
