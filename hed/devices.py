@@ -40,12 +40,15 @@ def choose_device(count: int, environment: Mapping[str, str]) -> int | None:
 
 
 def cfg_xpu() -> str | None:
-    """Give this process its device and let its memory grow; the device's name, or None without any.
+    """Give this process its device and let its memory grow; the device's name, None without any or TensorFlow.
 
     To be called before TensorFlow computes anything. In the second RUN of a process the devices are in use
     and cannot be changed any more: then the first choice stays.
     """
-    import tensorflow as tf
+    try:
+        import tensorflow as tf
+    except ModuleNotFoundError:  # a model of the user's own needs none
+        return None
 
     for kind in ("XPU", "GPU"):
         devices = tf.config.list_physical_devices(kind)

@@ -82,7 +82,12 @@ class FakeTensorFlow:
 
 def test_the_second_run_of_a_process_keeps_the_device(monkeypatch):
     fake = FakeTensorFlow()
-    monkeypatch.setitem(__import__("sys").modules, "tensorflow", fake)
+    monkeypatch.setitem(sys.modules, "tensorflow", fake)
     monkeypatch.setenv("PALS_LOCAL_RANKID", "3")
     assert [cfg_xpu(), cfg_xpu()] == ["/XPU:1", "/XPU:1"]
     assert fake.calls == [("/XPU:1", "XPU"), ("/XPU:1", True)]
+
+
+def test_a_model_that_needs_no_tensorflow_runs_without_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    assert cfg_xpu() is None
