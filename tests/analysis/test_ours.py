@@ -150,15 +150,15 @@ def test_epochs_of_jobs_before_took_no_time_in_this_one(job):
     (job / "out" / "out-001.txt").write_text(began + "Epoch 19/20\n")
     events = [(0, "job_started", {"procs": 2, "runs": 3}), (0, "run_started", started("B", 1))]
     write_journal(job, *events)
-    assert live.look(job, T + 60).eta(T + 60) is None
+    assert live.look(job).eta(T + 60) is None
     for noise in ("", f"{'.' * live.job.TAIL_BYTES}\n"):  # the RUN's beginning is, and is not, in the tail of its log
         (job / "out" / "out-001.txt").write_text(f"{began}Epoch 19/20\n{noise}Epoch 20/20\n")
-        view = live.look(job, T + 60)
+        view = live.look(job)
         assert view.eta(T + 60) == pytest.approx(60 + 2 * 20 * 60), "its last epoch, and two RUNs of 20"
     done = started("B", 1, seconds=120.0, value={"status": "ok", "epochs": 20}, epoch_seconds=None)
     write_journal(job, *events, (120, "run_done", done), (120, "run_started", started("C", 1)))
     (job / "out" / "out-001.txt").write_text(f"{began}Epoch 1/20\nEpoch 2/20\n")
-    assert live.look(job, T + 180).eta(T + 180) == pytest.approx(19 * 60 + 20 * 60), "B says nothing of whole RUNs"
+    assert live.look(job).eta(T + 180) == pytest.approx(19 * 60 + 20 * 60), "B says nothing of whole RUNs"
 
 
 def test_timeline(job):
