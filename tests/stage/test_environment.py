@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tarfile
 import venv
+from pathlib import Path
 
 import pytest
 import zstandard
@@ -67,6 +68,20 @@ def test_a_packed_environment_works_elsewhere(env, tmp_path, name, capsys):
     assert "swiftpy is not installed in it" in capsys.readouterr().err
     assert (target / "data").read_text() == "data" and not (target / "data").is_symlink()
     assert (target / "bin/other").read_text() == "#!/bin/sh\necho untouched\n"
+
+
+def test_other_paths_that_begin_alike_stay_as_they_are(tmp_path):
+    """/home/me/env-data/x became /tmp/me/software-ab-data/x."""
+    text = "#!{env}/bin/python\n# {env}/lib:{env}; '{env}' {env}-data/x {env}2/x {env}.old {env}é/x\n"
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/python").symlink_to(sys.executable)
+    (tmp_path / "bin/tool").write_text(text.format(env="/home/me/env"), encoding="utf-8")
+    (tmp_path / "bin/other").write_text("#!/home/me/env-data/bin/python\n")
+    assert environment.adapt(tmp_path, tmp_path / "new", Path("/home/me/env")) == ["bin/tool"]
+    first, second = (tmp_path / "bin/tool").read_text(encoding="utf-8").splitlines()
+    assert first == f"#!{tmp_path}/new/bin/python"
+    stay = "/home/me/env-data/x /home/me/env2/x /home/me/env.old /home/me/envé/x"
+    assert second == f"# {tmp_path}/new/lib:{tmp_path}/new; '{tmp_path}/new' {stay}"
 
 
 def test_what_is_no_environment(tmp_path, capsys):

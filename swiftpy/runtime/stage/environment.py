@@ -12,6 +12,7 @@ import re
 import subprocess
 import tarfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -57,21 +58,22 @@ def _adapt_config(root: Path, new: str) -> Iterator[Path]:
 
 
 def _adapt_scripts(root: Path, new: str, made_at: Path) -> Iterator[Path]:
-    old = _own_path(root) or os.fsencode(made_at)
+    # Not where the name goes on: /home/me/env-data is another place.
+    old = re.compile(re.escape(_own_path(root) or os.fsencode(made_at)) + rb"(?![\w.+@~%\x80-\xff-])")
+    moved = partial(old.sub, lambda _: new.encode())
     for script in sorted((root / "bin").iterdir()):
         if script.is_symlink() or not script.is_file() or script.stat().st_size > _LARGEST_SCRIPT:
             continue
         data = script.read_bytes()
-        if b"\0" in data or old not in data:
+        if b"\0" in data or not old.search(data):
             continue
         first, _, rest = data.partition(b"\n")
-        interpreter = first[2:].strip()
-        if first.startswith(b"#!" + old) and (b" " in new.encode() or len(new) + len(first) > _LONGEST_SHEBANG):
+        own = first.startswith(b"#!") and old.match(first, 2)
+        if own and (b" " in new.encode() or len(new) + len(first) > _LONGEST_SHEBANG):
             # The kernel takes neither blanks nor long paths. To sh the second line is a command, to Python a string.
-            path = interpreter.replace(old, new.encode())
-            first = b"#!/bin/sh\n'''exec' \"" + path + b'" "$0" "$@"\n\' \'\'\''
+            first = b"#!/bin/sh\n'''exec' \"" + first[2:].strip() + b'" "$0" "$@"\n\' \'\'\''
             data = first + b"\n" + rest
-        _rewrite(script, data.replace(old, new.encode()))
+        _rewrite(script, moved(data))
         yield script
 
 
