@@ -148,7 +148,7 @@ def explain(intent: Intent, lead: Lead) -> None:
     limits = time_limits([params["timeout"] for params in sets])
     for line in [*table(intent.settings), limits, "", *report(intent.decisions, workers)]:
         lead.console.line(line)
-    if intent.site.scheduler:
+    if intent.site.scheduler or intent.site.server_slot:
         lead.console.line(placement(intent.site, intent.settings))
 
 

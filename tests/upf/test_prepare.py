@@ -62,6 +62,16 @@ def test_the_time_limit_on_the_command_line_holds_whatever_the_files_say(tmp_pat
     assert f"time limit of a RUN: {'none' if limit < 0 else f'{limit} s'}" in said
 
 
+def test_the_plan_says_what_the_servers_slot_saves_without_a_scheduler_too(tmp_path):
+    (tmp_path / "mine.toml").write_text('launch = ["x"]\nserver_slot = true\n[settings]\nPROCS = "3"\nPPN = "2"\n')
+    said = []
+    lead = SimpleNamespace(layout=SimpleNamespace(workers=[]), console=SimpleNamespace(line=said.append))
+    for name, slot in ((str(tmp_path / "mine.toml"), True), ("local", False)):
+        site = load_site(name)
+        explain(Intent(parse(["upf.json"]), site, settings_of(site, {}), [], [], None), lead)
+        assert ("the server has a CPU slot of its own" in said[-1]) == slot
+
+
 def test_a_restart_may_have_another_time_limit():
     pairs = [({"a": 1, "timeout": 60}, {"a": 1, "timeout": 5}, None), ({"a": 1}, {"a": 2, "timeout": 5}, None)]
     answers = [("resume", "not finished"), ("refuse", "its parameters differ: a")]
