@@ -1,11 +1,13 @@
 """The user's settings: what each is, and where it comes from.
 
 A setting comes from the environment; else from cfg-sys-1.sh or the top of the main script, which export it and list
-it in SWIFTPY_SCRIPT_SETTINGS; else from the site's file; else it is what every site has.
+it in SWIFTPY_SCRIPT_SETTINGS; else from the site's file; else it is what every site has. A batch script exports all,
+and says in SWIFTPY_SETTING_SOURCES where they come from.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Mapping
@@ -19,6 +21,8 @@ from swiftpy.sites.times import seconds
 
 #: Settings that name a file or a folder.
 PATHS = ("DATA_SOURCE", "CANDLE_DATA_DIR", "MODEL_PYTHON_DIR", "MODEL_PYTHON_SCRIPT", "CANDLE_DEFAULT_MODEL_FILE")
+#: In a batch job: where those of its variables come from that the user's environment had not, as a JSON object.
+SOURCES = "SWIFTPY_SETTING_SOURCES"
 _DEFAULTS = {"MODEL_NAME": "unorun", "MODEL_RETURN": "val_loss", "CANDLE_DATA_DIR": "out", "BENCHMARK_TIMEOUT": "-1"}
 
 
@@ -36,11 +40,12 @@ class Setting:
 
 def settings_of(site: Site, environ: Mapping[str, str]) -> dict[str, Setting]:
     """Every setting by name, in the order of NAMES."""
-    from_script = environ.get("SWIFTPY_SCRIPT_SETTINGS", "").split()
+    script = dict.fromkeys(environ.get("SWIFTPY_SCRIPT_SETTINGS", "").split(), "cfg-sys-1.sh or main script")
+    sources = {**script, **json.loads(environ.get(SOURCES) or "{}")}
     settings = {}
     for name in NAMES:
         if environ.get(name):
-            value, source = environ[name], "cfg-sys-1.sh or main script" if name in from_script else "environment"
+            value, source = environ[name], sources.get(name, "environment")
         elif site.settings.get(name):
             value, source = site.settings[name], f"site {site.name}"
         else:

@@ -29,7 +29,7 @@ from swiftpy.runtime.output import Console
 from swiftpy.runtime.signals import StopRequest
 from swiftpy.runtime.spawner import Spawner
 from swiftpy.sites import schedulers, script
-from swiftpy.sites.settings import Setting, environment, exp_parent, settings_of, size, walltime
+from swiftpy.sites.settings import SOURCES, Setting, environment, exp_parent, settings_of, size, walltime
 from swiftpy.sites.site import Site, load_site
 from swiftpy.sites.times import clock
 from swiftpy.upf.establish import submission_record
@@ -163,6 +163,8 @@ def _script(site: Site, settings: Mapping[str, Setting], request: Request, exp: 
     if settings["WALLTIME"].value:
         variables["WALLTIME"] = clock(walltime(settings, site.scheduler))
     variables.pop("EXPID", None)
+    others = {s.name: s.source for s in settings.values() if s.name in variables and s.source != "environment"}
+    variables[SOURCES] = json.dumps(others)
     command = [
         [sys.executable, "-m", "swiftpy.upf.batch", str(exp.root), "--"],
         script.launch_command(site, script.values(site, settings)),

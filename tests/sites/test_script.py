@@ -13,6 +13,8 @@ import pytest
 
 from fake_scheduler import directives, install
 from job import Workplace
+from swiftpy.sites.settings import settings_of
+from swiftpy.sites.site import load_site
 
 GOLDEN = Path(__file__).parent / "golden"
 #: 779 workers, which the study of 770 drugs would use: the PPN of each site decides the rest.
@@ -56,6 +58,16 @@ def test_golden(here, site):
     if "UPDATE_GOLDEN" in os.environ:
         golden.write_text(text)
     assert text == golden.read_text()
+
+
+def test_a_job_says_where_its_settings_come_from(here):
+    """In a batch job all of them came from the environment."""
+    script = dry_run(here, "pbs", QUEUE="mine", SWIFTPY_SCRIPT_SETTINGS="QUEUE").stdout.partition("\nexec ")[0]
+    exports = subprocess.run(["bash"], input=f"{script}\nenv -0", capture_output=True, text=True).stdout
+    job = settings_of(load_site("pbs"), dict(line.split("=", 1) for line in exports.split("\0") if line))
+    sources = {name: setting.source for name, setting in job.items()}
+    assert (sources["QUEUE"], sources["PPN"]) == ("cfg-sys-1.sh or main script", "site pbs")
+    assert (sources["PROCS"], sources["MODEL_RETURN"]) == ("environment", "default")
 
 
 def test_the_environment_of_a_job(here):

@@ -17,6 +17,7 @@ export PROCS=780
 export PPN=4
 export PROJECT=mine
 export WALLTIME=06:00:00
+export SWIFTPY_SETTING_SOURCES='{"MODEL_RETURN": "default", "BENCHMARK_TIMEOUT": "default", "PPN": "site flux"}'
 
 exec /home/me/.venv/bin/python -m swiftpy.upf.batch '/home/me/my jobs/out/toy/Output/EXP000' -- \
     flux run --nodes=195 --ntasks=780 --exclusive \

@@ -25,6 +25,7 @@ export PPN=4
 export QUEUE=debug
 export PROJECT=mine
 export WALLTIME=06:00:00
+export SWIFTPY_SETTING_SOURCES='{"MODEL_RETURN": "default", "BENCHMARK_TIMEOUT": "default", "PPN": "site perlmutter", "QUEUE": "site perlmutter"}'
 export SWIFTPY_SERVER_SLOT=1
 
 exec /home/me/.venv/bin/python -m swiftpy.upf.batch '/home/me/my jobs/out/toy/Output/EXP000' -- \

@@ -20,6 +20,7 @@ export PROCS=780
 export PPN=4
 export PROJECT=mine
 export WALLTIME=06:00:00
+export SWIFTPY_SETTING_SOURCES='{"MODEL_RETURN": "default", "BENCHMARK_TIMEOUT": "default", "PPN": "site slurm"}'
 
 exec /home/me/.venv/bin/python -m swiftpy.upf.batch '/home/me/my jobs/out/toy/Output/EXP000' -- \
     srun --nodes=195 --ntasks=780 --ntasks-per-node=4 --kill-on-bad-exit=1 \
