@@ -62,6 +62,7 @@ class Executor(concurrent.futures.Executor):
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         self._initializer = None if initializer is None else Initializer(initializer, initargs)
+        self._key = None if self._initializer is None else self._initializer.key
         self._lock = threading.Lock()
         self._closed = False
         self._pending: weakref.WeakSet[Future] = weakref.WeakSet()
@@ -78,11 +79,11 @@ class Executor(concurrent.futures.Executor):
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> concurrent.futures.Future[Any]:
         """See `concurrent.futures.Executor`."""
         if isinstance(fn, ByValue):
-            args = (fn.definition, *args)
+            args = (fn.definition, fn.key, *args)
             fn = call_by_value
         elif not is_found(fn):
             by_value = type(fn) is types.FunctionType
-            args = (cloudpickle.dumps(fn) if by_value else fn, *args)
+            args = (cloudpickle.dumps(fn) if by_value else fn, self._key, *args)
             fn = call_by_value if by_value else call
         kind, function = self._describe(fn)
         future = Future()
@@ -107,12 +108,12 @@ class Executor(concurrent.futures.Executor):
         if chunksize < 1:
             raise ValueError("chunksize must be >= 1.")
         if type(fn) is types.FunctionType and not is_found(fn):
-            fn = ByValue(cloudpickle.dumps(fn))
+            fn = ByValue(cloudpickle.dumps(fn), self._key)
         if chunksize == 1:
             return super().map(fn, *iterables, timeout=timeout)
         calls = zip(*iterables, strict=False)
         chunks = iter(lambda: list(itertools.islice(calls, chunksize)), [])
-        return _flat(super().map(functools.partial(call_each, fn), chunks, timeout=timeout))
+        return _flat(super().map(functools.partial(call_each, fn, self._key), chunks, timeout=timeout))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """See `concurrent.futures.Executor`."""

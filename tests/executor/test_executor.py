@@ -136,6 +136,54 @@ def test_an_initializer_that_fails_breaks_only_its_executor(tmp_path, start):
     assert "OSError: no licence" in passes([*start, script(tmp_path, program)], tmp_path)
 
 
+@pytest.mark.parametrize("start", [ALONE, IN_JOB], ids=["alone", "in a job"])
+def test_all_functions_see_what_the_initializer_made(tmp_path, start):
+    """Each goes by value, with globals of its own. What the initializer only reads stays what they came with."""
+    program = """
+    import functools
+    model, seen, scale = None, [], 1
+
+    def init(v):
+        global model
+        model = v * scale
+        seen.append(v)
+    def use(x): return model, x, scale
+    def use2(x):
+        seen.append(x)
+        return "two", model, seen[:2]
+
+    class Loader:
+        def load(self, v): init(v)
+        def use(self, x): return model, x
+
+    def main():
+        global scale
+        with swiftpy.Executor(1, initializer=init, initargs=("M",)) as executor:
+            assert executor.submit(use, 1).result() == ("M", 1, 1)
+            scale = 2
+            assert executor.submit(use2, 1).result() == ("two", "M", ["M", 1])
+            assert list(executor.map(use, range(3), chunksize=2)) == [("M", i, 2) for i in range(3)]
+            assert executor.submit(lambda: (model, seen[0], scale)).result() == ("M", "M", 2)
+            assert list(executor.map(lambda x: (model, x), range(3), chunksize=2)) == [("M", i) for i in range(3)]
+            assert list(executor.map(functools.partial(Loader().use), range(3), chunksize=2))[2] == ("M", 2)
+            assert executor.submit(Loader().use, 5).result() == ("M", 5)
+        scale = 1
+        with (
+            swiftpy.Executor(1, initializer=functools.partial(init, "A")) as one,
+            swiftpy.Executor(1, initializer=Loader().load, initargs=("B",)) as other,
+        ):
+            ask = lambda x: (model, x)
+            for i in range(3):
+                assert one.submit(ask, i).result() == ("A", i) and other.submit(ask, i).result() == ("B", i)
+                assert one.submit(use, i).result()[0] == "A" and other.submit(use, i).result()[0] == "B"
+        with swiftpy.Executor(1) as executor:
+            assert executor.submit(lambda: model).result() is None
+    if __name__ == "__main__":
+        main()
+    """
+    passes([*(start if start is ALONE else [MPIEXEC, "-n", 2, *IN_JOB[3:]]), script(tmp_path, program)], tmp_path)
+
+
 def test_a_job_that_dies_breaks_its_executor(tmp_path):
     program = """
     def main():
