@@ -132,8 +132,7 @@ class KeptFunction(TaskFunction):
 
     def submit_all(self, calls: list[Any], column: bool = False) -> Iterable[Any]:
         """See TaskFunction: one by one, because each may be there."""
-        futures = [self(call) if column else self(*call) for call in calls]
-        return (future.result() for future in futures)
+        return self._submit_each(calls, column)
 
     def options(self, **options: Any) -> TaskFunction:
         """See TaskFunction."""

@@ -48,7 +48,7 @@ class TaskFunction:
         """In a class, what its function would be: a method, whose `self` is an argument as others are."""
         if instance is None or not isinstance(self.function, types.FunctionType):
             return self
-        return types.MethodType(self, instance)
+        return BoundTask(self, instance)
 
     def described(self, engine: Engine | NestedEngine) -> tuple[Kind, Function]:
         """What is submitted to an engine for a call of this."""
@@ -59,11 +59,17 @@ class TaskFunction:
 
     def submit_all(self, calls: list[Any], column: bool = False) -> Iterable[Any]:
         """See `map`, and `Engine.submit_all` for a `column`."""
+        if needs((calls,), {}):
+            return self._submit_each(calls, column)
         engine = program.engine()
         kind, function = self.described(engine)
         if column and kind.ranks > 1:  # each call gets a communicator, too
             calls, column = [(argument,) for argument in calls], False
         return engine.submit_all(kind, function, calls, column)
+
+    def _submit_each(self, calls: list[Any], column: bool) -> Iterable[Any]:
+        futures = [self(call) if column else self(*call) for call in calls]
+        return (future.result() for future in futures)
 
     def options(self, **options: Any) -> TaskFunction:
         """The same function with other options, see `task`."""
@@ -71,6 +77,42 @@ class TaskFunction:
 
     def __reduce__(self) -> Any:
         return TaskFunction, (self.function, self._options)
+
+
+class BoundTask(TaskFunction):
+    """A task as a method of an object, which is the first argument of its calls."""
+
+    def __init__(self, task: TaskFunction, instance: Any) -> None:
+        self.__func__, self.__self__ = task, instance
+        self.function = self.__wrapped__ = types.MethodType(task.function, instance)
+        self.__doc__, self.__module__ = task.__doc__, task.__module__  # which this class has, too
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__func__, name)  # its name and the like: to copy them each time costs more
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Future:
+        """Submit a call."""
+        return self.__func__(self.__self__, *args, **kwargs)
+
+    def submit_all(self, calls: list[Any], column: bool = False) -> Iterable[Any]:
+        """See TaskFunction."""
+        return self.__func__.submit_all([(self.__self__, *((call,) if column else call)) for call in calls])
+
+    def options(self, **options: Any) -> TaskFunction:
+        """See TaskFunction."""
+        return BoundTask(self.__func__.options(**options), self.__self__)
+
+    def __eq__(self, other: object) -> bool:
+        """As bound methods of plain functions: each access to the method makes another."""
+        return type(other) is BoundTask and self.__func__ is other.__func__ and self.__self__ is other.__self__
+
+    def __hash__(self) -> int:
+        return hash((id(self.__func__), id(self.__self__)))
+
+    def __reduce__(self) -> Any:
+        if getattr(self.__self__, self.__func__.function.__name__, None) == self:
+            return getattr, (self.__self__, self.__func__.function.__name__)
+        return BoundTask, (self.__func__, self.__self__)
 
 
 @overload
@@ -112,8 +154,6 @@ def map(function: Callable[..., Any], *iterables: Iterable[Any]) -> Iterator[Any
     call = function if isinstance(function, TaskFunction) else TaskFunction(function, {})
     column = len(iterables) == 1
     calls = list(iterables[0] if column else zip(*iterables, strict=False))
-    if needs((calls,), {}):
-        return (future.result() for future in [call(args) if column else call(*args) for args in calls])
     return iter(call.submit_all(calls, column))
 
 

@@ -2,6 +2,7 @@
 
 import fnmatch
 import functools
+import inspect
 import pickle
 import sys
 import types
@@ -21,6 +22,7 @@ from swiftpy.flow.functions import Functions
 from swiftpy.flow.future import Future
 from swiftpy.flow.gathering import Gathering
 from swiftpy.flow.nested import NestedEngine
+from swiftpy.flow.tasks import map as flow_map
 from swiftpy.flow.tasks import task
 from swiftpy.runtime.call import PREVIOUS, Run, describe
 from swiftpy.runtime.executors import InlineExecutor
@@ -247,6 +249,7 @@ class Model:
 
     @task
     def scale(self, x):
+        """The product."""
         return self.factor * x
 
     @task(priority=1)
@@ -267,6 +270,35 @@ def test_a_task_in_a_class_is_a_method(monkeypatch):
     assert model.scale(2) == Model.scale(model, 2) == (model, 2)
     assert model.double(2) == Model.double(2) == (2,)
     assert model.name("!") == Model.name("!") == (Model, "!")
+    assert model.scale.options(priority=1)(2) == (model, 2) and model.scale.options(priority=1).described(engine)
+
+
+def test_a_bound_task_is_what_a_bound_method_is(monkeypatch):
+    """To `map` as well: its calls are the workers' own, and not those of a task there that submits another."""
+    whole = []
+    engine = SimpleNamespace(
+        functions=Functions(),
+        submit_all=lambda kind, function, calls, column: whole.append((kind.priority, function.name, column)) or calls,
+        submit=lambda kind, function, args, kwargs: good(args),
+    )
+    monkeypatch.setattr(program, "_engine", engine)
+    model, other, late = Model(3), Model(3), good(5)
+    assert list(flow_map(model.scale, [1, 2])) == [(model, 1), (model, 2)]
+    assert list(flow_map(model.scale.options(priority=7), [1], [2])) == [(model, 1, 2)]
+    assert list(flow_map(model.double, [1, 2])) == [1, 2]
+    assert [priority for priority, _, _ in whole] == [0, 7, 1]
+    assert whole[0][1:] == whole[1][1:] and whole[2][2]
+    assert list(flow_map(model.scale, [late])) == [(model, late)] and len(whole) == 3
+    assert model.scale == model.scale != other.scale and len({model.scale, model.scale, other.scale}) == 2
+    assert model.scale.function(2) == 6
+    plain = types.MethodType(Model.scale.function, model)
+    for name in ("__name__", "__qualname__", "__module__", "__doc__"):
+        assert getattr(model.scale, name) == getattr(plain, name)
+    assert inspect.signature(model.scale) == inspect.signature(plain)
+    again = pickle.loads(pickle.dumps(model.scale))
+    assert again.__self__.factor == 3 and again.__func__ is Model.scale
+    changed = pickle.loads(cloudpickle.dumps(model.scale.options(priority=7)))
+    assert changed.__self__.factor == 3 and changed.described(engine)[0].priority == 7
 
 
 def test_an_object_as_a_task_keeps_its_attributes_to_itself():
