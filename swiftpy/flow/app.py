@@ -17,10 +17,21 @@ from swiftpy.flow.tasks import TaskFunction
 @dataclass(eq=False)
 class Output:
     """A file that a command makes. In the command that makes it, the first to be given it, it stands for a temporary
-    name, which is renamed when the command has succeeded; everything else that is given it waits, and gets its path."""
+    name, which is renamed when the command has succeeded; everything else that is given it waits, and gets its path.
+
+    `prefix` is text before the name, in the argument of the command that makes it: `Output("q.txt", prefix="--out=")`.
+    """
 
     path: str | os.PathLike[str]
     made_by: Future | None = None
+    prefix: str = ""
+
+    def __str__(self) -> str:
+        path = os.fspath(self.path)
+        raise TypeError(f"an Output is an argument by itself, no part of a text; use Output({path!r}, prefix='--out=')")
+
+    def __format__(self, spec: str) -> str:
+        return str(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.made_by is None:
@@ -62,7 +73,7 @@ def app(
         if isinstance(value, Output) and (value.made_by is None or value in outputs):
             if value not in outputs:
                 outputs.append(value)
-            return Made(os.fspath(value.path))
+            return Made(os.fspath(value.path), value.prefix)
         return value
 
     words = [made(word) for word in argv]
@@ -71,6 +82,8 @@ def app(
     if isinstance(stdout, Output):
         if stdout.made_by is not None:
             raise ValueError(f"stdout must be a file of the command's own: another one makes {stdout.path}")
+        if stdout.prefix:
+            raise ValueError(f"stdout must be a file, {stdout.path}, without a prefix")
         stdout = made(stdout)
     elif stdout is not None:
         stdout = Made(os.fspath(stdout))

@@ -39,6 +39,7 @@ class Made(NamedTuple):
     """In the place of an `app.Output`, in the command that makes it."""
 
     path: str
+    prefix: str = ""
 
 
 def run_command(
@@ -82,7 +83,7 @@ def _words(values: Iterable[Any], base: Path, parts: dict[Path, Path]) -> Iterat
     """The arguments as text."""
     for value in values:
         if type(value) is Made:
-            yield str(_part(value, base, parts))
+            yield f"{value.prefix}{_part(value, base, parts)}"
         elif isinstance(value, list | tuple):
             yield from _words(value, base, parts)
         elif value is None:

@@ -53,6 +53,15 @@ def test_what_a_command_complains_of_is_no_output():
         swiftpy.app(["cat"], stderr=swiftpy.Output("a.log"))
 
 
+def test_an_output_is_no_text():
+    output = swiftpy.Output("q.txt")
+    for text in (str, "--out={}".format, "--out={:>9}".format, "--out=%s".__mod__):
+        with pytest.raises(TypeError, match=r"Output\('q\.txt', prefix='--out='\)"):
+            text(output)
+    with pytest.raises(ValueError, match=r"stdout must be a file, a\.log, without a prefix"):
+        swiftpy.app(["cat"], stdout=swiftpy.Output("a.log", prefix="-"))
+
+
 def test_a_command_that_fails_leaves_no_output_and_says_why(tmp_path):
     result = passes(
         tmp_path,
@@ -125,7 +134,7 @@ def test_what_a_command_leaves_running_is_not_waited_for(tmp_path):
     )
 
 
-def test_outputs_that_are_directories_or_named_twice(tmp_path):
+def test_outputs_that_are_directories_named_twice_or_part_of_an_argument(tmp_path):
     passes(
         tmp_path,
         """
@@ -138,6 +147,13 @@ def test_outputs_that_are_directories_or_named_twice(tmp_path):
         twice = app(["sh", "-c", 'echo 1 > "$0"; echo 2 >> "$1"', Output("a"), Output(os.path.abspath("a"))])
         twice.result()
         assert open("a").read() == "1\\n2\\n"
+        made = Output("dir/made", prefix="of=")
+        path = app(["dd", "if=/dev/zero", "bs=1", "count=3", made], stderr="dd.log")
+        assert app(["stat", "-c", "%n %s", made], stdout="size.txt").result() and str(path.result()) == made.path
+        assert open("size.txt").read() == "dir/made 3\\n" and os.listdir("dir") == ["made"]
+        names = app(["sh", "-c", 'echo "$0" > "${0#--out=}"', Output("c", prefix="--out=")])
+        names.result()
+        assert open("c").read() == "--out=.part-c\\n"
         first = Output("b")
         app(["touch", first])
         try:
