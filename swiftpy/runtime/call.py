@@ -304,10 +304,33 @@ def describe(exception: BaseException) -> TaskError:
 
 
 def _pickled(exception: BaseException) -> bytes:
-    """The exception itself if it comes back as what it was, else b""; many cannot, which is no reason to fail."""
-    for dumps in (pickle.dumps, cloudpickle.dumps):  # the latter for classes that came by value: the script's own
-        with contextlib.suppress(BaseException):  # its class' code may do anything, such as exit
-            data: bytes = dumps(exception, protocol=5)
-            if type(pickle.loads(data)) is type(exception):
-                return data
+    """The exception itself if it comes back as what it was, else b""; some cannot, which is no reason to fail."""
+    for form in (exception, _Parts(exception)):
+        for dumps in (pickle.dumps, cloudpickle.dumps):  # the latter for classes that came by value: the script's own
+            with contextlib.suppress(BaseException):  # its class' code may do anything, such as exit
+                data: bytes = dumps(form, protocol=5)
+                if type(pickle.loads(data)) is type(exception):
+                    return data
     return b""
+
+
+class _Parts:
+    """In the place of an exception whose class wants other arguments than those that it gave to `Exception.__init__`,
+    with which pickle would call it."""
+
+    def __init__(self, exception: BaseException) -> None:
+        self._exception = exception
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        cls = type(self._exception)
+        built_in: Any = next(base for base in cls.__mro__ if base.__module__ == "builtins")
+        return _put_together, (cls, built_in, *built_in.__reduce__(self._exception)[1:])
+
+
+def _put_together(
+    cls: type[BaseException], built_in: type[BaseException], args: tuple[Any, ...], state: dict[str, Any] | None = None
+) -> BaseException:
+    exception = cls.__new__(cls, *args)
+    built_in.__init__(exception, *args)  # sets what is not in its __dict__, such as an OSError's errno
+    exception.__setstate__(state)
+    return exception

@@ -3,6 +3,12 @@
 _remembered = []
 
 
+class BeyondError(ValueError):
+    def __init__(self, *, limit):
+        super().__init__(f"beyond {limit}")
+        self.limit = limit
+
+
 def double(x):
     return 2 * x
 

@@ -26,6 +26,20 @@ class MyError(Exception):
         return MyError, (self.what, self.code)
 
 
+class PlainError(Exception):
+    """As people write them: pickle would call it with the text alone."""
+
+    def __init__(self, code, what):
+        super().__init__(f"{what} {code}")
+        self.code = code
+
+
+class AbsentError(OSError):
+    def __init__(self, path, *, tries):
+        super().__init__(2, "not there", path)
+        self.tries = tries
+
+
 class Counter:
     def __init__(self, start=0):
         self.count = start
@@ -52,6 +66,10 @@ class Stubborn:
 
 def boom(what):
     raise MyError(what, 7)
+
+
+def refuse(error, *args, **kwargs):
+    raise error(*args, **kwargs)
 
 
 def square(x):
@@ -87,6 +105,13 @@ def failures(executor):
     except MyError as error:
         assert (error.what, error.code) == ("bang", 7)
         assert isinstance(error.__cause__, swiftpy.TaskError) and "raise MyError(what, 7)" in str(error.__cause__)
+    plain = executor.submit(refuse, PlainError, 4, "bang").exception()
+    assert (type(plain), plain.args, str(plain), plain.code) == (PlainError, ("bang 4",), "bang 4", 4)
+    assert isinstance(plain.__cause__, swiftpy.TaskError)
+    absent = executor.submit(refuse, AbsentError, "a.txt", tries=3).exception()
+    assert (type(absent), absent.errno, absent.filename, absent.tries) == (AbsentError, 2, "a.txt", 3)
+    beyond = executor.submit(refuse, beside.BeyondError, limit=3).exception()
+    assert (type(beyond), str(beyond), beyond.limit) == (beside.BeyondError, "beyond 3", 3)
     assert isinstance(executor.submit(sys.exit, 3).exception(), SystemExit)
     assert isinstance(executor.submit(operator.truediv, 1, 0).exception(), ZeroDivisionError)
     assert "it stays" in str(executor.submit(Stubborn, True).exception())
