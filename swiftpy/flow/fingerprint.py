@@ -6,6 +6,7 @@ from run to run.
 
 from __future__ import annotations
 
+import dis
 import functools
 import hashlib
 import pickle
@@ -23,19 +24,29 @@ SIZE = 16
 
 def key_of_call(function: bytes, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
     """The key of a call of a function with this fingerprint. Raises TypeError for arguments that have none."""
-    return _digest(function, _encode(args, (), {}), _encode(kwargs, (), {}))
+    return _digest(function, _encode(args, 0, _Walk()), _encode(kwargs, 0, _Walk()))
 
 
 def of_function(function: Callable[..., Any]) -> bytes:
-    """The fingerprint of a function: its name and code, its defaults, what it has closed over, the plain constants of
-    its module that it names, lists and the like of such, and the functions of its module that it names, likewise; of
-    classes of the script the methods' code. Comments do not count."""
-    return _encode(function, (), {})
+    """The fingerprint of a function: its name and code, its defaults, what it has closed over, and the globals that it
+    names, as they are now: values, classes with what is in them, and functions, likewise. Of a module that lies beside
+    the script, what the function names of it counts so, too; of libraries, functions and classes go by their names.
+    What cannot be encoded (a lock, an open file) does not count, nor do comments."""
+    return _encode(function, 0, _Walk(of_function=True))
 
 
-#: Functions that were met, by id, and what stands for them from then on: their digest or, while that is worked out,
-#: their name. Helpers of a module that all name each other would else be gone through in every order.
-_Met = dict[int, tuple[types.FunctionType, bytes]]
+class _Walk:
+    """The objects that were met, by id, and what stands for each from then on: while it is worked out, how deep it lies
+    or, for a function, its name; then its encoding. Objects that all know each other would else be gone through in
+    every order.
+
+    What a function finds in a class (`of_function`) counts for it. For arguments only the methods' code does: a class
+    may count its objects, or a method may name what the program changes, and their keys would change while it runs.
+    """
+
+    def __init__(self, of_function: bool = False) -> None:
+        self.of_function = of_function
+        self.met: dict[int, tuple[Any, bytes]] = {}
 
 
 def _digest(*parts: bytes) -> bytes:
@@ -59,72 +70,109 @@ _ATOMS: dict[type, Callable[[Any], bytes]] = {
 }
 
 
-def _encode(value: Any, outer: tuple[int, ...], met: _Met) -> bytes:
-    """A value as bytes; `outer` are the ids of the objects that it is in."""
-    kind = type(value)
-    atom = _ATOMS.get(kind)
+def _encode(value: Any, depth: int, walk: _Walk) -> bytes:
+    """A value as bytes; `depth`: in how many objects it is."""
+    atom = _ATOMS.get(type(value))
     if atom is not None:
         data = atom(value)
         return data if len(data) <= 64 else b"h" + data[:1] + _digest(data)
-    if id(value) in outer:
-        return b"^%d" % outer.index(id(value))
-    outer = (*outer, id(value))
+    value = _unwrapped(value)
+    if id(value) in walk.met:
+        return walk.met[id(value)][1]
+    walk.met[id(value)] = value, b"^" + (_full_name(value) if isinstance(value, types.FunctionType) else b"%d" % depth)
+    try:
+        data = _encode_new(value, depth + 1, walk)
+    except BaseException:
+        del walk.met[id(value)]
+        raise
+    walk.met[id(value)] = value, data
+    return data
+
+
+def _encode_new(value: Any, depth: int, walk: _Walk) -> bytes:
+    kind = type(value)
     if kind is tuple or kind is list:
-        return b"t" + kind.__name__.encode() + _digest(*[_encode(element, outer, met) for element in value])
+        return _sequence(kind, [_encode(element, depth, walk) for element in value])
     if kind is dict:
-        pairs = [(_encode(key, outer, met), _encode(element, outer, met)) for key, element in value.items()]
+        pairs = [(_encode(key, depth, walk), _encode(element, depth, walk)) for key, element in value.items()]
         return b"d" + _digest(*sorted(_digest(*pair) for pair in pairs))
     if kind is set or kind is frozenset:
-        return b"S" + _digest(*sorted(_encode(element, outer, met) for element in value))
-    if kind is Future:
-        return _encode(value.result(0), outer, met)
-    value = _unwrapped(value)
+        return b"S" + _digest(*sorted(_encode(element, depth, walk) for element in value))
+    if kind is Future:  # a function is sent with its value, and waits for it as well
+        return _encode(value.result(None if walk.of_function else 0), depth, walk)
     if isinstance(value, types.FunctionType):
-        return _encode_function(value, outer, met)
+        return _encode_function(value, depth, walk)
     if isinstance(value, type):
-        return _encode_class(value)
+        return _encode_class(value, depth, walk)
     if isinstance(value, types.ModuleType):
         return b"M" + value.__name__.encode()
-    return _encode_object(value, outer, met)
+    return _encode_object(value, depth, walk)
 
 
-def _encode_object(value: Any, outer: tuple[int, ...], met: _Met) -> bytes:
+def _sequence(kind: type, parts: list[bytes]) -> bytes:
+    return b"t" + kind.__name__.encode() + _digest(*parts)
+
+
+def _encode_object(value: Any, depth: int, walk: _Walk) -> bytes:
     """Any other object, by what pickle would make of it."""
     reduced = value.__reduce_ex__(5)
     if isinstance(reduced, str):
         return b"g" + _digest(f"{value.__module__}:{reduced}".encode())
     make, args, state, elements, items = (*reduced, None, None, None)[:5]
-    parts = [_encode(make, outer, met), _encode(args, outer, met), _encode(state, outer, met)]
-    parts += [_encode(element, outer, met) for element in elements or ()]
-    parts += [_encode(item, outer, met) for item in items or ()]
-    return b"o" + _digest(*parts)
+    parts = [make, args, state, *(elements or ()), *(items or ())]
+    return b"o" + _digest(*[_encode(part, depth, walk) for part in parts])
 
 
-def _encode_function(function: types.FunctionType, outer: tuple[int, ...], met: _Met) -> bytes:
-    full_name = f"{function.__module__}:{function.__qualname__}".encode()
+def _if_possible(value: Any, depth: int, walk: _Walk) -> bytes:
+    """b"" for what cannot be encoded."""
+    try:
+        return _encode(value, depth, walk)
+    except Exception:
+        return b""
+
+
+def _full_name(value: types.FunctionType | type) -> bytes:
+    return f"{value.__module__}:{value.__qualname__}".encode()
+
+
+def _encode_function(function: types.FunctionType, depth: int, walk: _Walk) -> bytes:
     if _is_installed(function.__module__):
-        return b"g" + full_name
-    if id(function) in met:
-        return met[id(function)][1]
-    met[id(function)] = function, b"^" + full_name
-    closure = [cell.cell_contents for cell in function.__closure__ or ()]
-    named = [(name, function.__globals__.get(name)) for name in sorted(_names(function.__code__))]
-    named = [(name, _unwrapped(value)) for name, value in named]
-    near = [(name, value) for name, value in named if _is_constant(value, ()) or _is_near(value, function.__module__)]
-    parts = [full_name, _encode_code(function.__code__)]
-    parts += [_encode(part, outer, met) for part in (function.__defaults__, function.__kwdefaults__, closure, near)]
-    met[id(function)] = function, b"F" + _digest(*parts)
-    return met[id(function)][1]
+        return b"g" + _full_name(function)
+    cells = [cell.cell_contents for cell in function.__closure__ or ()]
+    encode = _if_possible if walk.of_function else _encode  # an argument that cannot be compared is refused
+    closure = _sequence(list, [encode(content, depth, walk) for content in cells])
+    defaults = [encode(part, depth, walk) for part in (function.__defaults__, function.__kwdefaults__)]
+    named = [(_encode(name, depth, walk), _if_possible(value, depth, walk)) for name, value in _named(function)]
+    near = _sequence(list, [_sequence(tuple, list(pair)) for pair in named if pair[1]])
+    return b"F" + _digest(_full_name(function), _encode_code(function.__code__), *defaults, closure, near)
 
 
-def _encode_class(cls: type) -> bytes:
-    name = f"{cls.__module__}:{cls.__qualname__}".encode()
-    if cls.__module__ != "__main__":
-        return b"C" + name
-    members = [member for _, member in sorted(vars(cls).items())]
-    methods = [function for member in members for function in _functions_of(member)]
-    bases = [_encode_class(base) for base in cls.__bases__]
-    return b"C" + _digest(name, *[_encode_code(method.__code__) for method in methods], *bases)
+def _named(function: types.FunctionType) -> list[tuple[str, Any]]:
+    """The globals that a function names, None for those that are not there (built-ins, attributes); in the place of a
+    module of the script's own, what it has under any of these names: `helper.f` is `helper` and `f`."""
+    names, read = sorted(_names(function.__code__)), _globals_read(function.__code__)
+    named = [(name, function.__globals__.get(name) if name in read else None) for name in names]
+    seen: set[str] = set()
+    for path, value in named:  # which grows
+        if isinstance(value, types.ModuleType) and not _is_installed(value.__name__) and value.__name__ not in seen:
+            seen.add(value.__name__)
+            named += [(f"{path}.{name}", vars(value)[name]) for name in names if name in vars(value)]
+    return [(path, value) for path, value in named if not isinstance(value, types.ModuleType)]
+
+
+def _encode_class(cls: type, depth: int, walk: _Walk) -> bytes:
+    if _is_installed(cls.__module__):
+        return b"C" + _full_name(cls)
+    parts = [_full_name(cls)]
+    for name, member in sorted(vars(cls).items(), key=lambda pair: pair[0]):
+        methods = _functions_of(member)
+        if not walk.of_function:
+            parts += [_encode_code(method.__code__) for method in methods]
+        elif methods:
+            parts += [_encode(method, depth, walk) for method in methods]
+        elif not name.startswith("__"):
+            parts += [name.encode(), _if_possible(member, depth, walk)]
+    return b"C" + _digest(*parts, *[_encode(base, depth, walk) for base in cls.__bases__])
 
 
 def _functions_of(member: Any) -> list[types.FunctionType]:
@@ -139,15 +187,28 @@ def _functions_of(member: Any) -> list[types.FunctionType]:
 
 
 def _encode_code(code: types.CodeType) -> bytes:
-    constants = [_encode_code(c) if isinstance(c, types.CodeType) else _encode(c, (), {}) for c in code.co_consts]
+    constants = [_encode_code(c) if isinstance(c, types.CodeType) else _encode(c, 0, _Walk()) for c in code.co_consts]
     names = [*code.co_names, "/", *code.co_varnames, "/", *code.co_freevars]
     version = b"%d.%d" % sys.version_info[:2]  # another one has other code for the same function
     return _digest(version, code.co_code, b"%d" % code.co_flags, " ".join(names).encode(), *constants)
 
 
 def _names(code: types.CodeType) -> set[str]:
-    inner: Iterable[types.CodeType] = (c for c in code.co_consts if isinstance(c, types.CodeType))
-    return set(code.co_names).union(*map(_names, inner))
+    return set(code.co_names).union(*map(_names, _inner(code)))
+
+
+_READS = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
+
+
+@functools.lru_cache(maxsize=1024)
+def _globals_read(code: types.CodeType) -> set[str]:
+    """Those of its names that are globals, and not attributes."""
+    read = {i.argval for i in dis.get_instructions(code) if i.opname in _READS}
+    return read.union(*map(_globals_read, _inner(code)))
+
+
+def _inner(code: types.CodeType) -> Iterable[types.CodeType]:
+    return (constant for constant in code.co_consts if isinstance(constant, types.CodeType))
 
 
 def _unwrapped(value: Any) -> Any:
@@ -156,25 +217,9 @@ def _unwrapped(value: Any) -> Any:
     return within if isinstance(within, types.FunctionType) and not isinstance(value, types.FunctionType) else value
 
 
-_CONTAINERS = (list, tuple, set, frozenset)
-
-
-def _is_constant(value: Any, outer: tuple[int, ...]) -> bool:
-    """Whether a value is plain, or a container of such; `outer` are the ids of those that it is in."""
-    if type(value) in _ATOMS or id(value) in outer:
-        return True
-    if not isinstance(value, dict) and type(value) not in _CONTAINERS:
-        return False
-    elements = (*value, *value.values()) if isinstance(value, dict) else value
-    return all(_is_constant(element, (*outer, id(value))) for element in elements)
-
-
-def _is_near(value: Any, module: str) -> bool:
-    """Whether a value is a function or class that the module itself defines."""
-    return isinstance(value, types.FunctionType | type) and value.__module__ == module
-
-
 def _is_installed(module: str | None) -> bool:
-    """Whether a module is part of a library, whose functions go by their names."""
-    path = getattr(sys.modules.get(module or ""), "__file__", None)
-    return module != "__main__" and (path is None or "site-packages" in path or path.startswith(sys.base_prefix))
+    """Whether a module is part of a library, whose functions and classes go by their names; so is ours."""
+    found = sys.modules.get(module or "")
+    path = getattr(found, "__file__", None) or next(iter(getattr(found, "__path__", ())), None)
+    library = path is None or "site-packages" in path or path.startswith(sys.base_prefix)
+    return module != "__main__" and (library or str(module).partition(".")[0] == __name__.partition(".")[0])

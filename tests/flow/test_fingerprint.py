@@ -1,8 +1,11 @@
 import copy
+import itertools
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -63,19 +66,34 @@ def test_what_counts_is_the_value():
 
 
 SCRIPT = """
-import functools
+import functools, threading
+from dataclasses import dataclass
+import numpy as np
+import beside, package.inner
+from beside import imported
+from math import exp as activation
 from swiftpy.flow.fingerprint import key_of_call, of_function
 LIMIT = 3
 SIZES = {"layers": [(10, 20)]}
 @functools.cache
 def cached(x):
     return x - 1
+@dataclass(frozen=True)
+class Settings:
+    rate: float
+    decay: float = 0.125
+SETTINGS = {"best": [Settings(0.5)]}
+WEIGHTS = np.array([1.0, 2.5])
+UNSENT = [threading.Lock(), 10]
+OFFSET = 1000
 class Base:
+    WIDTH = 64
+    LOCK = threading.Lock()
     def inherited(self):
         return 41
 class Net(Base):
     def run(self, x):
-        return x ^ 1
+        return x ^ OFFSET
     @staticmethod
     def static():
         return 42
@@ -88,7 +106,10 @@ class Net(Base):
     @functools.cached_property
     def read_once(self):
         return 45
+def silent(x, log=UNSENT):
+    return x // 5
 def helper(x):
+    beside.direct(SETTINGS), package.inner.deep(WEIGHTS), imported(UNSENT), activation(silent(0))
     return cached(x + 1) + Net().run(SIZES["layers"][0])
 def model(x, *, names={"a", "b", "c", "d"}):
     inner = lambda y: y * LIMIT  # a comment
@@ -97,21 +118,84 @@ print(key_of_call(of_function(model), ({"x", "y", "z", "w"},), {}).hex())
 """
 
 
-def test_functions_differ_by_what_they_compute_and_not_from_run_to_run(tmp_path):
-    def run(old="", new="", seed="0"):
-        script = tmp_path / "script.py"
-        script.write_text(SCRIPT.replace(old, new) if old else SCRIPT)
-        done = subprocess.run(
-            [sys.executable, script], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
-        )
-        return done.stdout
+BESIDE = """
+FACTOR = 7
+OTHER = 1
+def imported(x): return x % FACTOR
+def direct(x): return Table.of(x) | 1
+def other(x): return OTHER
+class Table:
+    @staticmethod
+    def of(x): return x & 3
+"""
 
-    first = run()
-    assert run(seed="7") == run("# a comment", "# another") == run("\nLIMIT", "\n\nOTHER = 5\n\nLIMIT") == first
+
+#: Runs the script in each of the directories as if by itself, with the modules beside it; numpy is imported once.
+EACH = """
+import runpy, sys
+for directory in sys.argv[1:]:
+    sys.path[0] = directory
+    for name in ("beside", "package", "package.inner"):
+        sys.modules.pop(name, None)
+    runpy.run_path(directory + "/script.py", run_name="__main__")
+"""
+
+
+def keys_of_changed(directory, changes, seed):
+    """What the script prints after each of the changes."""
+    for number, change in enumerate(changes):
+        package = directory / str(number) / "package"  # without __init__.py
+        package.mkdir(parents=True, exist_ok=True)
+        for name, text in (("../script", SCRIPT), ("../beside", BESIDE), ("inner", "def deep(x): return x @ x")):
+            (package / f"{name}.py").write_text(text.replace(*change))
+    command = [sys.executable, "-B", "-c", EACH, *(str(directory / str(number)) for number in range(len(changes)))]
+    environment = {**os.environ, "PYTHONHASHSEED": seed}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    return done.stdout.split()
+
+
+def test_functions_differ_by_what_they_compute_and_not_from_run_to_run(tmp_path):
+    same = [("nothing", ""), ("# a comment", "# another"), ("\nLIMIT", "\n\nUNUSED = 5\n\nLIMIT")]
+    same += [("OTHER = 1", "OTHER = 2"), ("Lock(), 10", "Lock(), 20")]
     changes = [("LIMIT = 3", "LIMIT = 4"), ("x + 1", "x + 2"), ('"b"', '"B"'), ("y * ", "y + "), ("model", "MODEL")]
-    changes += [("20", "30"), ("x - 1", "x - 2"), ("x ^ 1", "x ^ 2")]
+    changes += [("20)]", "30)]"), ("x - 1", "x - 2"), ("x ^ OFFSET", "x ^ 2"), ("OFFSET = 1000", "OFFSET = 2000")]
+    changes += [("(0.5)", "(0.25)"), ("0.125", "0.0625"), ("2.5]", "3.5]"), ("WIDTH = 64", "WIDTH = 32")]
+    changes += [("exp as", "sqrt as"), ("FACTOR = 7", "FACTOR = 8"), ("% FACTOR", "* FACTOR"), ("| 1", "| 2")]
+    changes += [("x & 3", "x & 7"), ("x @ x", "x + x"), ("x // 5", "x // 6")]
     changes += [(f"return 4{n}", "return 0") for n in range(1, 6)]
-    assert len({first, *[run(*change) for change in changes]}) == len(changes) + 1
+    keys = keys_of_changed(tmp_path, [*same, *changes], "0")
+    assert {*keys[: len(same)], *keys_of_changed(tmp_path, same[:1], "7")} == {keys[0]}
+    alike = [change for change, key in zip(changes, keys[len(same) :], strict=True) if key in keys[: len(same)]]
+    assert not alike and len(set(keys)) == 1 + len(changes)
+
+
+class Numbered:
+    made = 0
+
+    def __init__(self):
+        Numbered.made += 1
+
+
+def test_arguments_are_compared_by_what_is_in_them():
+    """And not by what changes in their class while the program runs."""
+    assert key(Numbered()) == key(Numbered())
+    with pytest.raises(TypeError):
+        key(lambda out=sys.stdout: out)
+
+
+def test_objects_that_all_know_each_other_are_gone_through_once():
+    """The ways through a grid of 8 by 8 nodes are more than anybody could go."""
+
+    def grid(value):
+        nodes = [[SimpleNamespace(near=[], value=0) for _ in range(8)] for _ in range(8)]
+        for row, column in itertools.product(range(8), repeat=2):
+            for other_row, other in ((row - 1, column), (row, column - 1)):
+                nodes[row][column].near.append(nodes[other_row][other])
+                nodes[other_row][other].near.append(nodes[row][column])
+        nodes[7][7].value = value
+        return nodes[0][0]
+
+    assert key(grid(1)) == key(grid(1)) != key(grid(2))
 
 
 def test_closures_count():
