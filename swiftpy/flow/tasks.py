@@ -13,7 +13,7 @@ from swiftpy.core.task import ANYWHERE, Kind, Target
 from swiftpy.flow import program
 from swiftpy.flow.calls import needs
 from swiftpy.flow.functions import Function, name_of
-from swiftpy.flow.future import Future
+from swiftpy.flow.future import Future, results
 
 if TYPE_CHECKING:
     from swiftpy.flow.engine import Engine
@@ -68,8 +68,7 @@ class TaskFunction:
         return engine.submit_all(kind, function, calls, column)
 
     def _submit_each(self, calls: list[Any], column: bool) -> Iterable[Any]:
-        futures = [self(call) if column else self(*call) for call in calls]
-        return (future.result() for future in futures)
+        return results([self(call) if column else self(*call) for call in calls])
 
     def options(self, **options: Any) -> TaskFunction:
         """The same function with other options, see `task`."""
