@@ -8,6 +8,7 @@ from swiftpy.core.task import Kind, Seat, Target, Task
 from swiftpy.errors import TaskError
 
 ERROR = TaskError("exception", "boom")
+CANCELLED = TaskError("cancelled", "it was cancelled")
 SITES = {1: Seat("a"), 2: Seat("a", "gpu"), 3: Seat("b"), 4: Seat("b", "gpu"), 5: Seat("b", "gpu")}
 TARGETS = [
     Target(),
@@ -86,10 +87,16 @@ class History:
     def value(self):
         """Make an id whose result the program gives, or give the oldest."""
         if self.draw(2) and self.by_hand:
-            self.step(e.ValueGiven(self.by_hand.pop(0)))
+            self.give()
         elif not self.reference.draining:
             self.by_hand.append(self.next_id)
             self.next_id += 1
+
+    def give(self):
+        self.step(e.ValueGiven(self.by_hand.pop(0), self.error() if self.draw(4) == 3 else None))
+
+    def error(self):
+        return CANCELLED if self.draw(4) == 3 else ERROR
 
     def drain(self):
         """Seldom, because little happens after it: the job is told to end, then its tasks, then it is killed."""
@@ -136,7 +143,7 @@ class History:
             made, failed = failed[0] + 1, failed[:1]
         if kind.ranks > 1:
             made = None
-        failures = tuple((index, ERROR) for index in failed)
+        failures = tuple([(index, self.error()) for index in failed])
         self.step(e.TaskFinished(*self.end(worker, held), b"v", seconds, made, failures))
 
     def fail(self):
@@ -146,7 +153,7 @@ class History:
             if self.killing and self.draw(2):
                 self.step(e.TaskKilled(*self.end(worker, held), 1.0))
             else:
-                self.step(e.TaskFailed(*self.end(worker, held), ERROR, 1.0))
+                self.step(e.TaskFailed(*self.end(worker, held), self.error(), 1.0))
 
     def answer(self):
         """A worker that was asked gives back what it has not begun."""
@@ -209,7 +216,7 @@ class History:
         if not self.reference.closed:
             self.step(e.SubmissionClosed())
         while self.by_hand:
-            self.step(e.ValueGiven(self.by_hand.pop(0)))
+            self.give()
         for worker in set(SITES) - self.reference.up:
             if not self.reference.over:
                 self.step(e.WorkerReady(worker))

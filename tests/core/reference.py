@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from swiftpy.core import events as e
 from swiftpy.core.pieces import MOST_TASKS
 from swiftpy.core.task import FINAL_STATES, TRANSITIONS, TaskState
+from swiftpy.errors import TaskError
 
 BLOCKED, READY, RUNNING = TaskState.BLOCKED, TaskState.READY, TaskState.RUNNING
 DONE, FAILED, INTERRUPTED = TaskState.DONE, TaskState.FAILED, TaskState.INTERRUPTED
@@ -100,7 +101,10 @@ class Reference:
                 self._become(self.calls[call], READY)
 
     def _ValueGiven(self, event):  # noqa: N802
-        self._resolve(event.id)
+        if event.error is None:
+            self._resolve(event.id)
+        else:
+            self._fail_those_that_need(event.id)
 
     def _SubmissionClosed(self, event):  # noqa: N802
         self.closed = True
@@ -118,7 +122,7 @@ class Reference:
         held, self.holds[worker] = self.holds[worker], []
         begun, self.suspended[worker] = self.suspended[worker], []
         for one in begun + [one for one in held if one is held[0] or not self._calls(one)[0].kind.divisible]:
-            self._attempt_failed(one, worker)
+            self._attempt_failed(one, TaskError("lost", event.reason))
         for one in held[1:]:
             if self._calls(one)[0].kind.divisible:
                 self._not_begun(self._calls(one))
@@ -129,26 +133,26 @@ class Reference:
             return
         calls = self._calls(held)
         if calls[0].kind.ranks > 1:
-            self._part_ended(calls[0], event.worker, "failed" if event.failures else "done")
+            self._part_ended(calls[0], event.failures[0][1] if event.failures else "done")
             return
         made = len(calls) if event.made is None else event.made
-        failed = [index for index, _ in event.failures]
+        failed = dict(event.failures)
         for index, call in enumerate(calls[:made]):
             if index not in failed:
                 self._report(call, DONE)
         self._not_begun(calls[made:])
-        for index in failed:
-            self._fail(calls[index])
+        for index, error in failed.items():
+            self._fail(calls[index], error)
 
     def _TaskFailed(self, event):  # noqa: N802
         held = self._take(self.holds, event)
         if held is not None:
-            self._attempt_failed(held, event.worker)
+            self._attempt_failed(held, event.error)
 
     def _TaskKilled(self, event):  # noqa: N802
         held = self._take(self.holds, event)
         if held is not None and self._calls(held)[0].kind.ranks > 1:
-            self._part_ended(self._calls(held)[0], event.worker, "killed")
+            self._part_ended(self._calls(held)[0], "killed")
         elif held is not None:
             for call in self._calls(held):
                 self._report(call, INTERRUPTED)
@@ -203,9 +207,12 @@ class Reference:
         if state is DONE:
             self._resolve(call.id)
         elif state is FAILED:
-            for other in list(self.open.values()):
-                if call.id in other.needs and other.state is BLOCKED:
-                    self._report(other, FAILED)
+            self._fail_those_that_need(call.id)
+
+    def _fail_those_that_need(self, call_id):
+        for other in list(self.open.values()):
+            if call_id in other.needs and other.state is BLOCKED:
+                self._report(other, FAILED)
 
     def _resolve(self, call_id):
         for other in self.open.values():
@@ -220,27 +227,27 @@ class Reference:
             else:
                 self._become(call, BLOCKED if call.needs else READY)
 
-    def _fail(self, call):
+    def _fail(self, call, error):
         call.failures += 1
         again = INTERRUPTED if self.draining else READY
-        self._report(call, FAILED if call.failures > call.kind.retries else again)
+        self._report(call, FAILED if call.failures > call.kind.retries or error.kind == "cancelled" else again)
 
-    def _attempt_failed(self, held, worker):
+    def _attempt_failed(self, held, error):
         calls = self._calls(held)
         if calls[0].kind.ranks > 1:
-            self._part_ended(calls[0], worker, "failed")
+            self._part_ended(calls[0], error)
             return
         for call in calls:
             if call.state is RUNNING:  # a chained run fails as one: those after the first are not cancelled by it
-                self._fail(call)
+                self._fail(call, error)
 
-    def _part_ended(self, call, worker, how):
+    def _part_ended(self, call, how):
         call.ended.append(how)
         if len(call.ended) == call.kind.ranks:
             if "killed" in call.ended:
                 self._report(call, INTERRUPTED)
-            elif "failed" in call.ended:
-                self._fail(call)
+            elif errors := [how for how in call.ended if isinstance(how, TaskError)]:
+                self._fail(call, errors[0])
             else:
                 self._report(call, DONE)
 
