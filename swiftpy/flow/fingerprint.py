@@ -149,7 +149,7 @@ def _encode_function(function: types.FunctionType, depth: int, walk: _Walk) -> b
 
 def _named(function: types.FunctionType) -> list[tuple[str, Any]]:
     """The globals that a function names, None for those that are not there (built-ins, attributes); in the place of a
-    module of the script's own, what it has under any of these names: `helper.f` is `helper` and `f`."""
+    module of the script's own, what it has under any of these names: `tables.f` is `tables` and `f`."""
     names, read = sorted(_names(function.__code__)), _globals_read(function.__code__)
     named = [(name, function.__globals__.get(name) if name in read else None) for name in names]
     seen: set[str] = set()
