@@ -37,7 +37,7 @@ from swiftpy.core.scheduler import Scheduler
 from swiftpy.core.task import Kind, Seat, Task, TaskState
 from swiftpy.runtime.call import Payload
 from swiftpy.runtime.order import Assignment, Calls, FunctionForgotten, Report, Taken
-from swiftpy.runtime.server import TICK, Loop
+from swiftpy.runtime.server import TICK, Client, Loop
 from swiftpy.runtime.transport import SERVER, Transport
 
 #: Seconds that a result waits for others of its assignment.
@@ -69,7 +69,7 @@ class _Origin:
         self.done: list[_Done] = []
 
 
-class GroupServer:
+class GroupServer(Client):
     """See the module. It is the client of its own scheduler.
 
     `workers` are those of the group; `stop_reason()` says why this rank was asked to end early, if it was. With

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from typing import cast
 
-from swiftpy.core.events import Event, ReportOutcome, StartTask
+from swiftpy.core.events import ReportOutcome, StartTask
 from swiftpy.core.scheduler import Scheduler
 from swiftpy.core.task import Kind, Task
 from swiftpy.errors import BAD_INPUT, DONE, SOME_FAILED, STOPPED_EARLY, StoppedError, UserError
@@ -18,7 +18,7 @@ from swiftpy.experiment import provenance
 from swiftpy.experiment.exp import Exp
 from swiftpy.experiment.restart import epoch_seconds
 from swiftpy.runtime.call import Payload, payload_of, resolve
-from swiftpy.runtime.job import JobSpec, Lead
+from swiftpy.runtime.job import Application, JobSpec, Lead
 from swiftpy.runtime.server import Server
 from swiftpy.sites.schedulers import job_id
 from swiftpy.sites.settings import local_env, walltime
@@ -30,8 +30,8 @@ from swiftpy.upf.prepare import Intent, explain, parameters, to_run, understand
 from swiftpy.upf.progress import Progress, duration
 
 
-class UpfApplication:
-    """See `swiftpy.runtime.job.Application`."""
+class UpfApplication(Application):
+    """A job that runs a UPF, on rank 0."""
 
     _lead: Lead
     _intent: Intent
@@ -146,10 +146,6 @@ class UpfApplication:
     def commit(self) -> None:
         """See Client."""
         self._outcomes.flush()
-
-    def heard(self, message: object) -> list[Event]:
-        """See Client: RUNs are isolated, and send nothing."""
-        raise AssertionError(f"no RUN can send {message!r}")
 
     def draining(self, reason: str) -> None:
         """See Client."""
