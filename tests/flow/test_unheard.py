@@ -74,6 +74,9 @@ def test_what_was_asked_for_is_forgotten():
     del future
     assert failures.unheard == ["exit: code 2"] and not futures and dead() is None
     unheard.exception()
+    futures[3] = Future()
+    futures[3].cancel()  # when its call had begun
+    settling.resolved(failed(3))
     assert failures.unheard == []
 
 
