@@ -130,18 +130,19 @@ def pack_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
 class Run:
     """A run of calls in progress. Another thread may take calls off its end (`give_up`)."""
 
+    first: tuple[Any, ...] = ()  # what the function gets before the call's own arguments
+    #: Seconds for which its calls waited for other tasks.
+    waited = 0.0
+    count = 0
+    _function: Callable[..., Any] | None = None
+    _column = False
+    _brought: Any = None
+    _result_name: Name | None = None
+
     def __init__(self, function: str, payload: Payload, chained: bool = False) -> None:
         self._name, self._chained = function, chained
         self._payload: Payload | None = payload
-        self.first: tuple[Any, ...] = ()  # what the function gets before the call's own arguments
-        self._function: Callable[..., Any] | None = None
         self._todo: deque[Any] = deque()
-        self._column = False
-        self._brought: Any = None
-        self._result_name: Name | None = None
-        #: Seconds for which its calls waited for other tasks.
-        self.waited = 0.0
-        self.count = 0
 
     def open(self) -> Callable[..., Any]:
         """Unpickle the payload; return the function."""

@@ -51,8 +51,11 @@ class InlineExecutor:
             run.first = (self._group(gang),)
         began = time.perf_counter()
         try:
-            with contextlib.nullcontext() if timeout is None else _alarm(timeout):
+            if timeout is None:
                 answer = run.make()
+            else:
+                with _alarm(timeout):
+                    answer = run.make()
         except TimeLimitExceeded as late:  # not in the call, but while its result was pickled
             answer = Answer(b"", 1, ((0, describe(late)),))
         for _, error in answer.failures if gang else ():  # at once: if they do wait, nobody hears of it in another way
