@@ -5,8 +5,9 @@
 `us_per_task` is the CPU time of rank 0 for one task's two messages, an event in and an order out. Each worker has 64
 tasks in flight, so that rank 0 is never without: it is what a server that is the bottleneck pays. Its scheduler costs
 extra: `python -m swiftpy.sim`, and docs/simulator.md for both together. `round_trip_us` is the median time for an order
-to one worker and its answer, one after another, and `round_trip_after_idle_us` the same after 0.3 s of silence: floors
-for the round trip of a task.
+to one worker and its answer, one after another, and `round_trip_after_idle_us` the same after 0.3 s of silence: what
+the round trip of a task takes at least as long as its messages are these. `ping_pong_us` is the raw floor: 100 bytes to
+and fro between two ranks that do nothing but wait inside of MPI, while the others sleep.
 """
 
 import json
@@ -59,6 +60,17 @@ def round_trips(transport, count, pause):
     return times
 
 
+def ping_pong(world):
+    """Microseconds there and back, the mean of many; on the first two ranks."""
+    two, message = world.communicator([0, 1]), bytearray(100)
+    steps = (two.Send, two.Recv) if two.rank == 0 else (two.Recv, two.Send)
+    began = time.perf_counter()
+    for _ in range(HOT):
+        for step in steps:
+            step(message, 1 - two.rank)
+    return 1e6 * (time.perf_counter() - began) / HOT
+
+
 def main():
     world = World()
     transport = world.transport
@@ -68,6 +80,9 @@ def main():
         world.broadcast(None)
         if world.rank == 1:
             answer(transport)
+        world.broadcast(None)
+        if world.rank == 1:
+            ping_pong(world)
         world.broadcast(None)
         return
     payload, tasks = payload_of(1, 2), (world.size - 1) * COUNT
@@ -80,7 +95,9 @@ def main():
     hot = statistics.median(round_trips(transport, HOT, 0.0))
     idle = statistics.median(round_trips(transport, IDLE, 0.3))
     world.broadcast(None)
-    figures = {"us_per_task": round(1e6 * spent / tasks, 2), "tasks": tasks}
+    raw = ping_pong(world)
+    world.broadcast(None)
+    figures = {"us_per_task": round(1e6 * spent / tasks, 2), "tasks": tasks, "ping_pong_us": round(raw, 1)}
     figures |= {"round_trip_us": round(hot, 1), "round_trip_after_idle_us": round(idle)}
     print(json.dumps(figures | environment("mpi4py")))
 
