@@ -252,5 +252,5 @@ def _outcome_of(answer: Answer, seconds: float, host: str, rank: int, calls: int
 def _signal_name(number: int) -> str:
     try:
         return signal.Signals(number).name
-    except ValueError:
-        return os.strerror(number)
+    except ValueError:  # a real-time signal
+        return signal.strsignal(number) or "unknown"

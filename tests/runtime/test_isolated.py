@@ -65,6 +65,12 @@ def test_a_child_that_died_while_idle_costs_one_attempt(isolated):
     assert run(isolated, "os:getpid") != pid
 
 
+def test_the_end_by_a_signal_without_a_name(isolated):
+    """A real-time signal. As the number of an error, 40 is "Too many levels of symbolic links"."""
+    error = run(isolated, "signal:raise_signal", 40).error
+    assert error.message == "its process was ended by signal 40 (Real-time signal 6)"
+
+
 def test_a_child_that_was_slow_to_die_is_not_taken_for_the_next(isolated):
     """Its end is told when nobody waits for it any more."""
     pid = run(isolated, "os:getpid")
