@@ -7,7 +7,8 @@ import importlib.util
 import inspect
 import os
 import sys
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from importlib.machinery import ModuleSpec
@@ -52,7 +53,7 @@ class Hooks:
                 except GroupError as error:  # all leaders have it, with the nodes' names
                     reason = f"hook {name} failed: {error}"
                 except BaseException as exception:  # a sys.exit() here would leave all others waiting
-                    reason = f"hook {name} failed on {self._world.node}: {type(exception).__name__}: {exception}"
+                    reason = f"hook {name} failed on {self._world.node}: {_said(exception)}"
             reasons = [r for r in self._gather(reason) if r]
             if reasons:
                 begun.failed = True
@@ -85,8 +86,7 @@ class Hooks:
                 else:
                     next(begun.generator, None)
         except BaseException as exception:
-            what = f"{type(exception).__name__}: {exception}"
-            return f"hook {begun.name}: cleaning up failed on {self._world.node}: {what}"
+            return f"hook {begun.name}: cleaning up failed on {self._world.node}: {_said(exception)}"
         return None
 
     def _limited(self, name: str, hurry: bool = False) -> AbstractContextManager[None]:
@@ -115,6 +115,15 @@ class _Begun:
     name: str
     generator: Generator[Any, Any, Any] = field(default_factory=lambda: (_ for _ in ()))
     failed: bool = False
+
+
+def _said(exception: BaseException) -> str:
+    """One line: what a hook raised, and in which of its lines."""
+    text = f"{type(exception).__name__}: {exception}"
+    for frame, line in traceback.walk_tb(exception.__traceback__):
+        if frame.f_globals.get("__name__", "").partition(".")[0] not in ("swiftpy", "importlib"):
+            return f"{text} ({frame.f_code.co_filename}:{line})"
+    return text
 
 
 def _variables(result: Any) -> dict[str, str]:
@@ -152,6 +161,7 @@ def problems(names: Sequence[str]) -> list[str]:
     """What is wrong with hooks of these names, as far as their text tells: nothing of them is run.
 
     On a login node, a hook's `import mpi4py` may abort the process; a batch job would fail after hours in the queue.
+    What its text imports is not looked for: it may be there only where the job runs, by the `setup` of the site.
     """
     return [f"--hook {name}: {text}" for name in names if (text := _problem(*_target(name)))]
 
@@ -195,19 +205,7 @@ def _problem(place: str, function: str) -> str:
         return str(error)
     if not function:
         return f"write it as MODULE:NAME, such as {place}:hook, or FILE.py"
-    for line, needed in _imported(tree) if "sys.path" not in source else ():
-        if needed not in sys.modules and importlib.util.find_spec(needed) is None:
-            return f"{spec.origin}:{line}: there is no module {needed}"
     star = any(isinstance(node, ast.ImportFrom) and node.names[0].name == "*" for node in tree.body)
     if not star and {"__getattr__", function.partition(".")[0]}.isdisjoint(code.co_names):
         return f"{spec.origin} has no {function}"
     return ""
-
-
-def _imported(tree: ast.Module) -> Iterator[tuple[int, str]]:
-    """Line and top-level package of what a module imports in any case: not in a function, nor in a `try`."""
-    for node in tree.body:
-        if isinstance(node, ast.Import):
-            yield from ((node.lineno, alias.name.partition(".")[0]) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            yield node.lineno, node.module.partition(".")[0]

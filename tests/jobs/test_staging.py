@@ -202,7 +202,8 @@ def test_a_hook_that_fails_on_one_node_when_it_cleans_up(place):
     assert result.returncode == 0 and "aborted" not in result.stderr
     result = place.run(*options, procs=3, timeout=40, WAITS="1", **path)
     assert result.returncode != 0
-    assert "node 1: OSError: unmounted; other nodes still wait in the hook after 1 s" in result.stderr
+    line = f"{place.root}/bad.py:5"
+    assert f"node 1: OSError: unmounted ({line}); other nodes still wait in the hook after 1 s" in result.stderr
     assert [e["code"] for e in journal(place.exp(1)) if e["event"] == "job_stopped"] == [0]
 
 
