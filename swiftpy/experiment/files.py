@@ -2,7 +2,7 @@
 
 import ctypes
 import os
-import socket
+import secrets
 from pathlib import Path
 
 
@@ -11,11 +11,11 @@ def replace_text(path: Path, text: str) -> None:
 
     Names of files that are no UTF-8 stay the bytes that they are.
 
-    The temporary name starts with a dot, which no RUN id does, and holds host and pid, so that two writers
-    of the same file never share it. OSError (disk full, no permission) leaves the old content and no
+    The temporary name starts with a dot, which no RUN id does, and is no other writer's: why host and process id would
+    not do for that, `runtime.stage.local.unique` says. OSError (disk full, no permission) leaves the old content and no
     temporary file.
     """
-    temporary = path.with_name(f".{path.name[:150]}.{socket.gethostname()[:40]}-{os.getpid()}")
+    temporary = path.with_name(f".{path.name[:150]}.{secrets.token_hex(4)}.tmp")
     try:
         with temporary.open("w", encoding="utf-8", errors="surrogateescape") as file:
             file.write(text)

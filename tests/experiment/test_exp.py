@@ -10,6 +10,7 @@ import trees
 from swiftpy.errors import UserError
 from swiftpy.experiment import journal, provenance
 from swiftpy.experiment.exp import Exp, create, find
+from swiftpy.experiment.files import replace_text
 
 
 def test_names_are_the_lowest_free_numbers_and_grow_wider(tmp_path):
@@ -141,3 +142,17 @@ def test_provenance(tmp_path):
         "Z=a\\nb",
         "my_password=****",
     ]
+
+
+def test_two_jobs_with_one_process_id_write_the_same_file(tmp_path, monkeypatch):
+    """In two containers of one node; one writes while the other, which has written, has yet to rename."""
+    flush = os.fsync
+
+    def while_flushed(descriptor):
+        monkeypatch.setattr(os, "fsync", flush)
+        replace_text(tmp_path / "jobid.txt", "the other's")
+        flush(descriptor)
+
+    monkeypatch.setattr(os, "fsync", while_flushed)
+    replace_text(tmp_path / "jobid.txt", "mine")
+    assert trees.listing(tmp_path) == "jobid.txt = mine"
