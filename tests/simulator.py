@@ -33,7 +33,9 @@ class Watched:
         self.asked = []  # times at which a task was asked to stop
 
     def run(self, client, tasks, grace=60.0, walltime=float("inf")):
-        return Server(self, self.scheduler, client, self.stop, grace, self.clock, walltime).run(tasks)
+        server = Server(self, self.scheduler, client, self.stop, grace, self.clock, walltime)
+        server.run(tasks)
+        return server.clean
 
     def recv(self, timeout, also=()):
         message = super().recv(timeout, also)

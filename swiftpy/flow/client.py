@@ -47,8 +47,8 @@ class ProgramClient(JobClient):
     def attach(self, server: Server, scheduler: Scheduler) -> None:
         """The server is there."""
         self._server, self._scheduler = server, scheduler
-        self._data = Exchange(SERVER, server.send)
-        self._sending = Sending(server, self._data, self._gathering.futures, self.settling.keepers)
+        self._data = Exchange(SERVER, server.transport.send)
+        self._sending = Sending(server.transport, self._data, self._gathering.futures, self.settling.keepers)
 
     def _end_early(self, reason: str) -> None:
         self.stop.reason = reason
@@ -90,7 +90,7 @@ class ProgramClient(JobClient):
         runs, given, id = self._gathering.take(reserve=1)  # what was submitted before has lower ids
         events = self._handed_over(runs, given)
         self._sending.know(message.function, 1)
-        relay = Relay(self._server, self.failures, message.worker, message.id)
+        relay = Relay(self._server.transport, self.failures, message.worker, message.id)
         task = Task(id, message.kind, [message.call], owner=relay)
         return [*events, TaskSubmitted(task)]
 

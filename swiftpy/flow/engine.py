@@ -42,7 +42,7 @@ class Engine(ProgramClient):
 
     def __init__(self) -> None:
         super().__init__()
-        self._turns = Turns(lambda: self._server.wake())
+        self._turns = Turns(self.wake)
         self._fetching = Fetching()
         self.held_back = HeldBack(self._fetching)
         self._rouse: Callable[[], None] | None = None  # what wakes the thread that drives alone, if it sleeps
@@ -112,7 +112,7 @@ class Engine(ProgramClient):
 
     def wake(self) -> None:
         """Somebody may wait for what has just come about without us."""
-        self._server.wake()
+        self._server.transport.wake()
 
     def wait_for(self, future: Future, timeout: float | None = None) -> None:
         """Drive until a future is done, or so many seconds have passed."""
@@ -220,7 +220,7 @@ class Engine(ProgramClient):
         if self._fetching and self._fetching.advance(self._data):
             timeout = 0.0
         self._data.tell_released()
-        self._leftovers.ask(self._server.send)
+        self._leftovers.ask(self._server.transport.send)
         if self.settling.untold or enough():  # what was handed over may have failed at once
             timeout = 0.0
         came = self._server.progress(timeout)
@@ -240,7 +240,7 @@ class Engine(ProgramClient):
             while due:
                 due.popleft()()
         if self._turns.lock.locked():  # who drives now may wait for what the callbacks did
-            self._server.wake()
+            self.wake()
 
     def _drive_alone(self) -> None:
         """What the thread does that drives while the program computes."""
@@ -256,7 +256,7 @@ class Engine(ProgramClient):
                 if not self._ended and not self._turns.waiting:
                     late = time.monotonic() - self._handed_over_at > GATHER
                     dull = self._scheduler.quiet  # nothing can come
-                    self._rouse = (self._called.set if dull else self._server.wake) if quiet else None
+                    self._rouse = (self._called.set if dull else self.wake) if quiet else None
                     # Who adds a call looks for a sleeper afterwards.
                     sleepy = quiet and not (self._gathering or self._fetching)
                     idle = sleepy and dull

@@ -27,7 +27,7 @@ from swiftpy.runtime.worker import Worker
 
 if TYPE_CHECKING:
     from swiftpy.flow.failures import Failures
-    from swiftpy.runtime.server import Server
+    from swiftpy.runtime.transport import Transport
 
 
 class CallSubmitted(NamedTuple):
@@ -182,8 +182,8 @@ class Relay(Owner):
     may_be_held = True
     column = False
 
-    def __init__(self, server: Server, failures: Failures, worker: int, id: int) -> None:
-        self._server, self._failures, self._worker, self._id = server, failures, worker, id
+    def __init__(self, transport: Transport, failures: Failures, worker: int, id: int) -> None:
+        self._transport, self._failures, self._worker, self._id = transport, failures, worker, id
 
     def begin(self, command: StartTask) -> list[Any]:
         """See Owner."""
@@ -193,11 +193,11 @@ class Relay(Owner):
         """See Owner."""
         if report.state is TaskState.DONE:
             assert isinstance(report.value, bytes), "one call's result is not in parts"
-            self._server.send(self._worker, CallSettled(self._id, report.value, None))
+            self._transport.send(self._worker, CallSettled(self._id, report.value, None))
         elif report.state is not TaskState.READY:
             error = error_of(report)
             self._failures.note(self._id, error, self._worker)
-            self._server.send(self._worker, CallSettled(self._id, None, error))
+            self._transport.send(self._worker, CallSettled(self._id, None, error))
 
 
 def join(worker: Worker) -> None:

@@ -12,9 +12,8 @@ from swiftpy.flow.functions import Function
 from swiftpy.flow.future import Future, begin_all
 from swiftpy.runtime.call import Payload
 from swiftpy.runtime.order import FunctionForgotten
-from swiftpy.runtime.server import Server
 from swiftpy.runtime.store import Exchange, InArguments, Packed
-from swiftpy.runtime.transport import SERVER
+from swiftpy.runtime.transport import SERVER, Transport
 
 if TYPE_CHECKING:
     from swiftpy.flow.memo import Keeper
@@ -41,11 +40,13 @@ class Sending:
     `data` is rank 0's part in the exchange of large values: it holds their calls' large arguments.
     """
 
-    def __init__(self, server: Server, data: Exchange, futures: dict[int, Future], keepers: dict[str, Keeper]) -> None:
+    def __init__(
+        self, transport: Transport, data: Exchange, futures: dict[int, Future], keepers: dict[str, Keeper]
+    ) -> None:
         self._data, self._futures, self._keepers = data, futures, keepers
         self._known: OrderedDict[str, _Known] = OrderedDict()  # by name, those that were submitted last at the end
         self._size = 0  # of their definitions
-        self._send = server.send
+        self._send = transport.send
 
     def know(self, function: Function, calls: int) -> None:
         """So many calls of this function will come.

@@ -87,37 +87,24 @@ class Loop:
     """What every server does: take messages in, step the scheduler, send what follows."""
 
     def __init__(self, transport: Transport, scheduler: Scheduler, client: Client) -> None:
-        self._transport = transport
+        self.transport = transport  # for the client's messages to what it has on workers, too
         self._scheduler = scheduler
         self._client = client
         self._reporters: list[int] = []
-
-    @property
-    def transport(self) -> Transport:
-        """For a client that does the server's work elsewhere."""
-        return self._transport
 
     def progress(self, timeout: float) -> bool:
         """Take in what has come, or wait so long for it, and do what follows; whether anything came."""
         came, events = self._receive(timeout)
         self.take(events)
         while self._reporters:
-            self._transport.send(self._reporters.pop(), Taken())
+            self.transport.send(self._reporters.pop(), Taken())
         self._client.tick()
         return came
-
-    def send(self, worker: int, message: Any) -> None:
-        """A client's message to what it has on a worker."""
-        self._transport.send(worker, message)
-
-    def wake(self) -> None:
-        """End a wait in `progress`; the one call that any thread may make at any time."""
-        self._transport.wake()
 
     def _receive(self, timeout: float) -> tuple[bool, list[Event]]:
         """Whether something came, and the events that the scheduler has not seen."""
         events: list[Event] = []
-        message = self._transport.recv(timeout)
+        message = self.transport.recv(timeout)
         came = message is not None
         while message is not None:
             if type(message) in EVENTS:
@@ -126,7 +113,7 @@ class Loop:
                 events = self._sort(message, events)
             if len(events) >= BATCH:
                 break
-            message = self._transport.recv(0)
+            message = self.transport.recv(0)
         return came, events
 
     def _sort(self, message: Any, events: list[Event]) -> list[Event]:
@@ -166,7 +153,7 @@ class Loop:
         self._client.commit()
         for worker, several in by_worker.items():  # as one message: more would wake it several times, and it us
             messages = [self._message(command) for command in several]
-            self._transport.send(worker, messages if len(messages) > 1 else messages[0])
+            self.transport.send(worker, messages if len(messages) > 1 else messages[0])
 
     def _message(self, command: Any) -> Any:
         """A command as it is sent."""
@@ -203,19 +190,14 @@ class Server(Loop):
         self._interrupt_at = clock() + walltime - grace - PATIENCE
         self._kill_at = math.inf
         self._give_up_at = math.inf
-        self._gave_up = False
+        #: False if workers had to be given up, so that the job can only be aborted.
+        self.clean = True
 
-    def run(self, tasks: Iterable[Task]) -> bool:
-        """Run these tasks and no others; returns `clean`."""
+    def run(self, tasks: Iterable[Task]) -> None:
+        """Run these tasks and no others."""
         self.take([*(TaskSubmitted(task) for task in tasks), SubmissionClosed()])
         while not self._scheduler.over:
             self.progress(TICK)
-        return self.clean
-
-    @property
-    def clean(self) -> bool:
-        """False if workers had to be given up, so that the job can only be aborted."""
-        return not self._gave_up
 
     def progress(self, timeout: float) -> bool:
         """See Loop."""
@@ -248,6 +230,6 @@ class Server(Loop):
             self._give_up_at = now + PATIENCE
             self.take([GraceExpired()])
         if now >= self._give_up_at and self._scheduler.busy:
-            self._gave_up = True
+            self.clean = False
             reason = f"it did not end within {PATIENCE:g} s of being told to"
             self.take([WorkerLost(worker, reason) for worker in self._scheduler.busy])

@@ -60,7 +60,6 @@ class Result:
     wall: float
     cpu: float
     memory: float
-    clean: bool
 
     @property
     def server_per_call(self) -> float:
@@ -80,7 +79,7 @@ def simulate(
     began, cpu_began = time.perf_counter(), time.process_time()
     tally = Tally(cluster)
     server = Server(cluster, Scheduler(seats, cluster.groups), tally, StopRequest(), grace, cluster.clock, walltime)
-    clean = server.run(work.tasks())
+    server.run(work.tasks())
     outcomes = tally.outcomes
     wall, cpu = time.perf_counter() - began, time.process_time() - cpu_began
     return Result(
@@ -100,5 +99,4 @@ def simulate(
         wall=wall,
         cpu=cpu,
         memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        clean=clean,
     )

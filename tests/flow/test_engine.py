@@ -17,7 +17,7 @@ class Watched(Engine):
         self.slept, self.dozed, self.woken = [], [], 0
         self._latest = -math.inf
         self._scheduler = SimpleNamespace(queued=0, quiet=quiet)
-        self._server = SimpleNamespace(wake=self.count)
+        self._server = SimpleNamespace(transport=SimpleNamespace(wake=self.count))
         self._called = SimpleNamespace(set=self.count, wait=self.doze, clear=lambda: None)
 
     def count(self):
