@@ -4,6 +4,8 @@ Layout of the HED workflow's users: copies of UPF and DFLTS, `turbine.log`, `job
 `out/`, `markers/`, `run/<id>/`; ours also `journal.jsonl` and, while the job lives, `lock.json`.
 """
 
+from __future__ import annotations
+
 import errno
 import itertools
 import shutil
@@ -21,71 +23,38 @@ from swiftpy.experiment.spec import name_problem
 _MOST_NAMES = 20
 
 
+class _Place:
+    """What is called so in each EXP."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, exp: Exp, owner: type[Exp]) -> Path:
+        return exp.root / self.name
+
+
 @dataclass(frozen=True, slots=True)
 class Exp:
     """Paths in one EXP; `root` is absolute and need not exist."""
 
     root: Path
 
+    out = _Place("out")  # the ranks' outputs
+    markers = _Place("markers")
+    run = _Place("run")  # the RUN directories
+    journal = _Place("journal.jsonl")  # an EXP of the original system has none
+    lock = _Place("lock.json")  # of a living job
+    restart = _Place("restart.txt")  # names the EXP that this one goes on from
+    log = _Place("turbine.log")  # what the job was, and when it began and ended, as users' scripts read it
+    jobid = _Place("jobid.txt")  # the scheduler's
+    environment = _Place("turbine-env.txt")  # the job's
+    output = _Place("output.txt")  # what the job printed: rank 0, and in a batch job the script
+    request = _Place("batch.json")  # what a successor needs of a batch job
+
     @property
     def id(self) -> str:
         """EXPID: the directory's name."""
         return self.root.name
-
-    @property
-    def out(self) -> Path:
-        """Directory of the ranks' outputs."""
-        return self.root / "out"
-
-    @property
-    def markers(self) -> Path:
-        """Directory of the marker files."""
-        return self.root / "markers"
-
-    @property
-    def run(self) -> Path:
-        """Directory of the RUN directories."""
-        return self.root / "run"
-
-    @property
-    def journal(self) -> Path:
-        """The journal; an EXP of the original system has none."""
-        return self.root / "journal.jsonl"
-
-    @property
-    def lock(self) -> Path:
-        """The lock of a living job."""
-        return self.root / "lock.json"
-
-    @property
-    def restart(self) -> Path:
-        """Names the EXP that this one goes on from."""
-        return self.root / "restart.txt"
-
-    @property
-    def log(self) -> Path:
-        """What the job was, and when it began and ended, as users' scripts read it."""
-        return self.root / "turbine.log"
-
-    @property
-    def jobid(self) -> Path:
-        """The scheduler's id of the job."""
-        return self.root / "jobid.txt"
-
-    @property
-    def environment(self) -> Path:
-        """The job's environment."""
-        return self.root / "turbine-env.txt"
-
-    @property
-    def output(self) -> Path:
-        """What the job printed: rank 0, and in a batch job the script."""
-        return self.root / "output.txt"
-
-    @property
-    def request(self) -> Path:
-        """What a successor needs of a batch job."""
-        return self.root / "batch.json"
 
     def run_dir(self, run_id: str) -> Path:
         """The RUN's instance directory."""
@@ -102,9 +71,7 @@ class Exp:
         another file (both called `hed.json`, or a UPF called `jobid.txt`) does the name of the file's
         directory come first.
         """
-        ours = [self.out, self.markers, self.run, self.journal, self.lock, self.restart]
-        ours += [self.log, self.jobid, self.environment, self.output, self.request]
-        reserved = {path.name for path in ours}
+        reserved = {place.name for place in vars(Exp).values() if isinstance(place, _Place)}
         names: list[str] = []
         for source in (upf, dflts):
             if source is None:
