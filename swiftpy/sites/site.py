@@ -64,7 +64,7 @@ class Site:
     name: str
     file: str
     launch: tuple[str, ...]
-    settings: Mapping[str, str]
+    settings: Mapping[str, str] = field(default_factory=dict)
     scheduler: str = ""
     directives: tuple[str, ...] = ()
     required: tuple[str, ...] = ()
@@ -87,7 +87,7 @@ def load_site(name: str) -> Site:
     problems = list(_problems(data))
     if problems:
         raise UserError(*(f"{file}: {problem}" for problem in problems))
-    return _site(file.stem, str(file), data)
+    return _site(file, data)
 
 
 def _find(name: str) -> Path:
@@ -197,19 +197,12 @@ def _fits_device(key: str, value: Any) -> bool:
     return isinstance(value, str) and (key != "variable" or value.isidentifier())
 
 
-def _site(name: str, file: str, data: Mapping[str, Any]) -> Site:
-    devices = data.get("devices")
-    return Site(
-        name=name,
-        file=file,
-        launch=tuple(data["launch"]),
-        settings=data.get("settings", {}),
-        scheduler=data.get("scheduler", ""),
-        directives=tuple(data.get("directives", ())),
-        required=tuple(data.get("required", ())),
-        setup=tuple(data.get("setup", ())),
-        environment=data.get("environment", {}),
-        modules=tuple(data.get("modules", ())),
-        server_slot=data.get("server_slot", False),
-        devices=Devices(**{**devices, "masks": tuple(devices["masks"])}) if devices else None,
-    )
+def _site(file: Path, data: Mapping[str, Any]) -> Site:
+    values = _with_tuples(data)
+    if "devices" in data:
+        values["devices"] = Devices(**_with_tuples(data["devices"]))
+    return Site(file.stem, str(file), **values)
+
+
+def _with_tuples(table: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
