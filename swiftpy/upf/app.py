@@ -98,7 +98,7 @@ class UpfApplication(Application):
         told = None
         with contextlib.suppress(StoppedError):  # the job is there by now, and ends as jobs do
             # In a child process: a rank must not fork on top of a fabric.
-            told = self._lead.call_in_child("swiftpy.upf.task:seconds_left")
+            told = self._lead.call_in_child("swiftpy.sites.schedulers:seconds_left", dict(os.environ))
         return own if told is None else min(own, told)
 
     def failed(self, reasons: list[str]) -> int:

@@ -111,7 +111,7 @@ def _refuse_queued(old: exps.Exp, ended: str, lead: Lead) -> None:
     if job is None or job["jobid"] == ended or old.lock.exists():
         return
     has = f"{old.id}: its job {job['jobid']}, submitted to {job['site']}, has not begun"
-    over = lead.call_in_child("swiftpy.upf.task:is_over", job["scheduler"], job["jobid"])
+    over = lead.call_in_child("swiftpy.sites.schedulers:is_over", job["scheduler"], job["jobid"])
     if over is None:
         raise UserError(
             f"{has}, and {job['scheduler']} cannot be asked here whether it will:"

@@ -5,14 +5,12 @@ from __future__ import annotations
 import importlib
 import json
 import numbers
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from swiftpy.experiment.restart import Pair
 from swiftpy.runtime.call import resolve
-from swiftpy.sites import schedulers
 
 
 def offer(function: str, name: str) -> Callable[..., Any] | None:
@@ -66,16 +64,6 @@ def _same_or_refuse(old: Mapping[str, Any], new: Mapping[str, Any], done: Mappin
         return ("skip", "finished") if done is not None else ("resume", "not finished")
     keys = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
     return "refuse", f"its parameters differ: {', '.join(keys)}"
-
-
-def seconds_left() -> float | None:
-    """How long the scheduler will let this job live, see `swiftpy.sites.schedulers`."""
-    return schedulers.seconds_left(os.environ)
-
-
-def is_over(scheduler: str, jobid: str) -> bool | None:
-    """Whether a job has ended, see `swiftpy.sites.schedulers`."""
-    return schedulers.is_over(scheduler, jobid)
 
 
 def run_one(function: str, params: dict[str, Any]) -> dict[str, Any]:
