@@ -54,7 +54,8 @@ def read_timeline(exp: Path, now: float, checkpoints: Mapping[Path, Sequence[Sav
 def _from_journal(exp: Path, now: float) -> Timeline | None:
     spans: list[Span] = []
     open_: dict[str, tuple[int, float]] = {}
-    times, workers = [], 1
+    times: list[float] = []
+    workers = 1
     for event in read_journal(exp):
         time, run, rank = event.get("t"), str(event.get("id")), event.get("rank")
         if not isinstance(time, (int, float)):
@@ -62,6 +63,7 @@ def _from_journal(exp: Path, now: float) -> Timeline | None:
         times.append(float(time))
         kind = event["event"]
         if kind == "job_started":
+            times = [float(time)]  # it was submitted hours before, or days
             workers = max(1, int(event.get("procs") or 2) - 1)
         elif kind == "run_started" and isinstance(rank, int):
             open_[run] = rank, time

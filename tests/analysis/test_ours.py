@@ -1,10 +1,7 @@
-"""What only EXPs of ours show: the journal's job, live and afterwards; the report; the smaller tools."""
+"""What only EXPs of ours show: the journal's job, live and afterwards; the smaller tools."""
 
-import base64
 import json
 import os
-import re
-import xml.etree.ElementTree as ET
 
 import numpy as np
 import original_exp
@@ -177,6 +174,21 @@ def test_timeline(job):
     assert read_timeline(job, T + 9999, {}).end == T + 121, "a killed job ends with its last event"
 
 
+def test_a_job_begins_when_it_has_left_the_queue(tmp_path):
+    write_journal(
+        tmp_path / "EXP000",
+        (0, "exp_created", {"restart": None}),
+        (1, "job_submitted", {"jobid": "77.pbs", "site": "aurora"}),
+        (36_000, "job_started", {"procs": 2, "runs": 1}),
+        (36_001, "run_started", started("A", 1)),
+        (39_601, "run_done", started("A", 1, seconds=3600.0)),
+        (39_602, "job_stopped", {"code": 0}),
+    )
+    timeline = read_timeline(tmp_path / "EXP000", T + 40_000, {})
+    assert (timeline.start - T, timeline.end - T) == (36_000, 39_602)
+    assert timeline.utilization() == pytest.approx(3600 / 3602)
+
+
 def test_a_single_score_is_no_epoch(tmp_path):
     """An IMPROVE-style model returns {"val_loss": 0.1}: history.txt holds one value, but there was no epoch."""
     run = tmp_path / "EXP000" / "run" / "A"
@@ -266,33 +278,6 @@ def test_a_log_that_grew_is_shrunk_again(tmp_path, monkeypatch):
 )
 def test_patterns_of_convergence(losses, pattern):
     assert convergence.pattern_of(losses) == pattern
-
-
-def test_report(tmp_path, capsys):
-    exps = [tmp_path / name for name in ("EXP <1>", "EXP002")]
-    for seed, exp in enumerate(exps):
-        original_exp.make(exp, 12, 20, 20, epochs=6, seed=seed)
-    (exps[0] / "run/RUN001/result.txt").write_text("RUN_EXCEPTION\n")
-    drugs = [f"GDSC:{number}" for number in range(12)]
-    pd.DataFrame({"improve_chem_id": drugs}).to_parquet(tmp_path / "rsp.parquet")
-    (tmp_path / "drug_info.tsv").write_text("improve_chem_id\tname\nGDSC:3\tElesclomol\n")
-    options = ["--rsp", tmp_path / "rsp.parquet", "--drug-info", tmp_path / "drug_info.tsv"]
-    assert command("report", *exps, *options) == [str(exps[0] / "report" / "report.html")]
-    page = (exps[0] / "report" / "report.html").read_text()
-    ET.fromstring(re.sub("<!DOCTYPE html>|<(meta|img) [^>]*>", "", page))  # every tag is closed
-    assert "EXP &lt;1&gt;" in page and "<EXP" not in page and "1 failed RUN<" in page
-    assert not re.search(r'(src|href)="(?!data:image/png;base64,|#)', page), "it needs nothing else"
-    assert "Elesclomol" in page, "the drug with the noise of index 3 has a high error"
-    pictures = [base64.b64decode(data) for data in re.findall(r"base64,([^\"]*)", page)]
-    files = {path.read_bytes() for path in (exps[0] / "report").glob("*.png")}
-    assert len(pictures) == 13 and set(pictures) == files and all(data.startswith(b"\x89PNG") for data in pictures)
-    first, second = (json.loads("\n".join(command("scores", "--json", exp))) for exp in exps)
-    pairs = [(x["rmse"], y["rmse"]) for x, y in zip(first, second, strict=True)]
-    assert f"<td>{stats.wilcoxon(*zip(*pairs)).pvalue:.2g}</td>" in page
-    empty = tmp_path / "EXP009"
-    (empty / "run" / "A").mkdir(parents=True)
-    assert main(["report", str(empty)]) == 0
-    assert "has no test predictions (yet)" in capsys.readouterr().err
 
 
 def test_index_of_exps(tmp_path):
