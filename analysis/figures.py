@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from analysis.command import count_text
 from analysis.convergence import TIERS
-from analysis.summary import DrugScore, Summary
+from analysis.summary import RunScore, Summary
 
 WIDTH = 10.0
 DPI = 110
@@ -64,9 +64,9 @@ def true_vs_predicted(summary: Summary) -> Figure | None:
 
 def error_per_drug(summary: Summary) -> Figure | None:
     """RMSE of every drug, sorted, the outlying ones in color and by name."""
-    if not summary.drugs:
+    drugs = sorted(summary.drugs(), key=lambda drug: -drug.rmse)
+    if not drugs:
         return None
-    drugs = sorted(summary.drugs, key=lambda drug: -drug.rmse)
     high = set(summary.high_error())
     errors = [drug.rmse for drug in drugs]
     median = float(np.median(errors))
@@ -92,7 +92,7 @@ def error_per_drug(summary: Summary) -> Figure | None:
     return figure
 
 
-def _label(drug: DrugScore) -> str:
+def _label(drug: RunScore) -> str:
     return drug.label if drug.label == drug.run else f"{drug.label} ({drug.run})"
 
 
@@ -205,7 +205,7 @@ def timeline(summary: Summary) -> Figure | None:
     return figure
 
 
-def comparison(first: Summary, second: Summary, pairs: list[tuple[DrugScore, DrugScore]]) -> Figure | None:
+def comparison(first: Summary, second: Summary, pairs: list[tuple[RunScore, RunScore]]) -> Figure | None:
     """RMSE of the same RUNs in two EXPs."""
     if not pairs:
         return None
@@ -215,7 +215,7 @@ def comparison(first: Summary, second: Summary, pairs: list[tuple[DrugScore, Dru
     axes[0].plot([0, limit], [0, limit], color=GRAY, linewidth=1)
     axes[0].scatter(x, y, s=14, color=np.where(y < x, GREEN, RED))
     axes[0].set(xlim=(0, limit), ylim=(0, limit), aspect="equal")
-    axes[0].set_title(f"RMSE of {count_text(len(pairs), 'drug')}: below the line {second.exp.name} is better")
+    axes[0].set_title(f"RMSE of {count_text(len(pairs), 'RUN')}: below the line {second.exp.name} is better")
     axes[0].set(xlabel=f"RMSE in {first.exp.name}", ylabel=f"RMSE in {second.exp.name}")
     named: list[tuple[float, float]] = []
     for place in np.argsort(-np.abs(y - x), kind="stable"):
@@ -229,7 +229,7 @@ def comparison(first: Summary, second: Summary, pairs: list[tuple[DrugScore, Dru
     axes[1].hist(y - x, bins=min(50, max(5, len(pairs) // 3)), color=BLUE)
     axes[1].axvline(0, color=RED, linewidth=1)
     better = f"{second.exp.name} better for {np.count_nonzero(y < x)}, worse for {np.count_nonzero(y > x)}"
-    axes[1].set(xlabel=f"RMSE, {second.exp.name} - {first.exp.name}", ylabel="drugs", title=better)
+    axes[1].set(xlabel=f"RMSE, {second.exp.name} - {first.exp.name}", ylabel="RUNs", title=better)
     axes[1].locator_params("x", nbins=6)
     axes[1].yaxis.get_major_locator().set_params(integer=True)
     return figure

@@ -27,15 +27,21 @@ _READ = csv.ReadOptions(column_names=["true", "pred", "cell"], use_threads=False
 class Predicted:
     """The rows of one RUN: float64 `true`, `pred`, and `cell` (int32, numbers in the reader's `cells`).
 
-    `drug` is the one that was held out; None for other partitions and where nothing in the RUN tells.
+    `name` of the drug or cell that was held out, at `index`; None where nothing in the RUN tells.
     """
 
     run: str
     partition: str
-    drug: str | None
+    index: int | None
+    name: str | None
     true: np.ndarray
     pred: np.ndarray
     cell: np.ndarray
+
+    @property
+    def drug(self) -> str | None:
+        """The drug that was held out; None for other partitions, and where it is not known."""
+        return self.name if self.partition == BY_DRUG else None
 
     @property
     def counts_as(self) -> tuple[str, str]:
@@ -119,8 +125,8 @@ class Reader:
         cell = np.array(numbers, np.int32)[codes] if len(codes) else np.empty(0, np.int32)
         held_out = read_held_out(run)
         partition = held_out.partition or BY_DRUG  # the original system's default
-        drug = self._drug(held_out) if partition == BY_DRUG else None
-        return Predicted(run.name, partition, drug, true, pred, cell)
+        name = self._drug(held_out) if partition == BY_DRUG else held_out.name
+        return Predicted(run.name, partition, held_out.index, name, true, pred, cell)
 
     def _drug(self, held_out: HeldOut) -> str | None:
         if held_out.name is None and held_out.index is not None and 0 <= held_out.index < len(self._drugs):

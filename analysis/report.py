@@ -13,7 +13,7 @@ import numpy as np
 from analysis import figures
 from analysis.command import add_exp, count_text, exp_path, note, notes, number_text, replacing
 from analysis.convergence import PATTERNS, recommendations
-from analysis.summary import DrugScore, Summary, read_drug_info, summarize
+from analysis.summary import RunScore, Summary, read_drug_info, summarize
 from analysis.tables import drug_names
 
 MOST_ROWS = 20
@@ -49,7 +49,7 @@ def report(parser: ArgumentParser, arguments: list[str]) -> None:
         file.writelines(f"{line}\n" for line in page(summaries, output))
     for summary in summaries:
         notes(summary.problems)
-        if not summary.drugs:
+        if not summary.scores:
             note(f"{summary.exp.name} has no test predictions (yet): the report shows only how far it has come")
     print(output / "report.html")
 
@@ -68,7 +68,7 @@ def page(summaries: Sequence[Summary], output: Path) -> Iterator[str]:
         yield from _section(number, summary, output)
     if len(summaries) > 1:
         yield '<h2 id="comparison">Comparison</h2>'
-        yield "<p>RUNs with the same id (and the same drug), in pairs. p: Wilcoxon's signed-rank test, two-sided.</p>"
+        yield "<p>RUNs with the same id and the same test set, in pairs. p: Wilcoxon's signed-rank test, two-sided.</p>"
         yield from _comparison(summaries, output)
     yield "</body></html>"
 
@@ -77,7 +77,7 @@ def _overview(summary: Summary) -> dict[str, str]:
     counts = Counter(run.status for run in summary.runs)
     recalls = [cell.recall for cell in summary.cells]
     top = f" (top {max(cell.top for cell in summary.cells)})" if summary.cells else ""
-    ranked = [drug.scc for drug in summary.drugs if drug.scc is not None]
+    ranked = [drug.scc for drug in summary.drugs() if drug.scc is not None]
     return {
         "EXP": summary.exp.name,
         "RUNs": str(len(summary.runs)),
@@ -116,7 +116,7 @@ def _section(number: int, summary: Summary, output: Path) -> Iterator[str]:
 def _details(picture: str, summary: Summary) -> Iterator[str]:
     if picture == "error_per_drug":
         high = summary.high_error()
-        chosen = high or sorted(summary.drugs, key=lambda drug: -drug.rmse)[:5]
+        chosen = high or sorted(summary.drugs(), key=lambda drug: -drug.rmse)[:5]
         yield f"<p>{'High-error drugs' if high else 'No outliers; the largest errors'}:</p>"
         yield from _table([_drug_row(drug) for drug in chosen[:MOST_ROWS]])
         if len(high) > MOST_ROWS:
@@ -144,8 +144,8 @@ def _details(picture: str, summary: Summary) -> Iterator[str]:
         yield from (f"<p>{html.escape(advice)}.</p>" for advice in recommendations(summary.convergence, []))
 
 
-def _drug_row(drug: DrugScore) -> dict[str, str]:
-    row = {"drug": drug.label, "id": drug.drug or "-", "RUN": drug.run, "rows": str(drug.rows)}
+def _drug_row(drug: RunScore) -> dict[str, str]:
+    row = {"drug": drug.label, "id": drug.name or "-", "RUN": drug.run, "rows": str(drug.rows)}
     return row | {name: number_text(getattr(drug, name)) for name in ("rmse", "mse", "pcc", "scc", "r2")}
 
 
@@ -169,23 +169,23 @@ def _comparison(summaries: Sequence[Summary], output: Path) -> Iterator[str]:
             assert figure is not None
             path = output / f"{_file_name(first)}-{_file_name(second)}-comparison.png"
             pictures.append(_picture(path, figures.png(figure), name))
-            pictures += ["<p>The drugs that have changed most:</p>", *_table(_changes(first, second, found))]
+            pictures += ["<p>The RUNs that have changed most:</p>", *_table(_changes(first, second, found))]
         rows.append(row)
     yield from _table(rows)
     yield from pictures
 
 
-def _changes(first: Summary, second: Summary, found: list[tuple[DrugScore, DrugScore]]) -> Iterator[dict[str, str]]:
+def _changes(first: Summary, second: Summary, found: list[tuple[RunScore, RunScore]]) -> Iterator[dict[str, str]]:
     for x, y in sorted(found, key=lambda pair: -abs(pair[1].rmse - pair[0].rmse))[:MOST_CHANGES]:
-        errors = {f"rmse, {side.exp.name}": number_text(drug.rmse) for side, drug in ((first, x), (second, y))}
-        yield {"drug": x.label, "RUN": x.run, **errors, "difference": f"{y.rmse - x.rmse:+.4f}"}
+        errors = {f"rmse, {side.exp.name}": number_text(run.rmse) for side, run in ((first, x), (second, y))}
+        yield {"held out": x.label, "RUN": x.run, **errors, "difference": f"{y.rmse - x.rmse:+.4f}"}
 
 
-def pairs(first: Summary, second: Summary) -> list[tuple[DrugScore, DrugScore]]:
-    """The scores of RUNs that are in both EXPs; of different drugs under one id neither."""
-    other = {drug.run: drug for drug in second.drugs}
-    both = [(drug, other[drug.run]) for drug in first.drugs if drug.run in other]
-    return [(x, y) for x, y in both if x.drug == y.drug or None in (x.drug, y.drug)]
+def pairs(first: Summary, second: Summary) -> list[tuple[RunScore, RunScore]]:
+    """The scores of RUNs that are in both EXPs; of different drugs or cells under one id neither."""
+    other = {score.run: score for score in second.scores}
+    both = [(score, other[score.run]) for score in first.scores if score.run in other]
+    return [(x, y) for x, y in both if x.same_test_set(y)]
 
 
 def _file_name(summary: Summary) -> str:

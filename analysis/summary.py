@@ -22,11 +22,13 @@ OUTLIER = 1.5  # times the interquartile range above the upper quartile, as in a
 
 
 @dataclass(frozen=True, slots=True)
-class DrugScore:
-    """Scores of the predictions for the drug that a RUN held out. `label`: its name, else its id, else the RUN."""
+class RunScore:
+    """Scores of a RUN's test predictions. `label`: the drug or cell that it held out, else the RUN."""
 
     run: str
-    drug: str | None
+    partition: str
+    index: int | None
+    name: str | None
     label: str
     rows: int
     mse: float
@@ -35,6 +37,12 @@ class DrugScore:
     scc: float | None
     r2: float | None
 
+    def same_test_set(self, other: "RunScore") -> bool:
+        """Whether both held out the same, by its name, or by its index where one of the two does not name it."""
+        named = self.name is not None and other.name is not None
+        same = self.name == other.name if named else self.index == other.index
+        return same and self.partition == other.partition
+
 
 @dataclass(slots=True)
 class Summary:
@@ -42,7 +50,7 @@ class Summary:
 
     exp: Path
     runs: list[Run]
-    drugs: list[DrugScore]
+    scores: list[RunScore]
     cells: list[CellScore]
     density: np.ndarray
     residuals: np.ndarray
@@ -51,13 +59,18 @@ class Summary:
     timeline: Timeline | None
     problems: list[str]
 
-    def high_error(self) -> list[DrugScore]:
+    def drugs(self) -> list[RunScore]:
+        """The scores of RUNs that held out a drug."""
+        return [score for score in self.scores if score.partition == BY_DRUG]
+
+    def high_error(self) -> list[RunScore]:
         """The drugs with outlying rmse, worst first."""
-        if not self.drugs:
+        drugs = self.drugs()
+        if not drugs:
             return []
-        low, high = np.percentile([drug.rmse for drug in self.drugs], [25, 75])
+        low, high = np.percentile([drug.rmse for drug in drugs], [25, 75])
         limit = high + OUTLIER * (high - low)
-        return sorted((drug for drug in self.drugs if drug.rmse > limit), key=lambda drug: -drug.rmse)
+        return sorted((drug for drug in drugs if drug.rmse > limit), key=lambda drug: -drug.rmse)
 
 
 class _Sums:
@@ -108,8 +121,8 @@ def summarize(exp: Path, names: dict[str, str], top: int | None, drugs: list[str
         residuals.append((rows.pred - rows.true).astype(np.float32))
         values: dict[str, Any] = scores(rows.true, rows.pred)
         values.pop("reason", None)
-        label = names.get(rows.drug or "", rows.drug or rows.run)
-        found.append(DrugScore(rows.run, rows.drug, label, len(rows.true), **values))
+        label = names.get(rows.drug or "", rows.name or rows.run)
+        found.append(RunScore(rows.run, rows.partition, rows.index, rows.name, label, len(rows.true), **values))
     ticker.close()
     checkpoints = all_checkpoints(exp)
     length = max(1, min(TOP, matrices.drugs() // 4) if top is None else top)
@@ -126,9 +139,14 @@ def summarize(exp: Path, names: dict[str, str], top: int | None, drugs: list[str
         [
             *reader.problems,
             *([f"{count_text(len(reader.missing), 'RUN')} without test predictions"] if reader.missing else []),
-            *([f"rankings of drugs are left out: {others[0]} is not partitioned {BY_DRUG}"] if others else []),
+            *([_no_drugs(others)] if others else []),
         ],
     )
+
+
+def _no_drugs(runs: list[str]) -> str:
+    left_out = f"rankings of drugs are left out, and {count_text(len(runs), 'RUN')} from the errors per drug"
+    return f"{left_out}: {runs[0]} is not partitioned {BY_DRUG}"
 
 
 def read_drug_info(path: Path) -> dict[str, str]:

@@ -87,7 +87,8 @@ def test_rankings_need_runs_that_held_out_a_drug(exp, capsys, partition):
         assert capsys.readouterr() == ("", message)
     assert command("list_cells", exp) == ["C", "only X"]
     summary = summarize(exp, {}, None, [])
-    assert not summary.cells and summary.problems == ["rankings of drugs are left out: F is not partitioned by_drug"]
+    left_out = "rankings of drugs are left out, and 1 RUN from the errors per drug"
+    assert not summary.cells and summary.problems == [f"{left_out}: F is not partitioned by_drug"]
 
 
 def test_the_report_counts_drugs(tmp_path):

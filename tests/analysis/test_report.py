@@ -9,8 +9,11 @@ import original_exp
 import pandas as pd
 from scipy import stats
 from test_original import command
+from test_rankings import by_drug, make
 
 from analysis.cli import main
+from analysis.report import pairs
+from analysis.summary import summarize
 
 
 def test_report(tmp_path, capsys):
@@ -38,3 +41,42 @@ def test_report(tmp_path, capsys):
     (empty / "run" / "A").mkdir(parents=True)
     assert main(["report", str(empty)]) == 0
     assert "has no test predictions (yet)" in capsys.readouterr().err
+
+
+def rows_with(error):
+    return [(true, round(true + error, 4), f"C{true}") for true in (0.2, 0.3, 0.4, 0.5)]
+
+
+def test_a_run_that_held_out_no_drug_is_none(tmp_path, capsys):
+    """Its errors are ten times those of the drugs."""
+    exp = tmp_path / "EXP001"
+    for number in range(4):
+        make(exp, f"RUN{number:03}", rows_with(0.01), **by_drug(f"Drug_{number}"))
+    make(exp, "RUN004", rows_with(0.1), partition="by_cell", index=4, name="HeLa")
+    make(exp, "RUN005", rows_with(0.1), partition="random", index=5, name=None)
+    summary = summarize(exp, {}, None, [])
+    assert not summary.high_error() and [drug.run for drug in summary.drugs()] == [f"RUN{n:03}" for n in range(4)]
+    assert summary.overall["rows"] == 6 * 4
+    assert summary.problems == [
+        "rankings of drugs are left out, and 2 RUNs from the errors per drug: RUN004 is not partitioned by_drug"
+    ]
+    cells = tmp_path / "EXP002"
+    make(cells, "RUN004", rows_with(0.2), partition="by_cell", index=4, name="HeLa")
+    command("report", exp, cells)
+    assert "has no test predictions" not in capsys.readouterr().err
+    page = (exp / "report" / "report.html").read_text()
+    assert "No outliers" in page and "<td>RUN005</td>" not in page
+    assert re.search("<td>HeLa</td><td>RUN004</td><td>0.1000</td><td>0.2000</td>", page), "it is compared as a RUN"
+
+
+def test_pairs_of_runs_held_out_the_same(tmp_path):
+    first = {"A": ("by_drug", 1, "X"), "B": ("by_drug", 1, "X"), "C": ("by_drug", 1, None), "D": ("by_drug", 1, "X")}
+    first |= {"E": ("by_cell", 1, "HeLa"), "F": ("by_cell", 1, "HeLa"), "G": ("random", None, None)}
+    second = {"A": ("by_drug", 9, "X"), "B": ("by_drug", 1, "Y"), "C": ("by_drug", 2, None), "D": ("by_drug", 1, None)}
+    second |= {"E": ("by_cell", 1, "MC"), "F": ("by_drug", 1, "HeLa"), "G": ("random", None, None)}
+    summaries = []
+    for exp, runs in ((tmp_path / "EXP001", first), (tmp_path / "EXP002", second)):
+        for run, record in runs.items():
+            make(exp, run, rows_with(0.1), **dict(zip(("partition", "index", "name"), record, strict=True)))
+        summaries.append(summarize(exp, {}, None, []))
+    assert [x.run for x, y in pairs(*summaries)] == ["A", "D", "G"], "another index, no name, nothing to tell by"
