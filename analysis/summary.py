@@ -73,22 +73,28 @@ class Summary:
         return sorted((drug for drug in drugs if drug.rmse > limit), key=lambda drug: -drug.rmse)
 
 
-class _Sums:
+class Sums:
     """Sums of all rows, for the scores over an EXP."""
 
     def __init__(self) -> None:
-        self._sums = np.zeros(6)
+        self._sums = np.zeros(7)
+        self._first: tuple[float, float] | None = None
 
-    def add(self, t: np.ndarray, p: np.ndarray) -> None:
-        self._sums += [len(t), t.sum(), p.sum(), t @ t, p @ p, t @ p]
+    def add(self, true: np.ndarray, pred: np.ndarray) -> None:
+        """Take in some rows, one at least."""
+        # As distances from the first row: constant values are 0, and have no spread by rounding, as 0.1234 has.
+        self._first = self._first or (true[0], pred[0])
+        t, p, error = true - self._first[0], pred - self._first[1], pred - true
+        self._sums += [len(t), t.sum(), p.sum(), t @ t, p @ p, t @ p, error @ error]
 
     def scores(self) -> dict[str, float]:
-        n, t, p, tt, pp, tp = self._sums.tolist()
+        """Number of rows, mse, rmse, and r2 and pcc where they are defined; nothing without rows."""
+        n, t, p, tt, pp, tp, squares = self._sums.tolist()
         if not n:
             return {}
-        mse = (tt - 2 * tp + pp) / n
+        mse = squares / n
         spread_t, spread_p = tt - t * t / n, pp - p * p / n
-        found = {"rows": n, "mse": mse, "rmse": math.sqrt(max(0.0, mse))}
+        found = {"rows": n, "mse": mse, "rmse": math.sqrt(mse)}
         if spread_t > 0:
             found["r2"] = 1 - mse * n / spread_t
             if spread_p > 0:
@@ -103,7 +109,7 @@ def summarize(exp: Path, names: dict[str, str], top: int | None, drugs: list[str
     drugs are among the top 10.
     """
     reader = Reader(exp, drugs=drugs)
-    matrices, sums = Matrices(len(reader.runs)), _Sums()
+    matrices, sums = Matrices(len(reader.runs)), Sums()
     density = np.zeros(BINS**2)
     found, residuals = [], []
     others: list[str] = []

@@ -5,15 +5,20 @@ import json
 import re
 import xml.etree.ElementTree as ET
 
+import numpy as np
 import original_exp
 import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 from test_original import command
 from test_rankings import by_drug, make
 
+from analysis import metrics
 from analysis.cli import main
 from analysis.report import pairs
-from analysis.summary import summarize
+from analysis.summary import Sums, summarize
 
 
 def test_report(tmp_path, capsys):
@@ -80,3 +85,27 @@ def test_pairs_of_runs_held_out_the_same(tmp_path):
             make(exp, run, rows_with(0.1), **dict(zip(("partition", "index", "name"), record, strict=True)))
         summaries.append(summarize(exp, {}, None, []))
     assert [x.run for x, y in pairs(*summaries)] == ["A", "D", "G"], "another index, no name, nothing to tell by"
+
+
+fractions = st.integers(0, 10_000).map(lambda n: n / 10_000)
+
+
+@given(st.lists(st.lists(st.tuples(fractions, fractions), min_size=1, max_size=9), min_size=1, max_size=5))
+def test_scores_of_all_rows_agree_with_those_of_one_array(parts):
+    sums = Sums()
+    for part in parts:
+        sums.add(*np.array(part).T)
+    rows = [row for part in parts for row in part]
+    expected = metrics.scores(*np.array(rows).T)
+    known = {name: expected[name] for name in ("mse", "rmse", "r2", "pcc") if expected[name] is not None}
+    assert sums.scores() == pytest.approx({"rows": len(rows), **known}, rel=1e-6, abs=1e-9)
+
+
+def test_constant_values_have_no_spread():
+    """Of 10,000 values with 4 decimals a third had one by rounding, and with it an r2 such as -1e23."""
+    for value in np.arange(0, 1, 1e-4).round(4):
+        for true, pred in ((np.full(30, value), np.linspace(0, 1, 30)), (np.linspace(0, 1, 30), np.full(30, value))):
+            sums = Sums()
+            sums.add(true, pred)
+            sums.add(true, pred)
+            assert set(sums.scores()) == {"rows", "mse", "rmse", *(["r2"] if np.ptp(true) else [])}
