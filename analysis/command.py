@@ -62,6 +62,11 @@ def check_metric(metric: str, known: Collection[str]) -> None:
         raise AnalysisError(f"there is no metric {metric}: there are {', '.join(sorted(known))}")
 
 
+def lower_is_better(metric: str) -> bool:
+    """Whether the metric of this name is an error or a loss; of all others more is better."""
+    return any(part in metric.lower() for part in ("mse", "mae", "loss"))
+
+
 def add_formats(parser: ArgumentParser) -> None:
     """Options --json and --csv."""
     group = parser.add_mutually_exclusive_group()

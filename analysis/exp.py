@@ -219,6 +219,7 @@ def _apply_event(run: Run, event: dict[str, Any]) -> None:
     match event["event"]:
         case "run_started":
             run.status = "running"
+            run.seconds = None
         case "run_skipped":
             run.status = "skipped"
         case "run_interrupted":

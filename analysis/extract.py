@@ -7,7 +7,7 @@ from pathlib import Path
 
 from analysis.command import add_exp, add_formats, check_metric, exp_path, note, notes, show, write_lines
 from analysis.exp import read_held_out, run_directories
-from analysis.job import parse_json, read_text
+from analysis.job import finite, parse_json, read_text
 
 MOST_NAMED = 5
 
@@ -46,8 +46,8 @@ def read_scores(exp: Path, metric: str) -> tuple[list[tuple[str, int | None, flo
             problems.append(f"{path}: " + ("no such file" if text is None else "not whole JSON"))
             continue
         known |= {name for name, value in scores.items() if name != "reason"}
-        score = scores.get(metric)
-        if isinstance(score, (int, float)) and score == score:
+        score = finite(scores.get(metric))
+        if isinstance(score, (int, float)):
             found.append((run.name, run_number(run), float(score)))
         else:
             problems.append(f"{path}: {metric} is {'undefined' if metric in scores else 'not there'}")

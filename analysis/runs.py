@@ -16,11 +16,12 @@ from analysis.command import (
     check_metric,
     columns,
     exp_path,
+    lower_is_better,
     number_text,
     output_directory,
     show,
 )
-from analysis.exp import Run, natural_order, read_runs
+from analysis.exp import FAILED_RESULT, Run, natural_order, read_runs
 from analysis.job import inputs, read_journal, settings
 from analysis.live import clock
 
@@ -30,7 +31,8 @@ LONGEST_NOTE = 60
 
 def table(runs: Sequence[Run]) -> list[str]:
     """Aligned lines: a heading and one per RUN; a column of notes only if a RUN has one."""
-    held_out = "cell" if runs and all(run.partition == "by_cell" for run in runs) else "drug"
+    partitions = {run.partition for run in runs} - {None}
+    held_out = "drug" if partitions <= {"by_drug"} else "cell" if partitions == {"by_cell"} else "held out"
     scores = [f"{part} {name}" for part in ("val", "test") for name in SCORES]
     rows = [["RUN", held_out, "status", "epochs", *scores, "time", "note"], *map(_row, runs)]
     if not any(row[-1] for row in rows[1:]):
@@ -103,7 +105,7 @@ def _index_row(exp: Path, found: Sequence[Run], metric: str) -> dict[str, Any]:
     job = settings(exp)
     upf, dflts = inputs(exp)
     scores = [score for run in found if isinstance(score := run.test.get(metric), (int, float))]
-    high = metric in ("pcc", "scc", "r2")
+    best = min if lower_is_better(metric) else max
     procs = next((event.get("procs") for event in read_journal(exp) if event["event"] == "job_started"), None)
     return {
         "EXP": exp.name,
@@ -112,14 +114,20 @@ def _index_row(exp: Path, found: Sequence[Run], metric: str) -> dict[str, Any]:
         "DFLTS": dflts.name if dflts else None,
         "PROCS": job.get("PROCS") or procs,
         "RUNs": len(found),
-        "done": str(sum(run.status in ("done", "skipped") for run in found)),
-        f"best {metric}": (max if high else min)(scores) if scores else None,
+        "done": str(sum(map(_is_done, found))),
+        f"best {metric}": best(scores) if scores else None,
         f"median {metric}": statistics.median(scores) if scores else None,
     }
 
 
+def _is_done(run: Run) -> bool:
+    # A RUN is skipped because it was done before, or because its pre module puts it off: that one has no result.
+    return run.status == "done" or (run.status == "skipped" and run.result not in (None, FAILED_RESULT))
+
+
 def _row(run: Run) -> list[str]:
-    held_out = run.held_out or ("-" if run.index is None else f"index {run.index}")
+    nothing = run.partition == "random" or run.index is None  # whatever index its parameters have
+    held_out = run.held_out or ("-" if nothing else f"index {run.index}")
     note = (run.reason or "").split("\n")[0]
     if len(note) > LONGEST_NOTE:
         note = note[: LONGEST_NOTE - 3] + "..."

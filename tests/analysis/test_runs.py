@@ -1,5 +1,6 @@
 import json
 import os
+import re
 
 import pytest
 
@@ -7,7 +8,7 @@ from analysis.cli import main
 from analysis.exp import read_runs
 from analysis.job import read_journal
 from analysis.progress import summary
-from analysis.runs import print_table
+from analysis.runs import print_table, table
 
 SCORES = {"mse": 0.01, "rmse": 0.1, "pcc": None, "scc": 0.5, "r2": 0.75}
 
@@ -124,6 +125,57 @@ def test_table(exp, capsys):
     ]
     assert lines[-2] == "6 RUNs: 2 waiting, 1 done, 1 interrupted, 1 failed, 1 skipped"
     assert lines[-1] == str(exp)
+
+
+def test_what_a_partition_holds_out(tmp_path):
+    """Of a random one nothing, whatever its index; of a RUN that has not begun it is not known."""
+    exp = tmp_path / "EXP001"
+
+    def shown():
+        return [re.split(" {2,}", line)[1] for line in table(read_runs(exp))]
+
+    make_run(exp, "A")
+    assert shown() == ["drug", "-"]
+    make_run(exp, "B", partition={"partition": "by_cell", "index": 4, "name": None})
+    make_run(exp, "C", partition={"partition": "by_cell", "index": 5, "name": "HeLa"})
+    assert shown() == ["cell", "-", "index 4", "HeLa"]
+    make_run(exp, "D", partition={"partition": "random", "index": 4, "name": None})
+    assert shown() == ["held out", "-", "index 4", "HeLa", "-"]
+
+
+def test_best_scores_and_runs_done(exp, capsys):
+    """More is better of all that is no error; RUN `off` was put off by its pre module, and `lost` failed before."""
+    metrics = {"acc": 1, "roc_auc": 1, "scc": 1, "mse": 0, "val_loss": 0, "mae_poly": 0, "RMSE": 0}
+    for run, score in (("B", 0.25), ("before", 0.75)):
+        (exp / "run" / run / "test_scores.json").write_text(json.dumps(dict.fromkeys(metrics, score)))
+    make_run(exp, "off")
+    make_run(exp, "lost", result="RUN_EXCEPTION")
+    with (exp / "journal.jsonl").open("a") as file:
+        file.write(
+            "".join(f'\n{{"event": "run_skipped", "id": "{run}", "reason": "later"}}' for run in ("off", "lost"))
+        )
+    for metric, more in metrics.items():
+        assert main(["index", str(exp.parent), "--metric", metric, "--json"]) == 0
+        [row] = json.loads(capsys.readouterr().out)
+        assert (row[f"best {metric}"], row["done"]) == ((0.25, 0.75)[more], "2")
+
+
+def test_a_second_attempt_has_no_time_yet(exp):
+    events = [("run_failed", {"final": False, "seconds": 9}), ("run_started", {})]
+    with (exp / "journal.jsonl").open("a") as file:
+        file.writelines("\n" + json.dumps({"event": event, "id": "A", **fields}) for event, fields in events)
+    (exp / "lock.json").write_text("{}")
+    run = read_runs(exp)[1]
+    assert (run.status, run.seconds) == ("running", None)
+
+
+def test_infinite_scores_are_none(tmp_path, capsys):
+    for run, score in (("RUN000", "0.5"), ("RUN001", "-Infinity"), ("RUN002", "NaN")):
+        make_run(tmp_path / "EXP001", run)
+        (tmp_path / "EXP001/run" / run / "test_scores.json").write_text(f'{{"mse": {score}}}')
+    assert main(["extract.py", str(tmp_path / "EXP001")]) == 0
+    assert (tmp_path / "EXP001" / "scores.csv").read_text() == "000,0.500000000\n"
+    assert capsys.readouterr().err.count("mse is undefined") == 2
 
 
 def test_checkpoints_that_the_user_keeps_elsewhere(tmp_path, capsys):
