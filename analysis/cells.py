@@ -131,18 +131,17 @@ def _select(options: Namespace) -> None:
     ages = _ages(options.age)
     cell_lines = index(read_table(options.table))
     chosen = {name for name, cell_line in cell_lines.items() if _matches(cell_line, options, ages) != options.negate}
-    found = missing = selected = 0
+    seen: set[str] = set()
     to_file = options.output not in (None, "-") and not options.count
     target: Any = replacing(Path(options.output)) if to_file else nullcontext(sys.stdout)
     with reading(options.data) as source, target as file:
         for cell, line in _rows(source, options.data, options.column):
             if cell is not None:
-                found += cell in cell_lines
-                missing += cell not in cell_lines
-                selected += cell in chosen
+                seen.add(cell)
             if (cell is None or cell in chosen) and not options.count:
                 file.write(line)
-    text = f"cell lines: found={found} , not found={missing} , selected={selected}"
+    found = len(seen & cell_lines.keys())
+    text = f"cell lines: found={found} , not found={len(seen) - found} , selected={len(seen & chosen)}"
     if options.count:
         print(text)
     elif not options.quiet:

@@ -113,10 +113,12 @@ def summarize(exp: Path, names: dict[str, str], top: int | None, drugs: list[str
     density = np.zeros(BINS**2)
     found, residuals = [], []
     others: list[str] = []
+    empty: list[str] = []
     ticker = Ticker(f"reading {exp.name}", len(reader.runs))
     for number, rows in enumerate(reader):
         ticker(number)
         if not len(rows.true):
+            empty.append(rows.run)
             continue
         matrices.add(rows)
         if rows.partition != BY_DRUG:
@@ -145,6 +147,7 @@ def summarize(exp: Path, names: dict[str, str], top: int | None, drugs: list[str
         [
             *reader.problems,
             *([f"{count_text(len(reader.missing), 'RUN')} without test predictions"] if reader.missing else []),
+            *([f"{count_text(len(empty), 'RUN')} without rows in the test predictions: {empty[0]}"] if empty else []),
             *([_no_drugs(others)] if others else []),
         ],
     )

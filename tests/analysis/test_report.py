@@ -87,6 +87,14 @@ def test_pairs_of_runs_held_out_the_same(tmp_path):
     assert [x.run for x, y in pairs(*summaries)] == ["A", "D", "G"], "another index, no name, nothing to tell by"
 
 
+def test_a_run_without_rows_is_named(tmp_path):
+    make(tmp_path / "EXP001", "A", rows_with(0.1), **by_drug("X"))
+    make(tmp_path / "EXP001", "B", [], **by_drug("Y"))
+    summary = summarize(tmp_path / "EXP001", {}, None, [])
+    assert [drug.run for drug in summary.drugs()] == ["A"]
+    assert summary.problems == ["1 RUN without rows in the test predictions: B"]
+
+
 fractions = st.integers(0, 10_000).map(lambda n: n / 10_000)
 
 
