@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 from hed import local, tables
 from hed.partition_uno_pq import Split, id_column, split_ids
 
-FORMAT = 1
+FORMAT = 2
 NAMES = "names.json"
 _CHECKSUM = "[0-9a-f]" * 8  # as a pattern of file names
 

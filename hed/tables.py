@@ -70,7 +70,9 @@ def _read_ids(path: Path, version: tuple[int, int], column: str) -> Ids:
     order = _first_appearance(codes, len(encoded.dictionary))
     rank = np.full(len(encoded.dictionary) + 1, -1, np.int32)  # the last entry is what code -1 finds
     rank[order] = np.arange(len(order), dtype=np.int32)
-    return Ids([str(name) for name in encoded.dictionary.take(pa.array(order)).to_pylist()], rank[codes])
+    # As text by Arrow, as `arrays.strings` and list_drugs.py make it: of a column with a gap pandas makes floats, whose
+    # 152.0 Python calls 152.0 and Arrow 152, as it does the integers of a column without.
+    return Ids(encoded.dictionary.take(pa.array(order)).cast(pa.string()).to_pylist(), rank[codes])
 
 
 def _first_appearance(codes: np.ndarray, count: int) -> np.ndarray:

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from analysis.cli import main
 from hed import arrays, hed_setup, synthetic, tables
 from hed.uno import data, unorun
 
@@ -59,6 +62,39 @@ def test_a_run_from_arrays_is_the_run_from_files(source, tmp_path, partition):
         np.testing.assert_array_equal(runs[0].drugs.matrix[one.drug], runs[1].drugs.matrix[two.drug])
         np.testing.assert_array_equal(one.y, two.y)
         assert one.labels.to_pylist() == two.labels.to_pylist()
+
+
+@pytest.mark.parametrize(("rsp_type", "md_type"), [("float64", "float64"), ("float64", "int64"), ("int64", "float64")])
+def test_ids_that_are_numbers_have_one_name_in_all_tables(source, tmp_path, capsys, rsp_type, md_type):
+    """pandas makes integers floats as soon as one is missing: 152 in one table is 152.0 in the other."""
+    for table, kind in ((tables.RSP, rsp_type), (tables.MD, md_type)):
+        frame = pd.read_parquet(source / table)
+        numbers = frame["improve_chem_id"].str.removeprefix("Drug_").astype(int) + 152
+        frame["improve_chem_id"] = numbers.astype(kind)
+        if table == tables.RSP and kind == "float64":
+            frame.loc[3, "improve_chem_id"] = None
+        frame.to_parquet(source / table)
+    assert hed_setup.check([{"index": 1}], str(source)) == []
+    main(["list_drugs", "--index", "1", str(source / tables.RSP)])
+    listed = capsys.readouterr().out.split()[1]
+    assert listed.isdecimal()
+    sizes = []
+    for files in (True, False):
+        run = tmp_path / "EXP000/run" / str(files)
+        run.mkdir(parents=True)
+        params = {"instance_directory": str(run), "input_dir": str(source), "framework": "none", "index": 1}
+        params |= {"partition_files": files}
+        hed_setup.pre_run(params)
+        assert json.loads((run / "partition.json").read_text())["name"] == listed
+        sizes.append([len(getattr(data.load(params), stage)) for stage in data.STAGES])
+    assert sizes[0] == sizes[1] and all(sizes[0])
+
+
+@pytest.mark.parametrize("ids", [[True, False], [b"x", b"y"], [152.0, 1.5]])
+def test_ids_of_any_type_are_those_of_the_features(tmp_path, ids):
+    pq.write_table(pa.table({"id": pa.array(ids)}), tmp_path / "t.parquet")
+    table = pq.read_table(tmp_path / "t.parquet")
+    assert tables.read_ids(tmp_path / "t.parquet", "id").names == arrays.strings(table["id"]).to_pylist()
 
 
 def test_a_model_that_is_not_ours_gets_files(source, tmp_path):
