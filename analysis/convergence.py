@@ -1,7 +1,7 @@
 """How well the RUNs of an EXP have converged: tiers by final loss, patterns of how training ended, what to do.
 
 The loss is val_loss by epoch: from history.txt, or, where that begins at a resume or is not there yet, from the
-checkpoints, which record the best so far.
+checkpoints, which record the best so far, unless they do so of another metric.
 """
 
 import math
@@ -18,6 +18,7 @@ import numpy as np
 from analysis.command import add_formats, columns, count_text, exp_path, number_text, show
 from analysis.exp import Saved, all_checkpoints, natural_order, read_history
 
+LOSS = "val_loss"
 TIERS = {
     "EXCELLENT": "best 10 %",
     "GOOD": "best 25 %",
@@ -69,9 +70,10 @@ def read_losses(run: Path, saved: Sequence[Saved]) -> tuple[int, list[float]]:
 
     `saved` are the records of the RUN's checkpoints.
     """
-    history = [loss if math.isfinite(loss) else math.nan for loss in read_history(run).get("val_loss", [])]
+    history = [loss if math.isfinite(loss) else math.nan for loss in read_history(run).get(LOSS, [])]
     last = max([record.epoch for record in saved], default=1)
-    known = {record.epoch: record.best for record in saved if record.best is not None and math.isfinite(record.best)}
+    losses = [record for record in saved if record.metric in (None, LOSS)]  # ckpt_save_best_metric may be val_r2
+    known = {record.epoch: record.best for record in losses if record.best is not None and math.isfinite(record.best)}
     if not known or len(history) >= last:
         return 1, history
     if history and math.isnan(history[-1]):

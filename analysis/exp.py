@@ -119,13 +119,15 @@ def read_history(run: Path) -> dict[str, list[float]]:
 class Saved(NamedTuple):
     """Record of a checkpoint: `epoch` by its directory's name, `best` metric so far, `time` of writing (Unix time).
 
-    `first`: it is the first that its job has written of the RUN.
+    `first`: it is the first that its job has written of the RUN. `metric`: which one `best` is of, None where the
+    record does not say.
     """
 
     epoch: int
     best: float | None
     time: float | None
     first: bool
+    metric: str | None = None
 
 
 def checkpoints(run: Path) -> list[Saved]:
@@ -139,7 +141,9 @@ def checkpoints(run: Path) -> list[Saved]:
             best = content.get("best_metric_last")
             best = float(best) if isinstance(best, (int, float)) else None
             first = content.get("time_elapsed") == "__FIRST__"
-            found.append(Saved(epoch, best, unix_time(content.get("timestamp")), first))
+            metric = content.get("save_best_metric")
+            metric = metric if isinstance(metric, str) else None
+            found.append(Saved(epoch, best, unix_time(content.get("timestamp")), first, metric))
     return found
 
 

@@ -73,3 +73,17 @@ def test_nan_after_a_resume_of_the_original_system(tmp_path):
         [run], _ = convergence.converged({exp / "run" / "A": saved})
         assert (run.pattern, run.first, run.epochs, run.final_loss, run.best_loss) == (pattern, 2, 8, final, 0.2)
         assert run.points()[:2] == [(2, 0.5), (4, 0.2)]
+
+
+def test_another_metric_of_the_checkpoints_is_no_loss(tmp_path):
+    """RUNs at work, or killed; a record that does not say which metric it is of counts as before."""
+    exp = tmp_path / "EXP001"
+    for name, metric in {"R": {"save_best_metric": "val_r2"}, "L": {"save_best_metric": "val_loss"}, "O": {}}.items():
+        for epoch, best in enumerate((-0.5, 0.3, 0.9) if name == "R" else (0.9, 0.5, 0.4), 1):
+            directory = exp / "run" / name / "ckpts/epochs" / f"{epoch:03}"
+            directory.mkdir(parents=True)
+            (directory / "ckpt-info.json").write_text(json.dumps({**metric, "best_metric_last": best}))
+    assert {name: row["final_loss"] for name, row in rows_of(exp).items()} == {"L": 0.4, "O": 0.4}
+    assert "RUNs: 2 with losses, 1 without" in command("analyze_convergence", exp)
+    (exp / "run/R/history.txt").write_text('{"val_loss": [0.3, 0.2, 0.1], "val_r2": [-0.5, 0.3, 0.9]}')
+    assert rows_of(exp)["R"]["final_loss"] == 0.1
