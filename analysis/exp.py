@@ -178,7 +178,7 @@ def _read_run(path: Path) -> Run:
         partition=held_out.partition,
         index=held_out.index,
         held_out=held_out.name,
-        epochs=_epochs(path),
+        epochs=_epochs(path, failed=result == FAILED_RESULT),
         result=result,
         val=_read_scores(path / "val_scores.json"),
         test=_read_scores(path / "test_scores.json"),
@@ -193,13 +193,15 @@ def _read_scores(path: Path) -> dict[str, Any]:
     return {name: finite(score) for name, score in read_dict(path).items()}
 
 
-def _epochs(run: Path) -> int | None:
+def _epochs(run: Path, failed: bool) -> int | None:
     # The history of a RUN that was resumed by the original system begins at the resume; the JSON of each
     # epoch stays when its model is cleaned away, but there may be no checkpoints at all.
     history = read_history(run)
     length = max(map(len, history.values()), default=0)
     if length == 1 and "loss" not in history:
         length = 0  # {"val_loss": [0.1]} is what a model leaves that returned a score and has no epochs
+    if failed and length:
+        length -= 1  # the last is the one in which training diverged
     saved = (epoch for epoch, info in reversed(_checkpoint_infos(run)) if os.path.exists(info))  # noqa: PTH110
     return max(length, next(saved, 0)) or None
 

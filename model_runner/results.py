@@ -76,13 +76,18 @@ def read_outcome(returned: Any, metric: str, expected: int | None) -> Outcome:
     # A fit() that resumes after its last epoch gives an empty History: nothing is wrong with such a RUN.
     elif not isinstance(returned, Mapping) and not any(len(values) for values in metrics.values()):
         return Outcome(COMPLETED_ALREADY, None, expected, expected)
-    history = {
+    history = plain_history(metrics)
+    name = _result(history, metric)
+    return Outcome(str(history[name][-1]) if name else "nan", history, epochs, expected)
+
+
+def plain_history(metrics: Mapping[str, Any]) -> dict[str, list[float | None]]:
+    """Metric -> numbers per epoch, of what is numeric in a model's `metrics`."""
+    return {
         str(name): values
         for name, value in metrics.items()
         if name != "epochs_completed" and (values := _per_epoch(value)) is not None
     }
-    name = _result(history, metric)
-    return Outcome(str(history[name][-1]) if name else "nan", history, epochs, expected)
 
 
 def _result(history: Mapping[str, list[float | None]], metric: str) -> str | None:

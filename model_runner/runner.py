@@ -16,7 +16,7 @@ from typing import Any
 from model_runner import interrupt, keras_state, memory, resolve
 from model_runner.ckpt import background, owner
 from model_runner.ckpt.owner import Owner
-from model_runner.errors import RunError
+from model_runner.errors import DivergedError, RunError
 from model_runner.files import write_file
 from model_runner.isolation import isolated, seed_random
 from model_runner.monitors import monitored
@@ -26,6 +26,7 @@ from model_runner.results import (
     RUN_EXCEPTION,
     ModelResult,
     Outcome,
+    plain_history,
     read_outcome,
     read_stop_marker,
     write_parameters,
@@ -104,8 +105,9 @@ def _run_prepared(params: dict[str, Any], given: Mapping[str, Any], directory: P
         outcome = _run_model(params, given, directory, work_dir)
     except interrupt.Interrupted as stop:
         return _interrupted(stop)
-    except BaseException:
-        write_results(directory, Outcome(RUN_EXCEPTION))
+    except BaseException as error:
+        history = plain_history(error.history) if isinstance(error, DivergedError) else None
+        write_results(directory, Outcome(RUN_EXCEPTION, history))
         raise
     write_results(directory, outcome)
     print(f"IMPROVE_RESULT {outcome.result}")
@@ -141,9 +143,10 @@ def _skipped(reason: str, directory: Path) -> dict[str, Any]:
 
 
 def _forget_failure(directory: Path) -> None:
-    """Pre modules take a result.txt for a RUN that is done; that of a failed attempt is not."""
+    """Pre modules take a result.txt for a RUN that is done; that of a failed attempt is not. Nor is its history."""
     result = directory / "result.txt"
     if result.exists() and result.read_text(encoding="utf-8").strip() == RUN_EXCEPTION:
+        (directory / "history.txt").unlink(missing_ok=True)
         result.unlink()
 
 

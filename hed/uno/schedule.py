@@ -15,6 +15,8 @@ import numpy as np
 
 from hed.uno.hyper import Hyper
 
+# Per epoch, in history.txt: what ckpt_save_best_metric and MODEL_RETURN can name.
+METRICS = ("loss", "r2", "val_loss", "val_r2", "learning_rate")
 # ReduceLROnPlateau's default: an improvement by less than this counts as none.
 PLATEAU_MIN_DELTA = 1e-4
 

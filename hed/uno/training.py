@@ -17,9 +17,10 @@ from hed.uno.compiled import compiled_for, on_device
 from hed.uno.data import Data
 from hed.uno.feed import order
 from hed.uno.hyper import Hyper
-from hed.uno.schedule import EarlyStopping, Execution, LearningRate, Progress
+from hed.uno.schedule import METRICS, EarlyStopping, Execution, LearningRate, Progress
 from model_runner.ckpt.keras import KerasCheckpoint
 from model_runner.ckpt.state import Stateful
+from model_runner.errors import DivergedError
 
 # Seconds that a call of the graph should last: between calls Python sees requests to end, and a loss that is no
 # number any more. It begins with few batches, doubles them below and halves them above.
@@ -62,7 +63,7 @@ class Trainer:
     def train(self) -> int:
         """Train on from the last checkpoint, if there is one; leaves the best epoch's weights in `model`.
 
-        Returns the number of completed epochs in total. Raises ValueError once a loss is no finite number, and
+        Returns the number of completed epochs in total. Raises DivergedError once a loss is no finite number, and
         Interrupted, with a checkpoint, where the RUN is asked to end early.
         """
         epoch = self._checkpoint.restart(self.model)
@@ -109,7 +110,7 @@ class Trainer:
             "val_r2": _r2(float(np.sum((y - predicted).astype(np.float64) ** 2)), y),
             "learning_rate": self._rate.value,
         }
-        _require_number("val_loss", logs["val_loss"], epoch)
+        self._require_number("val_loss", logs["val_loss"], epoch)
         _print_epoch(steps, time.perf_counter() - start, logs)
         return logs
 
@@ -125,7 +126,7 @@ class Trainer:
             results = self._compiled.learn(*self._tables, self._data.train, part)
             progress.add(results, size, len(part))
             self._set_pace(count, time.perf_counter() - start)
-            _require_number("loss", progress.loss, epoch)
+            self._require_number("loss", progress.loss, epoch)
         return progress.batch - first
 
     def _set_pace(self, count: int, seconds: float) -> None:
@@ -136,17 +137,17 @@ class Trainer:
         elif seconds > CALL_SECONDS[1]:
             self._per_call = max(self._per_call // 2, 1)
 
+    def _require_number(self, name: str, value: float, epoch: int) -> None:
+        if not math.isfinite(value):
+            raise DivergedError(
+                f"{name} became {value} in epoch {epoch + 1}: training diverged (a lower learning_rate may help)",
+                {metric: [*self.history.get(metric, ()), math.nan] for metric in METRICS},
+            )
+
 
 def _r2(squared_error: float, y: np.ndarray) -> float:
     total = float(np.var(y, dtype=np.float64)) * len(y)
     return 1 - squared_error / total if total else math.nan
-
-
-def _require_number(name: str, value: float, epoch: int) -> None:
-    if not math.isfinite(value):
-        raise ValueError(
-            f"{name} became {value} in epoch {epoch + 1}: training diverged (a lower learning_rate may help)"
-        )
 
 
 def _print_epoch(steps: int, seconds: float, logs: Mapping[str, float]) -> None:

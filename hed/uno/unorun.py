@@ -11,6 +11,7 @@ from typing import Any
 
 from hed import tables
 from hed.uno import data, hyper, scores
+from hed.uno.schedule import METRICS
 from model_runner.ckpt.config import CkptConfig, read_config
 from model_runner.errors import RunError
 from model_runner.params import find_config
@@ -18,9 +19,6 @@ from model_runner.params import read_config as read_ini
 
 # The compiled network serves the next RUN; `compiled` clears the Keras session before it builds another one.
 KEEPS_SESSION = True
-
-# Per epoch, in history.txt: what ckpt_save_best_metric and MODEL_RETURN can name.
-METRICS = ("loss", "r2", "val_loss", "val_r2", "learning_rate")
 
 
 @dataclass
@@ -70,7 +68,7 @@ def run(params: Mapping[str, Any]) -> History:
     `params`: the hyperparameters (see uno_default_model.txt), `input_dir` with the tables, `output_dir` (else
     `instance_directory`), and the ckpt_* keys. Takes up training after the last checkpoint; where nothing is
     left to train, only scores and predictions are written. Raises ValueError for wrong hyperparameters, an
-    empty set, or a network that gives NaN, FileNotFoundError for a missing table.
+    empty set, or predictions that are NaN, DivergedError where a loss is, FileNotFoundError for a missing table.
     """
     settings = hyper.read_hyper(params)
     _require_metric(read_config(params))

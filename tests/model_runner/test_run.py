@@ -1,13 +1,14 @@
 """One RUN: third-party models of every kind, the files and lines that scripts read, the order of things."""
 
 import json
+import pickle
 import re
 import shutil
 from pathlib import Path
 
 import pytest
 
-from model_runner.errors import RunError
+from model_runner.errors import DivergedError, RunError
 from model_runner.params import read_config
 
 
@@ -134,6 +135,17 @@ def test_a_model_that_raises_costs_its_run_and_a_retry_is_not_taken_for_done(run
     run("returns", returns=1.5, pre_module="visited")
     assert "result.txt" not in text(directory, "visits.txt")
     assert text(directory, "result.txt") == "1.5\n"
+
+
+def test_a_training_that_diverged_leaves_its_history_until_the_next_attempt(run, models, tmp_path):
+    with pytest.raises(DivergedError, match=r"^the loss became nan$") as raised:
+        run("returns", returns="diverge")
+    assert str(pickle.loads(pickle.dumps(raised.value))) == "the loss became nan"
+    directory = tmp_path / "RUN000"
+    assert text(directory, "result.txt") == "RUN_EXCEPTION\n"
+    assert text(directory, "history.txt") == '{"val_loss": [0.5, null]}\n'
+    run("returns", returns=1.5, pre_module="visited")
+    assert "history.txt" not in text(directory, "visits.txt"), "it would be told of the RUN while it is at work"
 
 
 def test_stop_marker_only_after_an_early_stop(run, models):

@@ -1,5 +1,6 @@
 """Training: what it writes, that it learns, that it is reproducible, and that a killed RUN resumes exactly."""
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -11,8 +12,11 @@ import pytest
 
 keras = pytest.importorskip("keras")
 
+from analysis.convergence import converged  # noqa: E402
+from analysis.exp import all_checkpoints, read_runs  # noqa: E402
 from hed.uno import unorun  # noqa: E402
-from model_runner import compare  # noqa: E402
+from model_runner import compare, run_model  # noqa: E402
+from model_runner.errors import DivergedError  # noqa: E402
 
 KERAS_3 = keras.__version__.startswith("3")
 
@@ -202,9 +206,33 @@ def test_without_test_scores(tmp_path, input_dir):
 
 def test_divergence_is_said_plainly(tmp_path, input_dir):
     params = make(tmp_path / "run", input_dir, learning_rate=1e30, regression_activation="linear", warmup_epochs=0)
-    with pytest.raises(ValueError, match="training diverged"):
+    with pytest.raises(DivergedError, match="training diverged") as raised:
         unorun.run(params)
     assert not outputs(tmp_path / "run")
+    assert set(raised.value.history) == set(unorun.METRICS)
+
+
+def test_a_run_that_diverged_is_not_told_by_its_checkpoints(tmp_path, input_dir):
+    """They record the best so far, which NaN never is: it looked level, or short, and among the best."""
+    exp = tmp_path / "EXP001"
+    diverging = {"optimizer": "SGD", "regression_activation": "linear", "learning_rate": 1}
+    runs = {"AT_ONCE": {**diverging, "warmup_epochs": 0}, "LATER": {**diverging, "warmup_epochs": 8}, "FINE": {}}
+    for name, changes in runs.items():
+        run = exp / "run" / name
+        run.mkdir(parents=True)
+        params = {**make(run, input_dir, epochs=9, **changes), "instance_directory": str(run)}
+        with pytest.raises(DivergedError) if changes else contextlib.nullcontext():
+            run_model({**params, "model_name": "unorun", "timeout": -1})
+    checkpoints = all_checkpoints(exp)
+    found = {run.run: run for run in converged(checkpoints)[0]}
+    saved = {run.name: len(records) for run, records in checkpoints.items()}
+    assert saved["AT_ONCE"] == 0 < saved["LATER"] < saved["FINE"] == 9
+    for name in ("AT_ONCE", "LATER"):
+        run = found[name]
+        assert (run.tier, run.pattern, run.final_loss) == ("POOR", "DIVERGING", None)
+        assert len(run.losses) == saved[name] + 1
+    assert found["FINE"].tier != "POOR"
+    assert {run.id: run.epochs or 0 for run in read_runs(exp)} == saved, "completed ones"
 
 
 def test_wrong_hyperparameters_stop_before_training(tmp_path, input_dir):

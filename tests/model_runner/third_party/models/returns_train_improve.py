@@ -3,11 +3,17 @@
 import sys
 from pathlib import Path
 
+import numpy as np
+
+from model_runner.errors import DivergedError
+
 
 def run(params):
     what = params["returns"]
     if what == "raise":
         raise ValueError("the model is wrong")
+    if what == "diverge":
+        raise DivergedError("the loss became nan", {"val_loss": [np.float32(0.5), float("nan")], "note": "a text"})
     if what == "exit":
         sys.exit(0)
     if what == "cwd":
