@@ -15,7 +15,7 @@ from multiprocessing.connection import Client, Connection
 from pathlib import Path
 from typing import Any
 
-from swiftpy.core.events import DrainRequested, ReportOutcome, StartTask
+from swiftpy.core.events import DrainRequested, StartTask
 from swiftpy.core.scheduler import Scheduler
 from swiftpy.errors import UserError
 from swiftpy.flow import nested
@@ -68,10 +68,6 @@ class Gateway(job.Application):
         return 0
 
     def payload(self, command: StartTask) -> Payload:
-        """See Client."""
-        raise AssertionError("nobody submits tasks here")
-
-    def resolved(self, report: ReportOutcome) -> None:
         """See Client."""
         raise AssertionError("nobody submits tasks here")
 

@@ -34,7 +34,7 @@ from swiftpy.flow.engine import Engine
 from swiftpy.flow.functions import Function
 from swiftpy.flow.future import Future
 from swiftpy.runtime.server import BATCH, TICK, Server
-from swiftpy.runtime.transport import SERVER
+from swiftpy.runtime.transport import SERVER, Transport
 from swiftpy.sites.launch import find_launcher, remove_segments
 
 #: Seconds that a job has to end once it was told to.
@@ -55,8 +55,8 @@ class _Closed(NamedTuple):
     """There will be no more calls: the job ends when the present ones have."""
 
 
-class _Link:
-    """The process' way to the workers: a Transport. What comes from them, and from its own threads, is in `inbox`."""
+class _Link(Transport):
+    """The process' way to the workers. What comes from them, and from its own threads, is in `inbox`, which wakes."""
 
     rank = SERVER
 
@@ -91,12 +91,6 @@ class _Link:
         """Give up this process' end of the connection."""
         if self._connection is not None:
             self._connection.close()
-
-    def wake(self) -> None:
-        """See Transport: here everything that is to be done comes by the inbox."""
-
-    def abort(self, code: int) -> None:
-        """See Transport: the gateway does so when the process ends."""
 
 
 class OwnJob(Engine):

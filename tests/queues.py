@@ -6,9 +6,11 @@ import queue
 from collections.abc import Sequence
 from typing import Any
 
+from swiftpy.runtime.transport import Transport
 
-class QueueTransport:
-    """See `swiftpy.runtime.transport.Transport`."""
+
+class QueueTransport(Transport):
+    """See there. Nobody needs to be woken."""
 
     def __init__(self, rank: int, queues: list[queue.SimpleQueue[Any]]) -> None:
         self.rank = rank
@@ -30,9 +32,6 @@ class QueueTransport:
             return self._queues[self.rank].get(timeout=timeout) if timeout else self._queues[self.rank].get(False)
         except queue.Empty:
             return None
-
-    def wake(self) -> None:
-        """Here nobody needs it."""
 
     def abort(self, code: int) -> None:
         raise SystemExit(code)

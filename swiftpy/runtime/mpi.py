@@ -29,7 +29,7 @@ from swiftpy.runtime.doorbell import Doorbell  # noqa: E402
 from swiftpy.runtime.group import Group  # noqa: E402
 from swiftpy.runtime.order import Assignment, Order, Report, Taken  # noqa: E402
 from swiftpy.runtime.store import DataSent, Packed, Reference  # noqa: E402
-from swiftpy.runtime.transport import Backoff  # noqa: E402
+from swiftpy.runtime.transport import Backoff, Transport  # noqa: E402
 
 _TAG = 7
 #: Of the large parts of a message, which follow it.
@@ -56,7 +56,7 @@ _FORWARDING = 0.2
 _terminal = os.fdopen(os.dup(2), "w", buffering=1)
 
 
-class MpiTransport:
+class MpiTransport(Transport):
     """Messages as pickles over MPI.
 
     Nothing blocks inside MPI: MPICH spins there, which costs a core, and where ranks share cores it costs them

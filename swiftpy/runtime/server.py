@@ -56,7 +56,7 @@ class Client(Protocol):
 
     def resolved(self, report: ReportOutcome) -> None:
         """An attempt ended."""
-        ...
+        return
 
     def commit(self) -> None:
         """Make durable what `started` and `resolved` said; only then does anyone else hear of it."""

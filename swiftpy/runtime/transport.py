@@ -15,7 +15,10 @@ SWITCH = 0.2e-3
 
 
 class Transport(Protocol):
-    """A rank's way to the others. Messages between two ranks arrive in the order in which they were sent."""
+    """A rank's way to the others. Messages between two ranks arrive in the order in which they were sent.
+
+    Those that derive from it leave out `wake` and `abort` where nobody needs them.
+    """
 
     rank: int
 
@@ -30,9 +33,11 @@ class Transport(Protocol):
 
     def wake(self) -> None:
         """End this rank's wait in `recv`; any thread may call it."""
+        return
 
     def abort(self, code: int) -> None:
         """End the whole job at once."""
+        return
 
 
 def share_interpreter() -> None:

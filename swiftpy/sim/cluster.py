@@ -28,7 +28,7 @@ from swiftpy.core.task import Seat
 from swiftpy.errors import TaskError
 from swiftpy.runtime.order import Order, Report
 from swiftpy.runtime.server import BATCH
-from swiftpy.runtime.transport import SERVER
+from swiftpy.runtime.transport import SERVER, Transport
 from swiftpy.sim.conditions import LATEST, Conditions
 
 
@@ -51,8 +51,8 @@ class _Worker:
         self.failures: tuple[tuple[int, TaskError], ...] = ()
 
 
-class Cluster:
-    """All workers of a job; implements `runtime.transport.Transport` for the server's rank.
+class Cluster(Transport):
+    """All workers of a job: the transport of the server's rank.
 
     An order's payload is the indices of its calls in `seconds`, which says how long each takes.
     """
@@ -115,13 +115,6 @@ class Cluster:
             self._wait(timeout)
             self._mark = perf_counter()
         return self._inbox.popleft() if self._inbox else None
-
-    def wake(self) -> None:
-        """See Transport: nobody else could."""
-
-    def abort(self, code: int) -> None:
-        """See Transport."""
-        raise RuntimeError(f"the job was aborted with code {code}")
 
     def _deliver(self) -> None:
         """Let the workers have what the server sent."""

@@ -14,7 +14,7 @@ from swiftpy.core.task import Seat
 from swiftpy.runtime.call import Payload, load_parts
 from swiftpy.runtime.groupserver import GroupServer
 from swiftpy.runtime.order import Order
-from swiftpy.runtime.transport import SERVER
+from swiftpy.runtime.transport import SERVER, Transport
 from swiftpy.sim.cluster import Cluster, weight
 from swiftpy.sim.conditions import Conditions
 
@@ -39,7 +39,7 @@ def make_cluster(seats: Mapping[int, Seat], servers: int, seconds: Sequence[floa
     return Cluster(seats, seconds, conditions)
 
 
-class _Port:
+class _Port(Transport):
     """A group server's transport: what came and was not looked at, and what it sends in this turn."""
 
     def __init__(self, rank: int) -> None:
@@ -62,13 +62,6 @@ class _Port:
         message = self.inbox.popleft()
         self.taken += weight(message)
         return message
-
-    def wake(self) -> None:
-        """See Transport: nobody else could."""
-
-    def abort(self, code: int) -> None:
-        """See Transport."""
-        raise RuntimeError(f"the job was aborted with code {code}")
 
 
 class GroupCluster(Cluster):
