@@ -135,13 +135,13 @@ def residuals(summary: Summary) -> Figure | None:
     axes[1].plot(normal, np.quantile(values, shares), ".", color=BLUE, markersize=3)
     axes[1].plot(normal, mean + spread * normal, color=RED, linewidth=1)
     axes[1].set(xlabel="quantile of the normal distribution", ylabel="quantile of the residuals", title="Q-Q plot")
-    centers = (np.arange(len(summary.density)) + 0.5) / len(summary.density)
-    rows = summary.density.sum(axis=1)
-    used = rows > 1
-    means, squares = ((summary.density @ centers**power)[used] / rows[used] for power in (1, 2))
-    errors = 2 * np.sqrt(np.maximum(squares - means**2, 0) / rows[used])
+    used = np.flatnonzero(summary.bias[0] > 1)
+    rows, sums, squares = summary.bias[:, used]
+    means = sums / rows
+    errors = 2 * np.sqrt(np.maximum(squares / rows - means**2, 0) / rows)
+    centers = (used + 0.5) / len(summary.density)
     axes[2].axhline(0, color=RED, linewidth=1)
-    axes[2].errorbar(centers[used], means - centers[used], errors, fmt=".", color=BLUE, markersize=3, linewidth=0.8)
+    axes[2].errorbar(centers, means, errors, fmt=".", color=BLUE, markersize=3, linewidth=0.8)
     axes[2].set(xlabel="true AUC", ylabel="mean of predicted - true", title="Bias with 2 standard errors")
     return figure
 

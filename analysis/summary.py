@@ -3,6 +3,7 @@
 import csv
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,13 +47,18 @@ class RunScore:
 
 @dataclass(slots=True)
 class Summary:
-    """An EXP for a report; `density`: counts [true, pred] of AUC in BINS bins from 0 to 1."""
+    """An EXP for a report; `density`: counts [true, pred] of AUC in BINS bins from 0 to 1.
+
+    `residuals`: predicted - true, row by row. `bias`: number, sum and sum of squares of the residuals [0 to 2, true] in
+    the same bins. Values outside 0 to 1 count in the first and the last bin.
+    """
 
     exp: Path
     runs: list[Run]
     scores: list[RunScore]
     cells: list[CellScore]
     density: np.ndarray
+    bias: np.ndarray
     residuals: np.ndarray
     overall: dict[str, float]
     convergence: list[Convergence]
@@ -73,19 +79,34 @@ class Summary:
         return sorted((drug for drug in drugs if drug.rmse > limit), key=lambda drug: -drug.rmse)
 
 
-class Sums:
-    """Sums of all rows, for the scores over an EXP."""
+class AllRows:
+    """What the rows of all RUNs come to; for `density`, `bias` and `residuals` see Summary.
+
+    `outside` is the number of rows with a value outside 0 to 1.
+    """
 
     def __init__(self) -> None:
+        self.density, self.bias, self.outside = np.zeros((BINS, BINS)), np.zeros((3, BINS)), 0
+        self._residuals: list[np.ndarray] = []
         self._sums = np.zeros(7)
         self._first: tuple[float, float] | None = None
 
     def add(self, true: np.ndarray, pred: np.ndarray) -> None:
         """Take in some rows, one at least."""
+        error = pred - true
+        x, y = (np.clip(values * BINS, 0, BINS - 1).astype(np.int64) for values in (true, pred))
+        self.density += np.bincount(x * BINS + y, minlength=BINS**2).reshape(BINS, BINS)
+        self.bias += [np.bincount(x, error**power, BINS) for power in range(3)]
+        self.outside += int(np.count_nonzero((np.minimum(true, pred) < 0) | (np.maximum(true, pred) > 1)))
+        self._residuals.append(error.astype(np.float32))
         # As distances from the first row: constant values are 0, and have no spread by rounding, as 0.1234 has.
         self._first = self._first or (true[0], pred[0])
-        t, p, error = true - self._first[0], pred - self._first[1], pred - true
+        t, p = true - self._first[0], pred - self._first[1]
         self._sums += [len(t), t.sum(), p.sum(), t @ t, p @ p, t @ p, error @ error]
+
+    def residuals(self) -> np.ndarray:
+        """float32, in the order of the rows."""
+        return np.concatenate(self._residuals) if self._residuals else np.empty(0, np.float32)
 
     def scores(self) -> dict[str, float]:
         """Number of rows, mse, rmse, and r2 and pcc where they are defined; nothing without rows."""
@@ -109,10 +130,8 @@ def summarize(exp: Path, names: dict[str, str], top: int | None, drugs: list[str
     drugs are among the top 10.
     """
     reader = Reader(exp, drugs=drugs)
-    matrices, sums = Matrices(len(reader.runs)), Sums()
-    density = np.zeros(BINS**2)
-    found, residuals = [], []
-    others: list[str] = []
+    matrices, every = Matrices(len(reader.runs)), AllRows()
+    found: list[RunScore] = []
     empty: list[str] = []
     ticker = Ticker(f"reading {exp.name}", len(reader.runs))
     for number, rows in enumerate(reader):
@@ -121,41 +140,41 @@ def summarize(exp: Path, names: dict[str, str], top: int | None, drugs: list[str
             empty.append(rows.run)
             continue
         matrices.add(rows)
-        if rows.partition != BY_DRUG:
-            others.append(rows.run)
-        sums.add(rows.true, rows.pred)
-        x, y = (np.clip(values * BINS, 0, BINS - 1).astype(np.int64) for values in (rows.true, rows.pred))
-        density += np.bincount(x * BINS + y, minlength=BINS**2)
-        residuals.append((rows.pred - rows.true).astype(np.float32))
+        every.add(rows.true, rows.pred)
         values: dict[str, Any] = scores(rows.true, rows.pred)
         values.pop("reason", None)
         label = names.get(rows.drug or "", rows.name or rows.run)
         found.append(RunScore(rows.run, rows.partition, rows.index, rows.name, label, len(rows.true), **values))
     ticker.close()
     checkpoints = all_checkpoints(exp)
+    others = [score.run for score in found if score.partition != BY_DRUG]
     length = max(1, min(TOP, matrices.drugs() // 4) if top is None else top)
     return Summary(
         exp,
         read_runs(exp),
         found,
         [] if others else all_cell_scores(reader, matrices, length),
-        density.reshape(BINS, BINS),
-        np.concatenate(residuals) if residuals else np.empty(0, np.float32),
-        sums.scores(),
+        every.density,
+        every.bias,
+        every.residuals(),
+        every.scores(),
         converged(checkpoints)[0],
         read_timeline(exp, time.time(), checkpoints),
-        [
-            *reader.problems,
-            *([f"{count_text(len(reader.missing), 'RUN')} without test predictions"] if reader.missing else []),
-            *([f"{count_text(len(empty), 'RUN')} without rows in the test predictions: {empty[0]}"] if empty else []),
-            *([_no_drugs(others)] if others else []),
-        ],
+        [*reader.problems, *_problems(reader.missing, empty, others, every.outside)],
     )
 
 
-def _no_drugs(runs: list[str]) -> str:
-    left_out = f"rankings of drugs are left out, and {count_text(len(runs), 'RUN')} from the errors per drug"
-    return f"{left_out}: {runs[0]} is not partitioned {BY_DRUG}"
+def _problems(missing: list[str], empty: list[str], others: list[str], outside: int) -> Iterator[str]:
+    """A line for each kind of RUNs, or rows, with a lack."""
+    if missing:
+        yield f"{count_text(len(missing), 'RUN')} without test predictions"
+    if empty:
+        yield f"{count_text(len(empty), 'RUN')} without rows in the test predictions: {empty[0]}"
+    if outside:
+        yield f"{count_text(outside, 'row')} outside 0 to 1: pictures by AUC have them at their edges"
+    if others:
+        left_out = f"rankings of drugs are left out, and {count_text(len(others), 'RUN')} from the errors per drug"
+        yield f"{left_out}: {others[0]} is not partitioned {BY_DRUG}"
 
 
 def read_drug_info(path: Path) -> dict[str, str]:

@@ -15,10 +15,10 @@ from scipy import stats
 from test_original import command
 from test_rankings import by_drug, make
 
-from analysis import metrics
+from analysis import figures, metrics
 from analysis.cli import main
 from analysis.report import pairs
-from analysis.summary import Sums, summarize
+from analysis.summary import AllRows, summarize
 
 
 def test_report(tmp_path, capsys):
@@ -95,25 +95,36 @@ def test_a_run_without_rows_is_named(tmp_path):
     assert summary.problems == ["1 RUN without rows in the test predictions: B"]
 
 
+def test_bias_of_values_outside_0_to_1(tmp_path):
+    """Of another response, or a linear activation; clipped to 1, predictions of 3 for 0.5 were 0.49 too high."""
+    rows = [(0.505, 3.005, "C1"), (0.505, 3.005, "C2"), (0.2, 0.25, "C1"), (0.2, 0.15, "C3"), (-1, 0.5, "C4")]
+    make(tmp_path / "EXP001", "A", rows, **by_drug("X"))
+    summary = summarize(tmp_path / "EXP001", {}, None, [])
+    [bars] = figures.residuals(summary).axes[2].containers
+    assert bars[0].get_xydata() == pytest.approx(np.array([[0.205, 0], [0.505, 2.5]]))
+    assert [np.ptp(segment[:, 1]) for segment in bars[2][0].get_segments()] == pytest.approx([4 * 0.05 / 2**0.5, 0])
+    assert summary.problems == ["3 rows outside 0 to 1: pictures by AUC have them at their edges"]
+
+
 fractions = st.integers(0, 10_000).map(lambda n: n / 10_000)
 
 
 @given(st.lists(st.lists(st.tuples(fractions, fractions), min_size=1, max_size=9), min_size=1, max_size=5))
 def test_scores_of_all_rows_agree_with_those_of_one_array(parts):
-    sums = Sums()
+    every = AllRows()
     for part in parts:
-        sums.add(*np.array(part).T)
+        every.add(*np.array(part).T)
     rows = [row for part in parts for row in part]
     expected = metrics.scores(*np.array(rows).T)
     known = {name: expected[name] for name in ("mse", "rmse", "r2", "pcc") if expected[name] is not None}
-    assert sums.scores() == pytest.approx({"rows": len(rows), **known}, rel=1e-6, abs=1e-9)
+    assert every.scores() == pytest.approx({"rows": len(rows), **known}, rel=1e-6, abs=1e-9)
 
 
 def test_constant_values_have_no_spread():
     """Of 10,000 values with 4 decimals a third had one by rounding, and with it an r2 such as -1e23."""
     for value in np.arange(0, 1, 1e-4).round(4):
         for true, pred in ((np.full(30, value), np.linspace(0, 1, 30)), (np.linspace(0, 1, 30), np.full(30, value))):
-            sums = Sums()
-            sums.add(true, pred)
-            sums.add(true, pred)
-            assert set(sums.scores()) == {"rows", "mse", "rmse", *(["r2"] if np.ptp(true) else [])}
+            every = AllRows()
+            every.add(true, pred)
+            every.add(true, pred)
+            assert set(every.scores()) == {"rows", "mse", "rmse", *(["r2"] if np.ptp(true) else [])}
