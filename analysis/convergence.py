@@ -28,10 +28,10 @@ TIERS = {
 PATTERNS = {
     "TOO_SHORT": "fewer than 3 epochs with a loss: nothing can be said",
     "EARLY_TERMINATION": "fewer than 5 epochs",
-    "NATURAL_CONVERGENCE": "the last third is level, and changes by less than 1 %",
+    "NATURAL_CONVERGENCE": "the last third is level within 0.1 % an epoch, its standard deviation under 1 %",
     "STILL_IMPROVING": "the loss falls by more than 0.1 % an epoch in the last third",
     "DIVERGING": "the loss rises by more than 0.1 % an epoch in the last third, or ends in NaN",
-    "PLATEAUED": "level within 0.1 % an epoch, but not steady",
+    "PLATEAUED": "level within 0.1 % an epoch, but not steady: its standard deviation is larger",
 }
 SHOWN = 20
 
@@ -93,11 +93,9 @@ def pattern_of(losses: Sequence[float]) -> str:
         return "EARLY_TERMINATION"
     epochs, recent = np.array(points[-max(2, len(points) // 3) :]).T
     slope = float(np.polyfit(epochs, recent, 1)[0])
-    spread, level = float(np.std(recent)), abs(float(recent.mean())) or 1.0
-    if abs(slope) <= 0.1 * spread and spread < 0.01 * level:
-        return "NATURAL_CONVERGENCE"
+    level = abs(float(recent.mean())) or 1.0
     if abs(slope) <= 0.001 * level:
-        return "NATURAL_CONVERGENCE" if spread < 0.001 * level else "PLATEAUED"
+        return "NATURAL_CONVERGENCE" if float(np.std(recent)) < 0.01 * level else "PLATEAUED"
     return "STILL_IMPROVING" if slope < 0 else "DIVERGING"
 
 

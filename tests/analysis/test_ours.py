@@ -274,6 +274,9 @@ def test_a_log_that_grew_is_shrunk_again(tmp_path, monkeypatch):
         ([9, 5, 3, 2, 1, 2, 3, 4, 5], "DIVERGING"),
         ([9, 5, 3, 2, 1, 1, 1, 1, 1], "NATURAL_CONVERGENCE"),
         ([9, 8, 7, 6, 5, 4, 3, 2, 1.2, 1, 1.2, 1, 1.2, 1, 1.2, 1], "PLATEAUED"),
+        ([9, 5, 3, 2, 1.5, 1.2, *(1 - 0.0008 * n for n in range(12))], "NATURAL_CONVERGENCE"),
+        ([2 - 0.01 * n for n in range(100)] + [1 - 0.0008 * n for n in range(50)], "PLATEAUED"),
+        ([9, 5, 3, 2, 1.5, 1.2, *(1 - 0.002 * n for n in range(6))], "STILL_IMPROVING"),
     ],
 )
 def test_patterns_of_convergence(losses, pattern):
