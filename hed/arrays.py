@@ -219,22 +219,44 @@ def _rows_of_names(ids: tables.Ids, features: Features) -> np.ndarray:
 
 
 def read_features(paths: list[Path], id_name: str, prefix: str) -> Features:
-    """The features in the columns `prefix`* of Parquet tables, of each identifier the first row.
+    """The features in the columns `prefix`* of Parquet tables, of each identifier the first row (see `ambiguous`).
 
     Raises ValueError, naming the table, where it lacks columns or a feature is not finite.
     """
     for path in paths:
         tables.require_columns(path, id_name, prefix=prefix)
-    named = [name for name in pq.read_schema(paths[0]).names if name.startswith(prefix)]
+    named = _prefixed(paths[0], prefix)
     parts = [pq.read_table(path, columns=[id_name, *named]) for path in paths]
     table = pa.concat_tables(parts, promote_options="permissive")
     ids = strings(table[id_name])
     first = np.unique(np.asarray(pc.index_in(ids, value_set=ids)))
-    matrix = np.column_stack([table[name].to_numpy() for name in named]).astype(np.float32)[first]
+    matrix = _matrix(table, named)[first]
     if not np.isfinite(matrix).all():
         bad = np.count_nonzero(~np.isfinite(matrix))
         raise ValueError(f"{paths[0]}: {bad} values are missing or not finite: every prediction would be NaN")
     return Features(ids.take(pa.array(first)), matrix)
+
+
+def ambiguous(path: Path, id_name: str, prefix: str) -> list[str]:
+    """The identifiers that have several rows in a Parquet table, with different features in the columns `prefix`*."""
+    ids = tables.read_ids(path, id_name)
+    rows = np.flatnonzero(ids.codes >= 0)
+    if len(rows) == len(ids.names):  # as nearly always: no feature need be read
+        return []
+    codes, named = ids.codes[rows], _prefixed(path, prefix)
+    matrix = _matrix(pq.read_table(path, columns=named), named)[rows]
+    _, first = np.unique(codes, return_index=True)
+    other = (matrix != matrix[first[codes]]).any(axis=1)
+    return [ids.names[code] for code in np.unique(codes[other])]
+
+
+def _prefixed(path: Path, prefix: str) -> list[str]:
+    return [name for name in tables.column_names(path) if name.startswith(prefix)]
+
+
+def _matrix(table: pa.Table, named: list[str]) -> np.ndarray:
+    matrix: np.ndarray = np.column_stack([table[name].to_numpy() for name in named]).astype(np.float32)
+    return matrix
 
 
 def strings(column: pa.ChunkedArray) -> pa.Array:

@@ -35,7 +35,7 @@ def check(param_sets: Sequence[Mapping[str, Any]], data_dir: str | None) -> list
 
     Each table is read once. What is wrong with tables is said once, at the first set that uses them. A
     response without features is no problem, since training leaves it out, unless nothing would remain to
-    test.
+    test. Nor are several rows of features of one drug or cell, of which the first is taken. Warnings tell of both.
     """
     by_input: dict[str, list[int]] = {}
     for number, params in enumerate(param_sets):
@@ -105,6 +105,8 @@ def _read(source: Path) -> _Data:
     cells = tables.read_ids(source / tables.RSP, tables.CELL)
     has_drug = _featured(drugs, source / tables.MD, tables.DRUG, "drugs")
     has_cell = _featured(cells, source / tables.GE, tables.CELL, "cells")
+    _warn_of_ambiguous(source / tables.MD, tables.DRUG, "mordred.", "drugs")
+    _warn_of_ambiguous(source / tables.GE, tables.CELL, "ge.", "cells")
     usable = has_drug[drugs.codes] & has_cell[cells.codes]
     if not usable.any():
         raise ValueError(f"{source}: no response has features in both {tables.GE} and {tables.MD}")
@@ -129,12 +131,27 @@ def _featured(ids: tables.Ids, table: Path, column: str, what: str) -> np.ndarra
     missing = [name for name in ids.names if name not in known]
     if missing:
         log.warning(
-            "%d of %d %s have no row in %s: their responses are left out (%s%s)",
+            "%d of %d %s have no row in %s: their responses are left out (%s)",
             len(missing),
             len(ids.names),
             what,
             table,
-            ", ".join(missing[:3]),
-            ", ..." if len(missing) > 3 else "",
+            _some(missing),
         )
     return np.array([name in known for name in ids.names] + [False])
+
+
+def _warn_of_ambiguous(table: Path, column: str, prefix: str, what: str) -> None:
+    names = arrays.ambiguous(table, column, prefix)
+    if names:
+        log.warning(
+            "%d %s have rows with different features in %s: the first row of each is taken (%s)",
+            len(names),
+            what,
+            table,
+            _some(names),
+        )
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

@@ -275,6 +275,20 @@ def test_check_of_missing_features(original, caplog):
     assert len(problems) == 1 and "no response has features" in problems[0][1]
 
 
+def test_check_of_features_that_are_there_twice(original, caplog):
+    """Two tables put together: the same rows are no news, of others the first is taken."""
+    rewrite(original, tables.MD, lambda frame: pd.concat([frame, frame]))
+    nobody = {"improve_sample_id": None, "ge.G1": 7.0}
+    rewrite(original, tables.GE, lambda frame: pd.concat([frame, frame.assign(**nobody)]))
+    assert hed_setup.check([{"index": 0}], str(original)) == [] and caplog.text == ""
+    rewrite(original, tables.MD, lambda frame: pd.concat([frame, frame[1:5].assign(**{"mordred.D1": 7.0})]))
+    names = pd.read_parquet(original / tables.MD)["improve_chem_id"].tolist()
+    assert hed_setup.check([{"index": 0}, {"index": 1}], str(original)) == []
+    [said] = caplog.messages
+    assert said.startswith(f"4 drugs have rows with different features in {original / tables.MD}: the first row")
+    assert said.endswith(f"({', '.join(names[1:4])}, ...)")
+
+
 def test_check_reads_each_table_once(original, monkeypatch):
     reads = []
     read_table = pq.read_table
