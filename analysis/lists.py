@@ -14,6 +14,7 @@ from analysis.metrics import rank_correlation
 
 HEADINGS = 2  # of the spreadsheet that list_diff reads: rank,true,...,rank,pred,...
 TRUE_COLUMN, PRED_COLUMN = 1, 4
+TRUE_VALUE, PRED_VALUE = 1, 2  # of a line of top_drugs.sh: RUN true pred cell
 
 
 def read_list(path: Path) -> list[list[str]]:
@@ -33,7 +34,12 @@ def key(entry: Sequence[str]) -> str:
     The rest of a line of top_drugs.sh may differ between two rankings: a drug with two measurements in a cell
     stands in each with another row.
     """
-    return entry[0] if len(entry) == 4 and _is_number(entry[1]) and _is_number(entry[2]) else " ".join(entry)
+    return entry[0] if _has_values(entry) else " ".join(entry)
+
+
+def _has_values(entry: Sequence[str]) -> bool:
+    """Whether it is a line of top_drugs.sh."""
+    return len(entry) == 4 and _is_number(entry[TRUE_VALUE]) and _is_number(entry[PRED_VALUE])
 
 
 def match(true: Sequence[Sequence[str]], pred: Sequence[Sequence[str]]) -> list[Sequence[str]]:
@@ -92,18 +98,35 @@ def list_diff(parser: ArgumentParser, arguments: list[str]) -> None:
 
 
 def spearman(parser: ArgumentParser, arguments: list[str]) -> None:
-    """`spearman.py TRUE PRED`: correlation of the places of what is in both lists."""
+    """`spearman.py TRUE PRED`: rank correlation of what is in both lists, by values in lines of top_drugs.sh."""
     _two_lists(parser)
     options = parser.parse_args(arguments)
-    true, pred = ([key(entry) for entry in read_list(path)] for path in (options.true, options.pred))
-    places = [_places(names) for names in (true, pred)]
-    common = [name for name in places[0] if name in places[1]]
+    true = _ranks(read_list(options.true), (TRUE_VALUE, PRED_VALUE))
+    pred = _ranks(read_list(options.pred), (PRED_VALUE, TRUE_VALUE))
+    common = [name for name in true if name in pred]
     if len(common) < 2:
         raise AnalysisError(f"the lists have {len(common)} entries in common: a correlation needs two")
-    left_out = len(places[0]) + len(places[1]) - 2 * len(common)
+    left_out = len(true) + len(pred) - 2 * len(common)
     if left_out:
         note(f"{left_out} entries are in one list only, and are left out")
-    print(rank_correlation(*(np.array([place[name] for name in common]) for place in places)))
+    x, y = (np.array([ranks[name] for name in common]) for ranks in (true, pred))
+    for path, values in ((options.true, x), (options.pred, y)):
+        if np.ptp(values) == 0:
+            raise AnalysisError(f"{path}: all values are equal: a correlation is not defined")
+    print(rank_correlation(x, y))
+
+
+def _ranks(entries: Sequence[Sequence[str]], columns: Sequence[int]) -> dict[str, float]:
+    """By entry the value that the list is sorted by, which is in the first of `columns` that ascends; else its place.
+
+    Places are no ranks of equal values: a ranking has those in the order of the RUNs, in both lists.
+    """
+    if all(map(_has_values, entries)):
+        for column in columns:
+            values = [float(entry[column]) for entry in entries]
+            if values == sorted(values):
+                return {key(entry): value for entry, value in zip(entries[::-1], values[::-1], strict=True)}
+    return dict(_places([key(entry) for entry in entries]))
 
 
 def _two_lists(parser: ArgumentParser) -> None:

@@ -1,5 +1,6 @@
 """Rankings count drugs: two RUNs that hold out the same one, and RUNs that hold out none."""
 
+import itertools
 import json
 
 import numpy as np
@@ -65,6 +66,32 @@ def test_both_ways_to_rank_agree(tmp_path):
     for row in json.loads("\n".join(command("score_all_cells", "--json", "--top", 5, tmp_path / "EXP001"))):
         [one] = json.loads("\n".join(command("score_cell", "--json", "--top", 5, tmp_path / "EXP001", row["cell"])))
         assert one == {key: row[key] for key in one} and row["drugs"] == len(drugs[row["cell"]])
+
+
+def test_equal_values_share_a_rank_in_lists_too(tmp_path, capsys):
+    """Places follow the order of the RUNs among equal values, in both lists: that of constant predictions was 1.0."""
+    chance, exp = np.random.default_rng(2), tmp_path / "EXP001"
+    for number in range(12):
+        true, pred = chance.integers(1, 6, 2) / 10
+        make(exp, f"RUN{number:03}", [(true, pred, "ties"), (true, 0.5, "constant")], **by_drug(f"Drug {number}"))
+    scores = {row["cell"]: row["scc"] for row in json.loads("\n".join(command("score_all_cells", "--json", exp)))}
+    files = {}
+    for cell, kind in itertools.product(scores, ("true", "pred")):
+        files[cell, kind] = tmp_path / f"{cell}-{kind}"
+        files[cell, kind].write_text("\n".join(command("top_drugs", exp, kind, cell, 12)) + "\n")
+    true, pred = (files["ties", kind] for kind in ("true", "pred"))
+    assert float(command("spearman", true, pred)[0]) == pytest.approx(scores["ties"])
+    assert float(command("spearman", pred, true)[0]) == pytest.approx(scores["ties"]), (
+        "each by the value it is sorted by"
+    )
+    assert main(["spearman.py", *(str(files["constant", kind]) for kind in ("true", "pred"))]) == 2
+    message = f"{files['constant', 'pred']}: all values are equal: a correlation is not defined"
+    assert scores["constant"] is None and capsys.readouterr().err == f"spearman.py: {message}\n"
+    lines = pred.read_text().splitlines()
+    pred.write_text("\n".join(lines[::-1]))
+    places = [lines[::-1].index(next(x for x in lines if x[:6] == y[:6])) for y in true.read_text().splitlines()]
+    values = [float(line.split()[1]) for line in true.read_text().splitlines()]
+    assert float(command("spearman", true, pred)[0]) == pytest.approx(stats.spearmanr(values, places)[0]), "in no order"
 
 
 def test_values_that_only_differ_in_float64_are_not_equal(exp):
