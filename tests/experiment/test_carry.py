@@ -76,7 +76,7 @@ def lines(*texts: str) -> list[str]:
     return sorted(line.strip() for text in texts for line in text.strip().splitlines())
 
 
-def test_what_comes_over_by_verdict_and_what_stays_behind(tmp_path):
+def test_what_comes_over_by_verdict_and_what_stays_behind(tmp_path, monkeypatch):
     old = ours(tmp_path / "EXP000", "ABC")
     for path in old.root.rglob("*"):
         os.utime(path, (1e9, 1e9), follow_symlinks=False)
@@ -88,6 +88,9 @@ def test_what_comes_over_by_verdict_and_what_stays_behind(tmp_path):
         Decision("C", "fresh", ""),
         Decision("D", "new", ""),
     ]
+    flushed = []
+    flush = "swiftpy.experiment.carry.flush_file_system"
+    monkeypatch.setattr(flush, lambda path: flushed.append((path, sorted(carried(new, old)))))
     done = carry(old, new, decisions)
     expected = lines(
         RESUMED.replace("{id}", "A"),
@@ -96,6 +99,7 @@ def test_what_comes_over_by_verdict_and_what_stays_behind(tmp_path):
         "markers/A.json = a\nmarkers/marker-000.txt = DONE",
     )
     assert sorted(carried(new, old)) == expected
+    assert flushed == [(new.root, expected)]
     assert trees.snapshot(old.root) == before
     assert (new.run / "B/log.txt").stat().st_mtime == 1e9
     assert (new.run / "B/ckpts/epochs").stat().st_mtime == 1e9
@@ -117,6 +121,7 @@ def test_an_exp_of_the_original_system_with_links_into_older_ones(tmp_path):
             run/RUN000/ckpts/epochs/020/model.h5 = m
             run/RUN000/ckpts/last -> /lus/flare/Output/EXP011/run/RUN000/ckpts/epochs/020
             run/RUN001/ckpts/best -> /lus/flare/Output/EXP011/run/RUN001/ckpts/epochs/007
+            run/RUN001/chosen -> {root}/run/RUN001/ckpts/epochs/001
             run/RUN001/ckpts/epochs/001/model.h5 = m
             run/RUN001/ge_merged_data.parquet -> /tmp/me/original/ge_merged_data.parquet
             run/RUN001/inside -> {root}/run/RUN001/ckpts
@@ -134,6 +139,7 @@ def test_an_exp_of_the_original_system_with_links_into_older_ones(tmp_path):
         run/RUN000/ckpts/epochs/020/ckpt-info.json = 20
         run/RUN000/ckpts/epochs/020/model.h5 = m (linked)
         run/RUN000/ckpts/last -> epochs/020
+        run/RUN001/chosen -> ckpts/epochs/001
         run/RUN001/ckpts/epochs/001/model.h5 = m (linked)
         run/RUN001/inside -> ckpts
         """

@@ -6,7 +6,7 @@ import pytest
 import trees
 
 from swiftpy.errors import UserError
-from swiftpy.experiment import markers
+from swiftpy.experiment import markers, parameters
 from swiftpy.experiment.exp import Exp, create
 from swiftpy.experiment.journal import Journal
 from swiftpy.experiment.lock import Lock
@@ -51,8 +51,11 @@ def started(exp: Exp, folder: Path) -> Exp:
 
 @pytest.fixture
 def old(tmp_path):
-    """MID was killed in epoch 2, HALF in its first checkpoint, EARLY before its marker; BAD failed."""
-    before = specs(tmp_path / "in", "DONE MID HALF EARLY BAD GONE")
+    """MID was killed in epoch 2, HALF in its first checkpoint, EARLY before its marker; BAD failed.
+
+    Of CLEANED the user has deleted the models; the model of OWN saves what it goes on from in its own way.
+    """
+    before = specs(tmp_path / "in", "DONE MID HALF EARLY BAD GONE CLEANED OWN")
     exp = started(create(tmp_path), tmp_path / "in")
     trees.make(
         exp.root,
@@ -70,6 +73,8 @@ def old(tmp_path):
         run/BAD/result.txt = RUN_EXCEPTION
         run/BAD/stop.marker = false
         run/GONE/result.txt = 0.3
+        run/CLEANED/ckpts/epochs/001/ckpt-info.json = {}
+        run/OWN/saves/state.json = {}
         """,
     )
     markers.write(exp, "DONE", before[0].params, FINISHED, 1.0)
@@ -81,7 +86,7 @@ def verdicts(decisions):
 
 
 def test_every_run_by_what_it_left(tmp_path, old):
-    now = specs(tmp_path / "in", "DONE MID HALF EARLY BAD NEW")
+    now = specs(tmp_path / "in", "DONE MID HALF EARLY BAD NEW CLEANED OWN")
     before = trees.snapshot(old.root)
     decisions = plan(now, old, compare, read_job)
     assert verdicts(decisions) == {
@@ -91,8 +96,10 @@ def test_every_run_by_what_it_left(tmp_path, old):
         "EARLY": "skip",
         "BAD": "new",
         "NEW": "new",
+        "CLEANED": "new",
+        "OWN": "resume",
     }
-    assert [d.markers for d in decisions] == [("DONE.json", "marker-000.txt"), (), (), (), (), ()]
+    assert [d.markers for d in decisions] == [("DONE.json", "marker-000.txt"), *[()] * 7]
     assert left_behind(now, old) == 1
     assert trees.snapshot(old.root) == before
     assert set(verdicts(plan(now, None, compare, read_job)).values()) == {"new"}
@@ -173,13 +180,31 @@ def test_without_the_copies_of_upf_and_dflts_a_run_is_compared_with_what_it_wrot
         plan(specs(tmp_path / "in", "DONE MID", '{"epochs": 2}', DONE={"epochs": 3}), old, compare, read_job)
 
 
-def test_a_deleted_run_directory_or_a_damaged_marker_is_no_finished_run(tmp_path, old):
+@pytest.mark.parametrize("damaged", ["", '{"id": "DO', '{"id": "DONE"}', "[]"])
+def test_a_deleted_run_directory_or_a_damaged_marker_is_no_finished_run(tmp_path, old, damaged):
     now = specs(tmp_path / "in", "DONE")
-    (old.markers / "DONE.json").write_text('{"id": "DONE"}')
+    (old.markers / "DONE.json").write_text(damaged)
     (old.markers / "marker-000.txt").unlink()
     assert verdicts(plan(now, old, compare, read_job)) == {"DONE": "resume"}
     shutil.rmtree(old.run_dir("DONE"))
     assert verdicts(plan(now, old, compare, read_job)) == {"DONE": "new"}
+
+
+def test_an_exp_without_markers_has_no_finished_run(tmp_path):
+    """A user has copied the RUNs alone."""
+    old = Exp(trees.make(tmp_path / "EXP000", "run/RUN000/ckpts/epochs/001/model.h5 = m"))
+    assert verdicts(plan(specs(tmp_path / "in", "RUN000"), old, compare, read_job)) == {"RUN000": "resume"}
+
+
+def test_the_hash_of_parameters_does_not_know_their_order():
+    assert markers.params_hash({"a": 1, "b": 2}) == markers.params_hash({"b": 2, "a": 1})
+    assert markers.params_hash({"a": 1, "b": 2}) != markers.params_hash({"a": 2, "b": 1})
+
+
+def test_a_parameter_without_a_value_is_left_out(tmp_path):
+    file = tmp_path / "parameters.txt"
+    file.write_text("[Global Params]\nepochs=\nloss='\nseed=1\n")
+    assert parameters.read(file) == {"seed": 1}
 
 
 def test_killed_between_the_post_modules_marker_and_the_servers(tmp_path, old):
@@ -230,6 +255,7 @@ def test_a_stop_marker_that_counts_the_last_attempt_alone_is_not_believed(tmp_pa
         run/FULL/ckpts/epochs/003/ckpt-info.json = {}
         run/EARLY/stop.marker = early stopping: 1/3
         run/EARLY/ckpts/epochs/002/ckpt-info.json = {}
+        run/EARLY/ckpts/epochs/003.old/ckpt-info.json = {}
         """,
     )
     for number, name in enumerate(("FULL", "EARLY")):
