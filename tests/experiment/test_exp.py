@@ -111,6 +111,17 @@ def test_inputs_keep_their_names_unless_that_would_overwrite_something(tmp_path)
     assert exp.copy_inputs(tmp_path / "a/hed.json", None) == ("hed.json", None)
 
 
+#: Every path that an EXP has a name for.
+PLACES = [getattr(Exp(Path("/o")), name) for name in vars(Exp)]
+
+
+@pytest.mark.parametrize("name", [path.name for path in PLACES if isinstance(path, Path) and path.parent == Path("/o")])
+def test_an_input_that_is_called_like_something_of_ours(tmp_path, name):
+    """The job's output was written over a UPF called output.txt."""
+    trees.make(tmp_path, f"in/{name} = upf\nEXP000/")
+    assert Exp(tmp_path / "EXP000").copy_inputs(tmp_path / "in" / name, None) == (f"in-{name}", None)
+
+
 def test_provenance(tmp_path):
     exp = create(tmp_path)
     provenance.log(exp, {"SCRIPT": "upf-uno-heds.sh", "TURBINE_WORKERS": 3})
@@ -142,6 +153,19 @@ def test_provenance(tmp_path):
         "Z=a\\nb",
         "my_password=****",
     ]
+
+
+def test_a_small_file_is_on_disk_before_it_gets_its_name_and_then_the_name_is(tmp_path, monkeypatch):
+    """Else a node that goes down leaves a lock or a marker that is empty, or none."""
+    path, synced = tmp_path / "jobid.txt", []
+
+    def fsync(descriptor):
+        found = os.fstat(descriptor)
+        synced.append(("names" if os.path.samestat(found, tmp_path.stat()) else found.st_size, path.exists()))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    replace_text(path, "123.aurora-pbs\n")
+    assert synced == [(15, False), ("names", True)]
 
 
 def test_two_jobs_with_one_process_id_write_the_same_file(tmp_path, monkeypatch):

@@ -22,6 +22,21 @@ def test_events_carry_the_time_and_any_value(tmp_path):
         {"t": 2.0, "event": "run_done", "value": str(tmp_path)},
         {"t": 3.0, "event": "job_stopped"},
     ]
+    assert path.read_bytes().count(b"\n") == 3
+
+
+def test_flush_and_close_bring_to_disk_what_was_written(tmp_path, monkeypatch):
+    path = tmp_path / "journal.jsonl"
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(os.pread(file, 1000, 0).count(b"\n")))
+    with Journal(path) as journal:
+        journal.write("run_done", id="A")
+        journal.write("run_done", id="B")
+        assert synced == []
+        journal.flush()
+        assert synced == [2]
+        journal.write("job_stopped")
+    assert synced == [2, 3]
 
 
 @settings(max_examples=150, deadline=None)

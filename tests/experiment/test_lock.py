@@ -59,8 +59,12 @@ def test_a_living_process_is_refused_and_a_killed_one_told_also_as_a_zombie(exp,
 def test_a_later_process_with_the_same_number_is_not_the_owner(exp, tmp_path):
     Lock(exp)
     assert holder(exp, tmp_path).alive
-    edit(exp, start="1")
-    assert not holder(exp, tmp_path).alive
+    later = subprocess.Popen(["sleep", "60"])
+    edit(exp, pid=later.pid)
+    alive = holder(exp, tmp_path).alive
+    later.kill()
+    later.wait()
+    assert not alive
 
 
 @pytest.mark.parametrize("machine", ["another boot", ""])
