@@ -23,6 +23,7 @@ from swiftpy.upf.options import command_line, parse
         (Ending(137, "", False, 3.0), True, 0, "walltime"),
         (Ending(4, "the journal cannot be written", False, 4000.0), True, 1, "journal"),
         (Ending(1, "", False, 4000.0), True, 1, "exit code 1"),
+        (Ending(1, "walltime", False, None), True, 0, "walltime"),
     ],
 )
 def test_what_follows_from_how_a_job_ended(ending, goes_on, charged, why):

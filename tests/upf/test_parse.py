@@ -69,6 +69,8 @@ LINES = {
     '{"index": 1}': 'has no "id"',
     '{"id": 7}': '"id" must be a string, not 7',
     '{"id": ""}': "is empty",
+    '{"id": "A "}': "starts or ends with a blank",
+    '{"id": " A"}': "starts or ends with a blank",
     '{"id": "../x"}': "contains '/'",
     '{"id": "a/b"}': "contains '/'",
     '{"id": ".."}': "starts with '.'",

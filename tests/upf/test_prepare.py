@@ -252,6 +252,9 @@ def test_a_job_that_may_wait_in_the_queue(tmp_path, over, ended, refusal):
     if refusal:
         with pytest.raises(UserError, match=refusal):
             _refuse_queued(old, ended, lead)
+        lock = Lock(old)  # it runs, and has yet to write job_started: the refusal is that of the lock
+        _refuse_queued(old, ended, lead)
+        lock.release()
         with Journal(old.journal) as journal:
             journal.write("job_started")
     _refuse_queued(old, ended, lead)
