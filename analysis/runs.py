@@ -1,7 +1,6 @@
 """Tables: of an EXP's RUNs (what was held out, how far each came, its scores), and of all EXPs in a directory."""
 
 import statistics
-import sys
 from argparse import ArgumentParser
 from collections import Counter
 from collections.abc import Sequence
@@ -140,9 +139,3 @@ def _row(run: Run) -> list[str]:
         "-" if run.seconds is None else clock(run.seconds),
         note,
     ]
-
-
-if __name__ == "__main__":
-    from analysis.cli import main
-
-    sys.exit(main(["runs", *sys.argv[1:]]))

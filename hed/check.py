@@ -111,7 +111,7 @@ def _read(source: Path) -> _Data:
     if not usable.any():
         raise ValueError(f"{source}: no response has features in both {tables.GE} and {tables.MD}")
     return _Data(
-        {table: tables.column_names(source / table) for table in (tables.RSP, tables.GE, tables.MD)},
+        {table: pq.read_schema(source / table).names for table in (tables.RSP, tables.GE, tables.MD)},
         {field.name for field in pq.read_schema(source / tables.RSP) if _is_number(field.type)},
         {tables.DRUG: drugs.names, tables.CELL: cells.names},
         {

@@ -44,14 +44,9 @@ def read_ids(path: Path, column: str) -> Ids:
     return _read_ids(path, file_version(path), column)
 
 
-def column_names(path: Path) -> list[str]:
-    """The columns of the Parquet table `path`, in order."""
-    return list(pq.read_schema(path).names)
-
-
 def require_columns(path: Path, *columns: str, prefix: str | None = None) -> None:
     """ValueError naming what the Parquet table lacks: some of `columns`, or any column named `prefix`*."""
-    names = column_names(path)
+    names = pq.read_schema(path).names
     missing = [column for column in columns if column not in names]
     if missing:
         raise ValueError(f"{path} has no column {', '.join(missing)}")

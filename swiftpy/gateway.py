@@ -21,8 +21,9 @@ from swiftpy.errors import UserError
 from swiftpy.flow import nested
 from swiftpy.runtime import job
 from swiftpy.runtime.call import Payload
-from swiftpy.runtime.server import BATCH, TICK, Server
+from swiftpy.runtime.server import BATCH, Server
 from swiftpy.runtime.signals import StopRequest
+from swiftpy.runtime.transport import TICK
 
 #: Variables with the socket's name, and the key without which nobody gets through. Not on the command line, which
 #: anybody can read.

@@ -33,8 +33,8 @@ from swiftpy.errors import TaskError
 from swiftpy.flow.engine import Engine
 from swiftpy.flow.functions import Function
 from swiftpy.flow.future import Future
-from swiftpy.runtime.server import BATCH, TICK, Server
-from swiftpy.runtime.transport import SERVER, Transport
+from swiftpy.runtime.server import BATCH, Server
+from swiftpy.runtime.transport import SERVER, TICK, Transport
 from swiftpy.sites.launch import find_launcher, remove_segments
 
 #: Seconds that a job has to end once it was told to.

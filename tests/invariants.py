@@ -21,7 +21,7 @@ def check(scheduler):
 def check_placement(place):
     waiting = [(worker, None) for worker in place.waiting.idle]
     for task, workers in place.waiting.gathering.items():
-        assert 0 < len(workers) < task.kind.ranks and place.ready[task.id] is task
+        assert 0 < len(workers) < task.kind.ranks and any(each is task for each in place.ready)
         waiting += [(worker, task) for worker in workers]
     busy = set(place.running)
     assert len(waiting) + len(busy) == len(busy.union(worker for worker, _ in waiting)) <= len(place.workers)

@@ -35,9 +35,6 @@ class ReadyQueue:
     def __iter__(self) -> Iterator[Task]:
         return iter(self._tasks.values())
 
-    def __getitem__(self, task_id: int) -> Task:
-        return self._tasks[task_id]
-
     def push(self, task: Task) -> None:
         """Add a task. One that comes back for another attempt takes its old place, since ids grow by submission."""
         self._tasks[task.id] = task

@@ -134,11 +134,6 @@ class Task:
         """The arguments of its calls."""
         return self._payload[self._offset :] if self._offset else self._payload
 
-    @property
-    def label(self) -> str:
-        """What people call it."""
-        return self.kind.label
-
     def part(self, start: int, stop: int) -> Task:
         """The run of calls from index `start` to before `stop`, with the attempts that this one had.
 

@@ -24,8 +24,8 @@ from swiftpy.flow.functions import Function
 from swiftpy.flow.future import Future
 from swiftpy.flow.gathering import ENOUGH
 from swiftpy.flow.turns import Turns
-from swiftpy.runtime.server import TICK, Server
-from swiftpy.runtime.transport import share_interpreter
+from swiftpy.runtime.server import Server
+from swiftpy.runtime.transport import TICK, share_interpreter
 
 #: Seconds between the looks of the thread that drives while nobody waits.
 NAP = 1e-3

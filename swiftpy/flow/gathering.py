@@ -13,8 +13,6 @@ from swiftpy.flow.calls import Deferred, needs
 from swiftpy.flow.functions import Function
 from swiftpy.flow.future import Future
 
-#: Future, kind, function, the call as in a task's payload, and the futures among its arguments, None if there are none.
-_Call = tuple[Future, Kind, Function, "tuple[Any, ...] | Deferred", "list[Future] | None"]
 #: Calls that are gathered before they are handed over without anybody waiting.
 ENOUGH = 4096
 
@@ -49,7 +47,9 @@ class Gathering:
 
     def __init__(self) -> None:
         self.futures: dict[int, Future] = {}
-        self.added: deque[Any] = deque()  # of `_Call` and runs; no thread can be amid an append to a deque
+        # Runs, and calls: future, kind, function, the call as in a task's payload, and the futures among its arguments,
+        # None if there are none. No thread can be amid an append to a deque.
+        self.added: deque[Any] = deque()
         self._given: deque[int] = deque()
         self._next_id = 0
 

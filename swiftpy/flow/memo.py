@@ -39,7 +39,6 @@ class Memo:
     def __init__(self, directory: str | os.PathLike[str]) -> None:
         self.directory = Path(directory)
         self._place = self.directory.absolute()  # records are read later, and the script may go elsewhere
-        self.reused = 0
         self._warned = False
 
     def __call__(self, function: Callable[..., Any]) -> TaskFunction:
@@ -64,11 +63,9 @@ class Memo:
         if data is None:
             return None, False
         try:
-            value = pickle.loads(data)
+            return pickle.loads(data), True
         except Exception:
             return None, False
-        self.reused += 1
-        return value, True
 
     def keep(self, key: bytes, value: Any) -> None:
         """Add a result, which is safe after `save`."""

@@ -117,14 +117,9 @@ def previous() -> Any:
     return _latest
 
 
-def payload_of(*args: Any, **kwargs: Any) -> Payload:
+def payload_of(*args: Any) -> Payload:
     """Arguments of one call as a payload."""
-    return None, pickle.dumps([pack_call(args, kwargs)], protocol=5), None
-
-
-def pack_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
-    """One call's arguments in the form that is opened when its turn has come."""
-    return pickle.dumps((args, kwargs), protocol=5)
+    return None, pickle.dumps([args], protocol=5), None
 
 
 class Run:

@@ -37,8 +37,8 @@ from swiftpy.core.scheduler import Scheduler
 from swiftpy.core.task import Kind, Seat, Task, TaskState
 from swiftpy.runtime.call import Payload
 from swiftpy.runtime.order import Assignment, Calls, FunctionForgotten, Report, Taken
-from swiftpy.runtime.server import TICK, Client, Loop
-from swiftpy.runtime.transport import SERVER, Transport
+from swiftpy.runtime.server import Client, Loop
+from swiftpy.runtime.transport import SERVER, TICK, Transport
 
 #: Seconds that a result waits for others of its assignment.
 HOLD = 10e-3

@@ -12,10 +12,8 @@ from swiftpy.core.events import RecallAnswered, RecallTasks, TaskKilled, TaskRet
 from swiftpy.runtime.call import Run, learn
 from swiftpy.runtime.order import Order
 from swiftpy.runtime.store import Exchange, Reference
-from swiftpy.runtime.transport import Transport
+from swiftpy.runtime.transport import TICK, Transport
 
-#: Seconds that a rank waits at most before it looks at its signals.
-TICK = 0.2
 #: While there are tasks at hand, seconds between two exchanges with the server: to send outcomes one by one would take
 #: longer than short tasks do.
 GATHER = 0.5e-3

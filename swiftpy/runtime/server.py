@@ -25,13 +25,11 @@ from swiftpy.core.task import Task
 from swiftpy.runtime.call import Payload
 from swiftpy.runtime.order import Report, Taken, assignment, order
 from swiftpy.runtime.signals import StopRequest
-from swiftpy.runtime.transport import Transport
+from swiftpy.runtime.transport import TICK, Transport
 
 if TYPE_CHECKING:
     from swiftpy.core.scheduler import Scheduler
 
-#: Seconds between two looks at the clock while nothing comes in.
-TICK = 0.2
 #: Messages that are taken in before what follows from them is recorded and sent: one fsync for all of them.
 BATCH = 256
 #: Seconds that a worker has to end a task that it was told to kill.

@@ -10,6 +10,8 @@ from typing import Any, Protocol
 
 #: The server's rank.
 SERVER = 0
+#: Seconds that a rank waits at most for a message before it looks at its signals, and the server at the clock.
+TICK = 0.2
 #: Seconds after which Python makes a thread that computes let another go on, where one of the engine's is beside it.
 SWITCH = 0.2e-3
 

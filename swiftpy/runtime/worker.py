@@ -23,10 +23,10 @@ from swiftpy.core.events import (
 from swiftpy.errors import ENGINE_THREAD
 from swiftpy.runtime.call import Killed, Run, forget
 from swiftpy.runtime.executors import InlineExecutor, IsolatedExecutor, Outcome
-from swiftpy.runtime.mailbox import TICK, Mailbox
+from swiftpy.runtime.mailbox import Mailbox
 from swiftpy.runtime.order import FunctionForgotten, Order
 from swiftpy.runtime.store import LostError, Packed, Reference, fetch_with, released
-from swiftpy.runtime.transport import SERVER, Transport, share_interpreter
+from swiftpy.runtime.transport import SERVER, TICK, Transport, share_interpreter
 
 #: A task that has kept its rank for so many seconds is not waited for: a thread answers in the rank's place.
 BUSY = 20e-3

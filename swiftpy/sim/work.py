@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from swiftpy.core.task import Kind, Task
 from swiftpy.errors import UserError
@@ -22,14 +22,10 @@ class Work:
     tasks: Callable[[], Iterator[Task]]
     longest: float
     ranks: int = 1
-    total: float = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "total", sum(self.seconds) * self.ranks)
 
     def bound(self, workers: int) -> float:
         """No schedule ends earlier: every worker is busy, or the longest chain is the longest."""
-        return max(self.total / workers, self.longest)
+        return max(sum(self.seconds) * self.ranks / workers, self.longest)
 
 
 def durations(text: str, count: int, seed: int) -> array[float]:

@@ -40,8 +40,8 @@ class Outcomes:
 
     def started(self, command: StartTask) -> None:
         """An attempt of a RUN begins."""
-        self._progress.started(command.task.label)
-        self.write("run_started", id=command.task.label, attempt=command.attempt, **self._place(command.worker))
+        self._progress.started(command.task.kind.label)
+        self.write("run_started", id=command.task.kind.label, attempt=command.attempt, **self._place(command.worker))
 
     def resolved(self, report: ReportOutcome) -> None:
         """An attempt has ended."""
@@ -133,7 +133,7 @@ class Outcomes:
         self.interrupted += 1
         if report.worker is None:
             return  # it had not started
-        label = report.task.label
+        label = report.task.kind.label
         place = self._place(report.worker)
         self.write("run_interrupted", id=label, attempt=report.attempt, epoch_seconds=epoch_seconds, **place)
         why = f" ({report.error.summary()})" if report.error else ""

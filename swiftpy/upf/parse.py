@@ -17,8 +17,6 @@ from typing import Any
 from swiftpy.errors import UserError
 from swiftpy.experiment.spec import RunSpec, name_problem
 
-__all__ = ["RunSpec", "UserError", "check_lines", "read_job"]
-
 _BLANKS_AND_COMMENTS = re.compile(r"(?:\s+|#[^\n]*)*")
 _TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\]:,]|[^\s{}\[\]:,"]+')
 _decoder = json.JSONDecoder()

@@ -63,7 +63,7 @@ def test_what_is_there_is_not_computed_again(tmp_path):
         for _ in range(50): x = step(x)
         assert x.result() == 50
         assert total([1], 2).result() == 2 and fails().exception().kind == "exception"
-        print(memo.reused, len(memo))
+        print(len(memo))
         """
     )
     first = passes(tmp_path, program)
@@ -71,7 +71,7 @@ def test_what_is_there_is_not_computed_again(tmp_path):
     assert sorted(made(tmp_path)) == expected
     second = passes(tmp_path, program, procs=4)
     assert sorted(made(tmp_path)[len(expected) :]) == ["fails"]
-    assert first.stdout.split()[1] == second.stdout.split()[1] == "353"
+    assert first.stdout.strip() == second.stdout.strip() == "353"
     passes(tmp_path, program.replace("return x + 1", "return 1 + x"))
     assert made(tmp_path).count("step") == 100
 

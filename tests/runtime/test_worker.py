@@ -21,7 +21,7 @@ from swiftpy.core.events import (
 )
 from swiftpy.core.scheduler import Scheduler
 from swiftpy.core.task import Kind, Seat, Target, Task, TaskState
-from swiftpy.runtime.call import pack_call, previous
+from swiftpy.runtime.call import previous
 from swiftpy.runtime.executors import InlineExecutor
 from swiftpy.runtime.order import Order
 from swiftpy.runtime.server import Server
@@ -55,6 +55,11 @@ class Previous:
 
     def __reduce__(self):
         return previous, ()
+
+
+def packed(*args):
+    """A call that is opened when its turn has come."""
+    return pickle.dumps((args, {}))
 
 
 def run(tasks, workers=3, stop_reason=lambda: None):
@@ -100,7 +105,7 @@ def sleeps(*seconds, first=0, **kind):
 
 def test_values_come_back():
     squares = Task(0, Kind("operator:mul"), [(i, i) for i in range(1000)], 1000)
-    sums = [Task(1000 + i, Kind("operator:add"), [pack_call((i, i), {})]) for i in range(100)]
+    sums = [Task(1000 + i, Kind("operator:add"), [packed(i, i)]) for i in range(100)]
     client = run([squares, *sums])
     assert client.values == {i: i * i for i in range(1000)} | {1000 + i: 2 * i for i in range(100)}
 
@@ -112,10 +117,10 @@ def test_a_call_that_fails_costs_its_own_result_alone():
 
 
 def test_a_chain_hands_on_its_results_until_one_fails():
-    add = [pack_call((1, 1), {})] + [pack_call((Previous(), 1), {}) for _ in range(499)]
+    add = [packed(1, 1)] + [packed(Previous(), 1) for _ in range(499)]
     client = run([Task(0, Kind("operator:add", chained=True), add, 500)])
     assert client.values == {i: 2 + i for i in range(500)}
-    divide = [(1, 0), pack_call((Previous(), 1), {}), pack_call((Previous(), 1), {})]
+    divide = [(1, 0), packed(Previous(), 1), packed(Previous(), 1)]
     client = run([Task(0, Kind("operator:truediv", chained=True), divide, 3)])
     assert [client.errors[i].kind for i in range(3)] == ["exception", "cancelled", "cancelled"]
 
