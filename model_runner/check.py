@@ -105,14 +105,6 @@ def _wrong_values(params: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "model_name", "model_name is missing: set MODEL_NAME"
 
 
-def _interval(value: Any) -> bool:
-    try:
-        monitors.interval(value)
-    except (TypeError, ValueError):
-        return False
-    return True
-
-
 _RULES: Rules = {
     "epochs": (integer_from(1), "a positive integer"),
     "batch_size": (integer_from(1), "a positive integer"),
@@ -123,7 +115,7 @@ _RULES: Rules = {
     "framework": (one_of("keras", "pytorch"), "keras or pytorch"),
     "pre_module": (is_name, "the name of a module"),
     "post_module": (is_name, "the name of a module"),
-    **dict.fromkeys(monitors.KEYS, (_interval, "a number of seconds (0 is off)")),
+    **monitors.RULES,
     **ckpt.RULES,
 }
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from model_runner.errors import RunError
+from model_runner.values import Rules, wrong
 
 log = logging.getLogger("RUNNER")
 
@@ -26,7 +27,6 @@ _COMMANDS = {
     "perf_nvidia": ("nvidia-smi", "--loop={}"),
     "perf_xpu": ("xpu-smi", "dump", "-d", "-1", "-m", "0,1,2,5,18", "-i", "{}"),
 }
-KEYS = tuple(_COMMANDS)
 
 # A monitor must not outlive its RUN's process, killed or not. The parent-death signal has to be set in the
 # new process: `preexec_fn` would run Python between fork and exec, which can deadlock where TensorFlow has
@@ -41,23 +41,25 @@ os.execvp(sys.argv[2], sys.argv[2:])
 """
 
 
-def interval(value: Any) -> int:
-    """Seconds between samples (fractions rounded up), 0 for off; ValueError for anything else."""
-    seconds = float(value or 0)
-    if isinstance(value, bool) or not 0 <= seconds < math.inf:
-        raise ValueError(value)
-    return math.ceil(seconds)
+def _is_interval(value: Any) -> bool:
+    try:
+        return not isinstance(value, bool) and 0 <= float(value or 0) < math.inf
+    except (TypeError, ValueError):
+        return False
+
+
+#: What the values must be, also as texts; for who reads them, and for the check before a job.
+RULES: Rules = dict.fromkeys(_COMMANDS, (_is_interval, "a number of seconds (0 is off)"))
 
 
 @contextlib.contextmanager
 def monitored(params: Mapping[str, Any], directory: Path) -> Iterator[None]:
     """Run the monitors that `params` asks for until the block ends; a missing program is no error."""
+    for _, problem in wrong(params, RULES):
+        raise RunError(problem)
     with contextlib.ExitStack() as stack:
         for key, command in _COMMANDS.items():
-            try:
-                seconds = interval(params.get(key))
-            except (TypeError, ValueError):
-                raise RunError(f"{key} must be a number of seconds (0 is off), not {params[key]!r}") from None
+            seconds = math.ceil(float(params.get(key) or 0))  # nvidia-smi and xpu-smi know no fractions
             if not seconds:
                 continue
             if shutil.which(command[0]) is None:
