@@ -98,4 +98,4 @@ def cores(environment: Mapping[str, str]) -> int:
 
 def _all() -> int:
     # Not os.cpu_count(): a batch system gives a job some of a node's cores.
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return len(os.sched_getaffinity(0))

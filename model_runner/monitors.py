@@ -33,10 +33,9 @@ _COMMANDS = {
 # threads.
 _DIE_WITH_PARENT = """
 import ctypes, os, signal, sys
-if sys.platform == "linux":
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-    if os.getppid() != int(sys.argv[1]):
-        sys.exit()
+ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+if os.getppid() != int(sys.argv[1]):
+    sys.exit()
 os.execvp(sys.argv[2], sys.argv[2:])
 """
 

@@ -4,7 +4,6 @@ Whoever ends a RUN calls `wait`: a thread that lives on would write into the dir
 """
 
 import os
-import sys
 import threading
 from collections.abc import Callable
 
@@ -34,8 +33,7 @@ def wait() -> None:
 
 def _run(job: Callable[[], object]) -> None:
     global _error
-    if sys.platform == "linux":  # elsewhere there is no priority for one thread
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)  # of this thread alone
     try:
         job()
     except BaseException as error:

@@ -43,12 +43,8 @@ def flush_file_system(path: Path) -> None:
     One call in place of an fsync per file. `os.sync` would wait for every mounted file system, and hang
     with any of them.
     """
-    syncfs = getattr(ctypes.CDLL(None), "syncfs", None)
-    if syncfs is None:  # not Linux
-        os.sync()
-        return
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        syncfs(descriptor)
+        ctypes.CDLL(None).syncfs(descriptor)
     finally:
         os.close(descriptor)

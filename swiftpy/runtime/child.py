@@ -29,7 +29,7 @@ def _exit_at_hangup(fd: int) -> None:
     its socket but lives). Only the hang-up is waited for: requests are left to the main thread.
     """
     poller = select.poll()
-    poller.register(fd, select.POLLRDHUP if hasattr(select, "POLLRDHUP") else select.POLLHUP)
+    poller.register(fd, select.POLLRDHUP)
     poller.poll()
     os._exit(1)
 

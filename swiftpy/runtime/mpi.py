@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
 import sys
 import threading
@@ -64,11 +63,11 @@ class MpiTransport(Transport):
     ring it, so that with several nodes its sleep is short, and grows (see Backoff).
     """
 
-    def __init__(self, comm: MPI.Intracomm, bell: Doorbell | None, alone: bool) -> None:
+    def __init__(self, comm: MPI.Intracomm, bell: Doorbell, alone: bool) -> None:
         self.rank = comm.rank
         self._comm = comm
         self._bell = bell
-        self._alone = alone and bell is not None
+        self._alone = alone
         self._unfinished: list[tuple[MPI.Request, int]] = []  # with the receiver
         self._status = MPI.Status()
         self._incoming: list[tuple[Reference, list[bytearray], list[MPI.Request]]] = []
@@ -86,8 +85,7 @@ class MpiTransport(Transport):
         """Whether a message has left. Its receiver is woken each time: if there was no room on its way before, the
         receiver may have looked, and gone to sleep, before it left."""
         gone = request.Test()
-        if self._bell is not None:
-            self._bell.ring(dest)
+        self._bell.ring(dest)
         return gone
 
     def _send_data(self, dest: int, reference: Reference, packed: Packed) -> None:
@@ -127,8 +125,6 @@ class MpiTransport(Transport):
         """Sleep until something may have come; True if something woke us, be it a message, `also`, or `wake`."""
         if self._unfinished or self._incoming:
             seconds = min(seconds, _UNFINISHED_PAUSE)
-        if self._bell is None:
-            return bool(select.select(also, [], [], seconds)[0])
         self._bell.lie_down()
         try:
             # Twice: see `_probe`.
@@ -159,9 +155,8 @@ class MpiTransport(Transport):
         return self._comm.improbe(MPI.ANY_SOURCE, _TAG, self._status)
 
     def wake(self) -> None:
-        """See Transport. Without a doorbell the sleeps are short."""
-        if self._bell is not None:
-            self._bell.ring_own()
+        """See Transport."""
+        self._bell.ring_own()
 
     def abort(self, code: int) -> None:
         """See Transport."""
@@ -196,12 +191,7 @@ def _flush() -> None:
             stream.flush()
 
 
-def _affinity() -> frozenset[int]:
-    """The cores that this process may run on."""
-    return frozenset(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1))
-
-
-def _share(ranks: list[tuple[int, frozenset[int]]], mine: frozenset[int]) -> int:
+def _share(ranks: list[tuple[int, set[int]]], mine: set[int]) -> int:
     """How many of the cores `mine` are one worker's: some launchers bind each rank to its own, others none.
 
     `ranks`: rank and cores of all ranks of a node. The server, rank 0, leaves its core to the workers.
@@ -225,10 +215,11 @@ class World:
         machine = cast(MPI.Intracomm, self._comm.Split_type(MPI.COMM_TYPE_SHARED))
         node_comm = self._comm.Split(self.rank // ranks_per_node) if ranks_per_node else machine
         self.local_rank: int = node_comm.rank
-        near = node_comm.allgather((self.rank, _affinity(), self.host))
+        mine = os.sched_getaffinity(0)
+        near = node_comm.allgather((self.rank, mine, self.host))
         self.leader: int = near[0][0]  # the node's lowest rank
         self._neighbours = Group(node_comm, self.host)
-        self.cores: int = _share([(rank, cores) for rank, cores, _ in near], _affinity())
+        self.cores: int = _share([(rank, cores) for rank, cores, _ in near], mine)
         token = f"{os.getpid()}-{os.urandom(4).hex()}" if self.rank == 0 else ""
         # Few collectives, each of which says much: where ranks share cores, one takes milliseconds.
         everyone = self._comm.allgather((self.leader, token))
@@ -244,12 +235,9 @@ class World:
     def _make_transport(self, machine: MPI.Intracomm, token: str) -> MpiTransport:
         """The ranks of a machine share a page in which each has a byte (see Doorbell)."""
         ranks = MPI.Group.Translate_ranks(machine.group, range(machine.size), self._comm.group)
-        try:
-            self._window = MPI.Win.Allocate_shared(len(ranks) if machine.rank == 0 else 0, comm=machine)
-            flags = memoryview(cast(bytearray, self._window.Shared_query(0)[0]))
-            bell = Doorbell(token, self.rank, flags, {rank: place for place, rank in enumerate(ranks)})
-        except OSError:  # no abstract sockets here (not Linux): wait by sleeping
-            bell = None
+        self._window = MPI.Win.Allocate_shared(len(ranks) if machine.rank == 0 else 0, comm=machine)
+        flags = memoryview(cast(bytearray, self._window.Shared_query(0)[0]))
+        bell = Doorbell(token, self.rank, flags, {rank: place for place, rank in enumerate(ranks)})
         return MpiTransport(self._comm.Dup(), bell, alone=len(ranks) == self.size)
 
     def communicator(self, ranks: Sequence[int]) -> MPI.Intracomm:

@@ -75,7 +75,6 @@ def test_off_missing_or_wrong(run, fake_programs, monkeypatch, capsys):
         run("waits", perf_top="often")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="parent-death signals are Linux")
 def test_a_monitor_dies_with_its_killed_process(fake_programs, tmp_path):
     directory = tmp_path / "RUN000"
     directory.mkdir()
