@@ -12,6 +12,7 @@ def check(scheduler):
     assert place.ready.calls == sum(task.count for task in place.ready)
     assert not any(task.after or place.lacks(task) for task in place.ready)
     assert all(task.after for task in scheduler._dependencies)
+    assert scheduler._dependencies._missing.keys() == scheduler._dependencies._blocked.keys()
     tasks = [*place.ready, *scheduler._dependencies, *{task.id: task for _, task in place.held()}.values()]
     calls = [call for task in tasks for call in range(task.id, task.id + task.count)]
     assert len(calls) == len(set(calls)), "a call is in two places"

@@ -93,7 +93,8 @@ class History:
             self.next_id += 1
 
     def give(self):
-        self.step(e.ValueGiven(self.by_hand.pop(0), self.error() if self.draw(4) == 3 else None))
+        error = self.error() if self.draw(4) == 3 else None  # first, for the bytes may end here
+        self.step(e.ValueGiven(self.by_hand.pop(0), error))
 
     def error(self):
         return CANCELLED if self.draw(4) == 3 else ERROR
