@@ -1,12 +1,14 @@
+import re
 import tempfile
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from model_runner.errors import RunError
-from model_runner.params import apply_rules, complete, read_config
+from model_runner.params import apply_rules, complete, model_defaults, read_config, with_paths
 from model_runner.results import write_parameters
 
 
@@ -39,15 +41,38 @@ def test_rules(monkeypatch, key, value, ruled):
     assert apply_rules({key: once})[key] == ruled
 
 
-def test_rules_name_the_wrong_value():
-    with pytest.raises(RunError, match="dense must be a list of integers, not 'a b'"):
-        apply_rules({"dense": "a b"})
+@pytest.mark.parametrize("value", ["a b", None, [1, None], [{"units": 1}]])
+def test_rules_name_the_wrong_value(value):
+    with pytest.raises(RunError, match=re.escape(f"dense must be a list of integers, not {value!r}")):
+        apply_rules({"dense": value})
 
 
 def test_complete_fills_in_and_makes_input_dir_absolute():
     given = {"instance_directory": "/exp/run/R1", "input_dir": "data", "framework": "pytorch"}
     full = complete(given, Path("/home/me"))
     assert full == {**given, "input_dir": "/home/me/data", "save": "/exp/run/R1/output"}
+
+
+@pytest.mark.parametrize(("given", "used"), [("/data/own", "/data/own"), ("/tmp/me/original", "/tmp/me/original.123")])
+def test_input_dir_is_the_staged_copy_only_where_it_names_tmp_original(monkeypatch, given, used):
+    monkeypatch.setenv("TMP_ORIGINAL_LINK", "/tmp/me/original")
+    monkeypatch.setenv("TMP_ORIGINAL", "/tmp/me/original.123")
+    assert with_paths({"input_dir": given}, Path("/w"))["input_dir"] == used
+
+
+def test_a_model_that_takes_any_keyword_gets_the_defaults_file(tmp_path):
+    file = tmp_path / "defaults.txt"
+    file.write_text("epochs = 3\n")
+    module = ModuleType("lenient")
+    module.initialize_parameters = lambda **kw: {"got": kw.get("default_model")}
+    assert model_defaults(module, {"config_file": file.name}, tmp_path) == {"got": str(file)}
+
+
+def test_a_model_without_parameters_is_named(tmp_path):
+    module = ModuleType("forgetful")
+    module.initialize_parameters = lambda: None
+    with pytest.raises(RunError, match=r"initialize_parameters\(\) of forgetful returned None"):
+        model_defaults(module, {}, tmp_path)
 
 
 def test_defaults_file_without_heading_with_bom_and_odd_values(tmp_path):

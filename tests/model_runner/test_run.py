@@ -101,6 +101,7 @@ def test_what_is_returned_decides_the_results(run, models, monkeypatch, returned
     ("returned", "metric", "message"),
     [
         (None, "val_loss", "the model returned no number"),
+        (True, "val_loss", "the model returned no number"),
         ({"model": "a text"}, "val_loss", "the model returned no number"),
         ({"note": [], "model": "a text"}, "val_corr", "the model returned no number"),
     ],
