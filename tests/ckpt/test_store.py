@@ -2,6 +2,8 @@
 
 import errno
 import json
+import os
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +59,7 @@ def test_layout(tmp_path):
         *("time_elapsed", "metadata"),
     ]
     assert (info["epoch"], info["best_metric_last"], info["model_file"]) == (3, 0.1, "model.h5")
+    assert info["checksum"] == str(zlib.crc32(b"model 3"))
     assert info["metadata"] == {"note": "x"}
     first = json.loads((ckpts / "epochs/001/ckpt-info.json").read_text())
     assert first["time_elapsed"] == "__FIRST__"
@@ -71,6 +74,8 @@ def test_the_directory_that_candle_tools_expect(tmp_path):
     store = Store(read_config({"output_dir": str(tmp_path), "save": str(tmp_path / "output")}))
     store.save(1, 0.5, writer("model 1"))
     assert str((tmp_path / "output/ckpts").readlink()) == "../ckpts"
+    info = json.loads((tmp_path / "output/ckpts/last/ckpt-info.json").read_text())
+    assert info["checksum"] == "__DISABLED__"
 
 
 @settings(max_examples=150, deadline=None)
@@ -115,10 +120,12 @@ def test_cleaning_leaves_only_the_information(tmp_path):
     assert [p.name for p in (tmp_path / "ckpts/epochs/001").iterdir()] == ["ckpt-info.json"]
 
 
-@pytest.mark.parametrize("damage", ["torn model", "no model", "torn json", "bit flip"])
+@pytest.mark.parametrize("damage", ["torn model", "no model", "torn json", "bit flip", "bit flip in one of CANDLE's"])
 def test_a_damaged_newest_checkpoint_falls_back(tmp_path, damage, caplog):
-    save_all(tmp_path, [0.3, 0.2, 0.1], checksum=damage == "bit flip")
+    save_all(tmp_path, [0.3, 0.2, 0.1], checksum=damage.startswith("bit flip"))
     newest = tmp_path / "ckpts/epochs/003"
+    if damage == "bit flip in one of CANDLE's":
+        (newest / "checksums.json").unlink()
     if damage == "torn json":
         (newest / "ckpt-info.json").write_text('{"epoch": 3, ')
     elif damage == "no model":
@@ -222,6 +229,20 @@ def test_restart_modes(tmp_path):
     assert make(tmp_path).restore(read) is None
     with pytest.raises(CkptError):
         make(tmp_path, restart_mode="required").restore(read)
+
+
+def test_a_checkpoint_is_on_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    named = tmp_path / "ckpts/epochs/001"
+    flushed = set()
+
+    def fsync(descriptor):
+        if not named.exists():
+            flushed.add(os.fstat(descriptor).st_ino)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    save_all(tmp_path, [0.5])
+    paths = [named, named / "model.h5", named / "ckpt-info.json", named / "checksums.json"]
+    assert [path.name for path in paths if path.stat().st_ino not in flushed] == []
 
 
 def test_a_full_disk_costs_the_checkpoint_only(tmp_path, caplog):

@@ -188,6 +188,8 @@ def test_checkpoints_are_not_resumed_on_other_data(new_run, original):
 def test_checkpoints_kept_elsewhere_are_of_other_data_in_the_next_exp_too(new_run, original, tmp_path):
     elsewhere = {"index": 0, "ckpt_directory": str(tmp_path / "scratch/ckpts")}
     hed_setup.pre_run(new_run("RUN000", **elsewhere))
+    places = tmp_path / "EXP001/run/RUN000", tmp_path / "scratch/ckpts"
+    assert len({(place / "partition.json").read_text() for place in places}) == 1, "each has the record"
     rewrite(original, tables.RSP, lambda frame: frame.iloc[:-3])
     assert hed_setup.pre_run(new_run("RUN000", "EXP002", **elsewhere)) == ModelResult.SUCCESS, "none was saved"
     (tmp_path / "scratch/ckpts/epochs").mkdir(parents=True, exist_ok=True)
