@@ -251,7 +251,7 @@ def ambiguous(path: Path, id_name: str, prefix: str) -> list[str]:
 
 
 def _prefixed(path: Path, prefix: str) -> list[str]:
-    return [name for name in tables.column_names(path) if name.startswith(prefix)]
+    return [name for name in pq.read_schema(path).names if name.startswith(prefix)]
 
 
 def _matrix(table: pa.Table, named: list[str]) -> np.ndarray:
