@@ -135,6 +135,8 @@ def _epochs_completed(returned: Any) -> int | None:
 
 def _plain(value: Any) -> Any:
     """Arrays, NumPy numbers and tensors as Python numbers and lists; None for what is not numeric."""
+    if isinstance(value, type):  # CANDLE's data_type is the class np.float32, of which tolist() is a method
+        return None
     if hasattr(value, "tolist"):  # NumPy, PyTorch
         value = value.tolist()
     elif hasattr(value, "numpy"):  # TensorFlow
@@ -193,6 +195,6 @@ def _literal(value: Any) -> str:
         value = number
     if value is None or isinstance(value, (bool, int, float, list, tuple, dict)):
         return repr(value)
-    text = getattr(value, "__name__", None) or str(value)  # CANDLE's data_type is a NumPy class
+    text = getattr(value, "__name__", None) or str(value)  # a class or function by its name
     # repr() quotes with ' whatever the text holds, if there is a " in it.
     return "'" + repr('"' + text)[2:]

@@ -8,6 +8,7 @@ from model_runner import check, run_model
 from model_runner.ckpt.store import CkptError
 
 MODEL = """
+import numpy as np
 from model_runner.ckpt.config import read_config
 from model_runner.ckpt.store import Store
 
@@ -15,7 +16,7 @@ def check(sets, data_dir):
     return []
 
 def initialize_parameters():
-    return {"alpha": 6, "epochs": 2, "data_type": float}
+    return {"alpha": 6, "epochs": 2, "data_type": np.float32}
 
 def run(params):
     params["scratch"] = object()          # what a model does with its parameters is its own business

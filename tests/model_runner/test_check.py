@@ -74,8 +74,9 @@ OLD = {"id": "R1", "epochs": 10, "alpha": 6, "dense": "100 50", "input_dir": "/a
 
 def test_defaults_are_those_of_models_that_offer_a_check_and_of_the_users_file(models, monkeypatch, tmp_path):
     (tmp_path / "quick_train_improve.py").write_text(
+        "import numpy as np\n"
         "def check(sets, data): return []\n"
-        "def initialize_parameters(): return {'epochs': 20, 'loss': 'mse', 'data_type': float}\n"
+        "def initialize_parameters(): return {'epochs': 20, 'loss': 'mse', 'data_type': np.float32}\n"
     )  # fmt: skip
     (tmp_path / "mine.txt").write_text("[Train]\nepochs = 4\nseed = 7\n")
     (tmp_path / "other.txt").write_text("seed = 8\n")

@@ -3,6 +3,7 @@ import tempfile
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -93,6 +94,13 @@ def test_defaults_file_without_heading_with_bom_and_odd_values(tmp_path):
     file.write_text("not a setting\n")
     with pytest.raises(RunError, match="not an INI file"):
         read_config(file)
+
+
+def test_a_class_is_written_by_its_name(tmp_path):
+    """CANDLE's finalize_parameters() makes one of the word in `data_type`: each RUN of its models failed."""
+    write_parameters(tmp_path, {"data_type": np.float32, "rate": np.float32(0.5), "kind": float})
+    written = read_config(tmp_path / "parameters.txt")
+    assert written == {"data_type": "float32", "rate": 0.5, "kind": "float", "solr_root": ""}
 
 
 json_values = st.recursive(
