@@ -23,9 +23,11 @@ log = logging.getLogger("RUNNER")
 DEFAULT_METRIC = "val_loss"
 STANDING_FOR_DEFAULT = ("val_mse", "mse", "loss")
 COMPLETED_ALREADY = "EPOCHS_COMPLETED_ALREADY"
+NAN = "nan"
 RUN_EXCEPTION = "RUN_EXCEPTION"
 # CANDLE's readers expect these two under a heading of their own, at the end of parameters.txt.
 _MONITOR_KEYS = ("timeout", "solr_root")
+_WANTED = "run() must return a History, or metrics by name, as a dict"
 
 
 class ModelResult(IntEnum):
@@ -60,25 +62,34 @@ def read_outcome(returned: Any, metric: str, expected: int | None) -> Outcome:
     """Understand what a model's `run` returned.
 
     A History (`.history`, `.epoch`), a dict of metrics or of scores, a pair that holds one of those, a single
-    number, or the word EPOCHS_COMPLETED_ALREADY. `metric` is the user's MODEL_RETURN, `expected` the epochs
-    asked for. Where there are numbers, but not `metric`, the result is `nan`: a training of a day is worth its
-    history. RunError where there is no number at all.
+    number, or one of the words EPOCHS_COMPLETED_ALREADY and nan. `metric` is the user's MODEL_RETURN, `expected` the
+    epochs asked for. Where there are numbers, but not `metric`, the result is `nan`: a training of a day is worth its
+    history. RunError where there is no number at all, and for several without a name.
     """
     if isinstance(returned, str):
-        return Outcome(returned, None, expected if returned == COMPLETED_ALREADY else None, expected)
+        return _from_word(returned, expected)
     if isinstance(returned, tuple):
         returned = _from_pair(returned, metric)
     epochs = _epochs_completed(returned)
     metrics = returned if isinstance(returned, Mapping) else getattr(returned, "history", None)
     if metrics is None:
-        number = _plain(returned)
-        metrics = {} if number is None else {metric: number}
+        # Several without a name are no epochs: Keras' evaluate() returns [loss, accuracy], a row of a table begins
+        # with whatever is its first column.
+        numbers = _per_epoch(returned) or []
+        metrics = {metric: numbers} if len(numbers) == 1 else {}
     # A fit() that resumes after its last epoch gives an empty History: nothing is wrong with such a RUN.
     elif not isinstance(returned, Mapping) and not any(len(values) for values in metrics.values()):
         return Outcome(COMPLETED_ALREADY, None, expected, expected)
     history = plain_history(metrics)
     name = _result(history, metric)
-    return Outcome(str(history[name][-1]) if name else "nan", history, epochs, expected)
+    return Outcome(str(history[name][-1]) if name else NAN, history, epochs, expected)
+
+
+def _from_word(word: str, expected: int | None) -> Outcome:
+    """Any other text is no result: a model that returns "failed: no data" would be done, and RUN_EXCEPTION is ours."""
+    if word not in (COMPLETED_ALREADY, NAN):
+        raise RunError(f"the model returned the text {word!r}: {_WANTED}")
+    return Outcome(word, None, expected if word == COMPLETED_ALREADY else None, expected)
 
 
 def plain_history(metrics: Mapping[str, Any]) -> dict[str, list[float | None]]:
@@ -99,7 +110,7 @@ def _result(history: Mapping[str, list[float | None]], metric: str) -> str | Non
     if metric in named:
         return metric
     if not named:
-        raise RunError("the model returned no number: run() must return a History, or metrics by name, as a dict")
+        raise RunError(f"the model returned no number with a name: {_WANTED}")
     if metric != DEFAULT_METRIC:
         return None
     standing = next((name for name in STANDING_FOR_DEFAULT if name in named), named[0])

@@ -6,10 +6,12 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from model_runner.errors import DivergedError, RunError
 from model_runner.params import read_config
+from model_runner.results import Outcome, read_outcome
 
 
 def text(directory, name):
@@ -104,6 +106,10 @@ def test_what_is_returned_decides_the_results(run, models, monkeypatch, returned
         (True, "val_loss", "the model returned no number"),
         ({"model": "a text"}, "val_loss", "the model returned no number"),
         ({"note": [], "model": "a text"}, "val_corr", "the model returned no number"),
+        ([0.031, 0.87], "val_loss", "the model returned no number with a name: run.. must return a History"),
+        ((0.031, 0.87), "val_loss", "the model returned no number with a name"),
+        ("failed:\nno data", "val_loss", r"the model returned the text 'failed:\\nno data': run.. must return"),
+        ("RUN_EXCEPTION", "val_loss", "the model returned the text 'RUN_EXCEPTION'"),
     ],
 )
 def test_a_model_that_returns_nothing_usable_has_failed(run, models, monkeypatch, tmp_path, returned, metric, message):
@@ -111,6 +117,17 @@ def test_a_model_that_returns_nothing_usable_has_failed(run, models, monkeypatch
     with pytest.raises(RunError, match=message):
         run("returns", returns=returned)
     assert text(tmp_path / "RUN000", "result.txt") == "RUN_EXCEPTION\n"
+
+
+@pytest.mark.parametrize("returned", [np.float32(0.5), np.array(0.5), np.array([0.5])])
+def test_one_number_is_the_metric_and_several_are_not_its_epochs(returned):
+    assert read_outcome(returned, "val_loss", 3).result == "0.5"
+    with pytest.raises(RunError, match="the model returned no number with a name"):
+        read_outcome(np.stack([returned, returned]), "val_loss", 3)
+
+
+def test_the_word_nan_is_a_result():
+    assert read_outcome("nan", "val_loss", 3) == Outcome("nan", None, None, 3)
 
 
 def test_a_metric_that_the_model_does_not_return_leaves_the_history(run, models, monkeypatch, capsys):
