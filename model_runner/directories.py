@@ -13,8 +13,6 @@ from model_runner.ckpt.config import directory_of
 from model_runner.ckpt.owner import Owner
 from model_runner.params import expand
 
-_KEYS = ("ckpt_directory", "output_dir")
-
 Sets = Mapping[int, Mapping[str, Any]]
 
 
@@ -25,7 +23,7 @@ def problems(sets: Sets, whole: Sets) -> Iterator[tuple[int, str]]:
     """
     users: dict[tuple[str, str], list[int]] = {}
     for i in sets:
-        named = _named(whole[i])
+        named = _named(sets[i], whole[i])
         for key, place in named.items():
             if Path(place).is_absolute():
                 users.setdefault((key, os.path.normpath(place)), []).append(i)
@@ -43,7 +41,9 @@ def problems(sets: Sets, whole: Sets) -> Iterator[tuple[int, str]]:
             )
 
 
-def _named(params: Mapping[str, Any]) -> dict[str, str]:
-    """What `params` name; a pre module may set output_dir, as hed_setup does."""
-    keys = _KEYS[:1] if params.get("pre_module") else _KEYS
-    return {key: expand(str(params[key])) for key in keys if params.get(key)}
+def _named(given: Mapping[str, Any], whole: Mapping[str, Any]) -> dict[str, str]:
+    """What they name. The model's default of output_dir is not used, and a pre module may set it, as hed_setup does."""
+    named = {"ckpt_directory": whole.get("ckpt_directory")}
+    if not given.get("pre_module"):
+        named["output_dir"] = given.get("output_dir")
+    return {key: expand(str(place)) for key, place in named.items() if place}

@@ -103,10 +103,16 @@ def is_tmp_original(path: str) -> bool:
 
 
 def complete(params: Mapping[str, Any], work_dir: Path) -> dict[str, Any]:
-    """The parameters as the pre module sees them: rules applied, `framework` and `save` filled in."""
+    """The parameters as the pre module sees them: rules applied, `framework`, `save` and `output_dir` filled in.
+
+    So the last two win over the model's own defaults. CANDLE's library has one `output_dir` for all RUNs of all
+    jobs, .../Output/EXP000/RUN000, where they would write over each other's files and go on from each other's
+    checkpoints.
+    """
     return {
         "framework": "keras",
         "save": f"{params['instance_directory']}/output",
+        "output_dir": params["instance_directory"],
         **with_paths(params, work_dir),
     }
 

@@ -99,6 +99,18 @@ def test_one_directory_for_several_runs_is_refused(start, tmp_path):
     assert check(sets(*own), None) == []
 
 
+def test_what_the_model_would_have_for_all_runs_is_not_used(start, tmp_path):
+    """CANDLE's library has one output_dir, .../Output/EXP000/RUN000, for each RUN of each job."""
+    default = f'"output_dir": "{tmp_path}/EXP000/RUN000", "alpha"'
+    (tmp_path / "shares_train_improve.py").write_text(MODEL.replace('"alpha"', default))
+    shares = {"model_name": "shares"}
+    assert check(sets(shares, shares), None) == []
+    for name in ("RUN000", "RUN001"):
+        assert start(name, "EXP007", **shares) == 0
+        assert (tmp_path / "EXP007/run" / name / "ckpts/last").exists()
+    assert not (tmp_path / "EXP000").exists()
+
+
 def test_of_a_pre_module_it_may_be_the_business(start, tmp_path):
     (tmp_path / "sets_output.py").write_text("def pre_run(params): pass\n")
     assert check(sets(*[{"output_dir": str(tmp_path), "pre_module": "sets_output"}] * 2), None) == []

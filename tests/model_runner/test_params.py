@@ -51,7 +51,9 @@ def test_rules_name_the_wrong_value(value):
 def test_complete_fills_in_and_makes_input_dir_absolute():
     given = {"instance_directory": "/exp/run/R1", "input_dir": "data", "framework": "pytorch"}
     full = complete(given, Path("/home/me"))
-    assert full == {**given, "input_dir": "/home/me/data", "save": "/exp/run/R1/output"}
+    own = {"output_dir": "/exp/run/R1", "save": "/exp/run/R1/output"}
+    assert full == {**given, **own, "input_dir": "/home/me/data"}
+    assert complete({**given, "output_dir": "out"}, Path("/home/me"))["output_dir"] == "out"
 
 
 @pytest.mark.parametrize(("given", "used"), [("/data/own", "/data/own"), ("/tmp/me/original", "/tmp/me/original.123")])
