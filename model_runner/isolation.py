@@ -61,6 +61,27 @@ def seed_random(seed: int | None) -> None:
 
 
 @contextlib.contextmanager
+def voice_kept(name: str) -> Iterator[None]:
+    """What is said after a model goes where it went before, and so do the lines of the logger `name`.
+
+    A model may set `sys.stdout = open("train.log", "w")`, and close it: the first print() after it would fail.
+    """
+    streams = sys.stdout, sys.stderr
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = streams
+        enable_loggers(name)
+
+
+def enable_loggers(name: str) -> None:
+    """The logger `name` and those below it: a model's `logging.config` disables all that it does not name."""
+    for known, logger in _loggers().items():
+        if f"{known}.".startswith(f"{name}."):
+            logger.disabled = False
+
+
+@contextlib.contextmanager
 def _own_modules(own: tuple[Path, ...]) -> Iterator[None]:
     """Keep modules from `own` directories out of other RUNs' sight, yet loaded for RUNs that have the same
     ones.

@@ -18,7 +18,7 @@ from model_runner.ckpt import background, owner
 from model_runner.ckpt.owner import Owner
 from model_runner.errors import DivergedError, RunError
 from model_runner.files import write_file
-from model_runner.isolation import isolated, seed_random
+from model_runner.isolation import enable_loggers, isolated, seed_random, voice_kept
 from model_runner.monitors import monitored
 from model_runner.params import apply_rules, complete, model_defaults
 from model_runner.results import (
@@ -190,9 +190,31 @@ def _answer(function: str, answer: Any) -> ModelResult:
 
 
 def _run_model(params: Mapping[str, Any], given: Mapping[str, Any], directory: Path, work_dir: Path) -> Outcome:
-    """Load the model, complete its parameters, run it."""
+    """Load the model, complete its parameters, run it, understand what it returned."""
     found = resolve.find_model(params["model_name"], params["framework"], work_dir)
     log.info("model: %s", found)
+    caller = "run_pytorch" if params["framework"] == "pytorch" else "run_tensorflow"
+    with voice_kept("RUNNER"):
+        full, returned = _call_model(found, caller, params, given, directory, work_dir)
+    log.info("%s(): pkg.run() done.", caller)
+    os.chdir(directory)
+    epochs, metric = full.get("epochs"), os.environ.get("MODEL_RETURN", DEFAULT_METRIC)
+    outcome = read_outcome(returned, metric, epochs and int(epochs))
+    if outcome.result == "nan":
+        names = ", ".join(outcome.history or ())
+        log.warning("the model returned no number for MODEL_RETURN=%s; its metrics: %s", metric, names)
+    return outcome
+
+
+def _call_model(
+    found: resolve.Found,
+    caller: str,
+    params: Mapping[str, Any],
+    given: Mapping[str, Any],
+    directory: Path,
+    work_dir: Path,
+) -> tuple[dict[str, Any], Any]:
+    """The parameters over the model's defaults, and what its `run` returned."""
     module = resolve.load(found)
     defaults = model_defaults(module, params, work_dir)
     full = apply_rules({**defaults, **params})
@@ -202,21 +224,13 @@ def _run_model(params: Mapping[str, Any], given: Mapping[str, Any], directory: P
     seed = full.get("rng_seed", full.get("seed"))
     if seed is not None:
         seed_random(int(seed))
-    caller = "run_pytorch" if full["framework"] == "pytorch" else "run_tensorflow"
+    enable_loggers("RUNNER")
     log.info("%s(): pkg.run() ...", caller)
     try:
         with monitored(full, directory), owner.running(Owner(given, whole), directory):
-            returned = module.run(full)
+            return full, module.run(full)
     finally:
         # A model that reuses its compiled network from RUN to RUN says so; it clears the session itself when
         # needed.
         if not getattr(module, "KEEPS_SESSION", False):
             keras_state.clear_session()
-    log.info("%s(): pkg.run() done.", caller)
-    os.chdir(directory)
-    epochs, metric = full.get("epochs"), os.environ.get("MODEL_RETURN", DEFAULT_METRIC)
-    outcome = read_outcome(returned, metric, epochs and int(epochs))
-    if outcome.result == "nan":
-        names = ", ".join(outcome.history or ())
-        log.warning("the model returned no number for MODEL_RETURN=%s; its metrics: %s", metric, names)
-    return outcome

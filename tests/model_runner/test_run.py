@@ -141,6 +141,43 @@ def test_a_metric_that_the_model_does_not_return_leaves_the_history(run, models,
     assert warning in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    "stream", ["open(params['instance_directory'] + '/train.log', 'w')", "io.StringIO()"], ids=["file", "text"]
+)
+@pytest.mark.parametrize("end", ["pass", "sys.stdout.close()"], ids=["open", "closed"])
+def test_a_model_that_points_stdout_elsewhere_leaves_the_runners_lines(run, tmp_path, monkeypatch, capsys, stream, end):
+    """A RUN whose model had closed it was trained twice, and failed; else IMPROVE_RESULT went to the model's log."""
+    monkeypatch.setenv("MODEL_PYTHON_DIR", str(tmp_path))
+    (tmp_path / "apart_train_improve.py").write_text(
+        f"import io, sys\ndef run(params):\n    sys.stdout = sys.stderr = {stream}\n    print('mine')\n    {end}\n"
+        "    return 0.25\n"
+    )
+    (tmp_path / "speaks.py").write_text("def post_run(params, output_map):\n    print('post_run speaks')\n")
+    assert run("apart", post_module="speaks")[0]["result"] == "0.25"
+    printed = capsys.readouterr().out.splitlines()
+    assert "IMPROVE_RESULT 0.25" in printed and "post_run speaks" in printed and "mine" not in printed
+
+
+@pytest.mark.parametrize("where", ["import", "run"])
+def test_a_models_logging_config_leaves_the_runners_lines(run, tmp_path, monkeypatch, capsys, where):
+    """By default it disables all loggers that it does not name."""
+    monkeypatch.setenv("MODEL_PYTHON_DIR", str(tmp_path))
+    config = "logging.config.dictConfig({'version': 1})\n"
+    (tmp_path / "logs_train_improve.py").write_text(
+        f"import logging.config\n{config if where == 'import' else ''}def run(params):\n    {config}    return 0.25\n"
+    )
+    (tmp_path / "below.py").write_text(
+        "import logging\nlog = logging.getLogger('RUNNER.below')\n"
+        "def pre_run(params): return 1\n"
+        "def post_run(params, output_map): log.info('and after it')\n"
+    )
+    run("logs", pre_module="below", post_module="below")
+    printed = capsys.readouterr().out
+    assert "RUNNER INFO  run_tensorflow(): pkg.run() ...\n" in printed
+    assert "RUNNER INFO  run_tensorflow(): pkg.run() done.\n" in printed
+    assert "RUNNER.below INFO  and after it\n" in printed
+
+
 def test_a_model_that_raises_costs_its_run_and_a_retry_is_not_taken_for_done(run, models):
     for returned, error, said in (
         ("raise", ValueError, "the model is wrong"),
