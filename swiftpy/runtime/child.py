@@ -7,12 +7,14 @@ that a task loads stay loaded for the next.
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import os
 import select
 import signal
 import sys
 import threading
+import traceback
 from multiprocessing.connection import Connection
 from types import FrameType
 
@@ -70,10 +72,26 @@ def main() -> None:
         answer = Run(function, payload).make()
         if payload[0] is not None:  # it comes with each call
             forget(function)
-        sys.stdout.flush()
-        sys.stderr.flush()
+        _flush()
         channel.send(answer)
 
 
+def _flush() -> None:
+    """The output of the task. One that it closed is opened anew: the next task's first print() would fail."""
+    for name, fd in (("stdout", 1), ("stderr", 2)):
+        try:
+            getattr(sys, name).flush()
+        except OSError:  # the disk is full
+            pass
+        except Exception:  # closed, or anything that the task put in its place
+            setattr(sys, name, os.fdopen(fd, "w", buffering=1, closefd=False))
+
+
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except BaseException:
+        # Not the interpreter's own end, which waits for ever for processes that tasks of before have left running.
+        with contextlib.suppress(Exception):
+            traceback.print_exc(file=sys.__stderr__)
+        os._exit(1)

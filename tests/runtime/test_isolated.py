@@ -144,6 +144,27 @@ def test_a_forked_process_that_comes_back_answers_for_nobody(isolated, end):
     assert run(isolated, "operator:add", 3, 4) == 7
 
 
+LEAVE = "import multiprocessing, time; multiprocessing.Process(target=time.sleep, args=(1000,)).start()"
+
+
+def test_a_task_that_closes_stdout_is_answered_for_and_the_next_can_print(isolated):
+    """The child ended, and waited for what an earlier task had left running, for ever."""
+    assert run(isolated, "builtins:exec", LEAVE) is None
+    child = run(isolated, "os:getpid")
+    assert run(isolated, "builtins:exec", "import sys; sys.stdout.close()") is None
+    assert run(isolated, "builtins:exec", "import sys; sys.stdout = None") is None
+    assert run(isolated, "builtins:print", "still heard") is None
+    assert run(isolated, "os:getpid") == child
+    assert "still heard" in isolated.output.read_text()
+
+
+def test_a_child_that_cannot_go_on_ends_though_a_task_left_processes(isolated):
+    assert run(isolated, "builtins:exec", LEAVE) is None
+    assert run(isolated, "builtins:exec", "import sys; sys.modules['__main__'].Run = None") is None
+    assert run(isolated, "os:getpid").error.message == "its process exited with code 1"
+    assert "TypeError: 'NoneType' object is not callable" in isolated.output.read_text()
+
+
 def test_a_killed_task_has_no_outcome_and_its_output_is_complete(isolated):
     isolated.start(order("builtins:exec", "print('last words'); import time; time.sleep(60)"))
     end = time.monotonic() + 30
