@@ -25,6 +25,7 @@ from types import FrameType
 
 from swiftpy.errors import BAD_INPUT, DONE, UserError
 from swiftpy.parent import end_with_parent
+from swiftpy.sites.schedulers import JOBID, signal_steps
 from swiftpy.sites.script import launch_command, values
 from swiftpy.sites.settings import settings_of
 from swiftpy.sites.site import Site, load_site
@@ -77,9 +78,13 @@ def supervise(command: list[str], told_to_end: Callable[[], None] = lambda: None
     preexec = partial(end_with_parent, os.getpid())
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=preexec)
     signals: list[int] = []
+    # In batch jobs only: where salloc gave the nodes, the user's shell may be a step of its job, and we in it.
+    steps_of = os.environ.get(JOBID) if Path(command[0]).name == "srun" else None
 
     def forward(number: int, frame: FrameType | None) -> None:
-        process.send_signal(signal.SIGTERM if number == signal.SIGHUP else number)
+        sent = signal.SIGTERM if number == signal.SIGHUP else number
+        if not (steps_of and signal_steps(steps_of, sent)):
+            process.send_signal(sent)
         signals.append(number)
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

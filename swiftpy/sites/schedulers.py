@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping
@@ -153,6 +154,18 @@ def delete(name: str, jobid: str) -> None:
         problem = str(error)
     if problem:
         raise UserError(f"{problem}: cancel it with {' '.join([*scheduler.inside[:1], *scheduler.delete, jobid])}")
+
+
+def signal_steps(jobid: str, number: int) -> bool:
+    """Send a signal to all that srun has started in a job of Slurm, not to its batch script; whether that was possible.
+
+    srun passes neither TERM nor HUP on: it kills its ranks with KILL.
+    """
+    try:
+        _ask("scancel", f"--signal={signal.Signals(number).name.removeprefix('SIG')}", jobid)
+    except (OSError, subprocess.SubprocessError):
+        return False
+    return True
 
 
 def is_over(name: str, jobid: str) -> bool | None:

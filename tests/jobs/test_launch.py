@@ -76,6 +76,31 @@ def test_a_second_signal_kills(workplace):
     assert job.returncode == 4
 
 
+STANDINS = {
+    "srun": '"$@" & rank=$!\ntrap "kill -KILL $rank; exit 137" TERM\necho $rank >step\nwait $rank',
+    "scancel": '[ "$*" = "--signal=TERM 12" ] && kill -TERM $(cat step)',
+    "rank": "trap 'echo told >>told' TERM\ntouch told\nuntil [ $(wc -l <told) = 2 ]; do sleep 0.05; done\nexit 4",
+}
+
+
+@pytest.mark.parametrize(("scancel", "code"), [(STANDINS["scancel"], 4), ("exit 1", 137), (None, 137)])
+def test_srun_which_kills_its_ranks_when_it_is_told_to_end_is_not_told(tmp_path, scancel, code):
+    """Slurm's --signal=B:TERM@90 comes to us: the RUNs lost what they had done since their last checkpoint."""
+    for name, body in {**STANDINS, "scancel": scancel}.items():
+        if body is not None:
+            (tmp_path / name).write_text(f"#!/bin/bash\n{body}\n")
+            (tmp_path / name).chmod(0o755)
+    program = "import sys; from swiftpy.sites.launch import supervise; sys.exit(supervise(['srun', './rank']))"
+    env = {**os.environ, "PATH": f"{tmp_path}:/usr/bin:/bin", "SWIFTPY_JOBID": "12"}
+    job = subprocess.Popen([sys.executable, "-c", program], cwd=tmp_path, env=env, start_new_session=True)
+    wait_for(lambda: (tmp_path / "step").exists() and (tmp_path / "told").exists())
+    job.terminate()
+    if code == 4:
+        wait_for(lambda: (tmp_path / "told").read_text() == "told\n")
+        job.terminate()  # who insists
+    assert job.wait(20) == code
+
+
 def test_a_file_of_ones_own_that_is_called_local(workplace):
     """The ranks read the local.toml that comes with swiftpy in its place."""
     text = 'launch = ["mpiexec", "-n", "{RANKS}"]\nmodules = ["no_such_module"]\n[settings]\nPROCS = "2"\nPPN = "2"\n'
