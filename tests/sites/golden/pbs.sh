@@ -4,6 +4,7 @@
 #PBS -o '/home/me/my jobs/out/toy/Output/EXP000/output.txt'
 #PBS -A mine
 #PBS -l select=195:ncpus=4:mpiprocs=4
+#PBS -l place=scatter
 #PBS -l walltime=06:00:00
 #PBS -k doe
 #PBS -r n
