@@ -36,9 +36,9 @@ from swiftpy.upf.establish import submission_record
 from swiftpy.upf.options import command_line, parse
 from swiftpy.upf.prepare import explain, understand
 
-#: What a batch job needs of the environment besides the settings.
+#: What a batch job needs of the environment besides the settings: PBS hands nothing on.
 _CARRIED = (
-    *("PYTHONPATH", "TMP_ORIGINAL", "SOFTWARE_SOURCE", "SOFTWARE_TARGET", "STAGE_KEEP"),
+    *("PYTHONPATH", "TMP_ORIGINAL", "SOFTWARE_SOURCE", "SOFTWARE_TARGET", "STAGE_KEEP", "TF_NUM_INTRAOP_THREADS"),
     *("SWIFTPY_SITES", "SWIFTPY_SCRIPT", "SWIFTPY_COMMAND"),
 )
 

@@ -22,7 +22,8 @@ SIZE = {"PROCS": "780", "PROJECT": "mine", "WALLTIME": "06:00:00"}
 SITES = {"aurora": "pbs", "polaris": "pbs", "pbs": "pbs", "frontier": "slurm", "perlmutter": "slurm", "slurm": "slurm"}
 SITES["flux"] = "flux"
 #: PBS starts a job without the environment that it was submitted in.
-STAGING = {"TMP_ORIGINAL": "/local/original", "SOFTWARE_SOURCE": "env.tar.zst", "STAGE_KEEP": "1"}
+CARRIED = {"TMP_ORIGINAL": "/local/original", "SOFTWARE_SOURCE": "env.tar.zst", "STAGE_KEEP": "1"}
+CARRIED["TF_NUM_INTRAOP_THREADS"] = "7"
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def dry_run(here, site, *options, **env):
 @pytest.mark.parametrize("site", SITES)
 def test_golden(here, site):
     (here.root / "env.tar.zst").touch()
-    result = dry_run(here, site, "--chain", "3", "--timeout=-1", **(STAGING if site == "pbs" else {}))
+    result = dry_run(here, site, "--chain", "3", "--timeout=-1", **(CARRIED if site == "pbs" else {}))
     assert result.returncode == 0, result.stderr
     assert here.exps() == []
     found = directives(SITES[site], result.stdout)

@@ -23,6 +23,7 @@ export WALLTIME=06:00:00
 export TMP_ORIGINAL=/local/original
 export SOFTWARE_SOURCE=env.tar.zst
 export STAGE_KEEP=1
+export TF_NUM_INTRAOP_THREADS=7
 export SWIFTPY_SETTING_SOURCES='{"MODEL_RETURN": "default", "BENCHMARK_TIMEOUT": "default", "PPN": "site pbs"}'
 
 exec /home/me/.venv/bin/python -m swiftpy.upf.batch '/home/me/my jobs/out/toy/Output/EXP000' -- \
