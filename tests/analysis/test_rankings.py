@@ -9,6 +9,7 @@ from scipy import stats
 from test_original import command
 
 from analysis.cli import main
+from analysis.predictions import Reader
 from analysis.summary import summarize
 
 
@@ -99,6 +100,32 @@ def test_values_that_only_differ_in_float64_are_not_equal(exp):
     make(exp, "Q", [(0.2, 0.500000001, "close")], **by_drug("Q"))
     assert command("score_cell", exp, "close", "--top", 1) == ["hits:  0.0%"]
     assert command("score_all_cells", exp, "close", "--top", 1)[-1] == "mean recall of 1 cells: 0.0%"
+
+
+def test_a_drug_that_a_run_has_recorded_is_not_named_by_its_index(exp):
+    """--rsp may be another version of the table, with other drugs at the numbers."""
+    make(exp, "N", [(0.5, 0.5, "C")], partition="by_drug", index=0)
+    names = {rows.run: rows.drug for rows in Reader(exp, drugs=["Other"])}
+    assert names == {"A": "X", "B": "Y", "D": "X", "E": None, "N": "Other", "X": None}
+
+
+def test_predictions_that_are_no_numbers_are_said(exp, capsys):
+    make(exp, "P", [("x", 0.5, "other")], **by_drug("P"))
+    assert command("list_cells", exp) == ["C", "only X"]
+    command("top_drugs", exp, "true", "C")
+    command("score_all_cells", exp, "C", "--top", 1)
+    lines = capsys.readouterr().err.splitlines()
+    assert ["run/P/test_y_data_predicted.csv: passed over: " in line for line in lines] == [True] * 3
+
+
+def test_cells_of_which_no_correlation_is_defined(tmp_path):
+    values = {"two drugs": [(0.1, 0.2), (0.3, 0.4)], "true": [(0.5, pred) for pred in (0.1, 0.2, 0.3)]}
+    values["pred"] = [(pred, true) for true, pred in values["true"]]
+    for number in range(3):
+        rows = [(*pairs[number], cell) for cell, pairs in values.items() if number < len(pairs)]
+        make(tmp_path / "EXP001", f"RUN{number:03}", rows, **by_drug(f"Drug {number}"))
+    found = json.loads("\n".join(command("score_all_cells", "--json", tmp_path / "EXP001")))
+    assert {row["cell"]: row["scc"] for row in found} == dict.fromkeys(values)
 
 
 @pytest.mark.parametrize("partition", ["by_cell", "random"])

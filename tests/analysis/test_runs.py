@@ -1,6 +1,7 @@
 import json
 import os
 import re
+from pathlib import Path
 
 import pytest
 
@@ -106,11 +107,14 @@ def test_runs_of_the_original_system(tmp_path):
     torn = make_run(exp, "RUN1000", 0, "RUN_EXCEPTION", SCORES)
     (torn / "val_scores.json").write_text('{"mse": 0.0')
     (torn / "history.txt").write_text("null")
+    diverged = make_run(exp, "RUN1001", 0, "RUN_EXCEPTION")
+    (diverged / "history.txt").write_text('{"loss": [0.2, 0.1, null]}')
+    (exp / "run" / "notes.txt").write_text("of the user")
     runs = read_runs(exp)
-    assert [run.id for run in runs] == ["RUN000", "RUN002", "RUN003", "RUN1000"]
-    assert [run.status for run in runs] == ["done", "done", "unfinished", "failed"]
-    assert [run.epochs for run in runs] == [20, 2, 1, None]
-    assert [run.index for run in runs] == [17, None, None, None]
+    assert [run.id for run in runs] == ["RUN000", "RUN002", "RUN003", "RUN1000", "RUN1001"]
+    assert [run.status for run in runs] == ["done", "done", "unfinished", "failed", "failed"]
+    assert [run.epochs for run in runs] == [20, 2, 1, None, 2], "the one in which it diverged does not count"
+    assert [run.index for run in runs] == [17, None, None, None, None]
     assert (runs[3].val, runs[3].test) == ({}, SCORES)
 
 
@@ -197,3 +201,31 @@ def test_checkpoints_that_the_user_keeps_elsewhere(tmp_path, capsys):
     assert said == f"1 RUN not looked at: checkpoints outside of the RUN directory ({tmp_path}/scratch)\n"
     assert [path.parent.name for path in sorted(exp.glob("run/A/saved/epochs/*/model.h5"))] == ["001", "004", "005"]
     assert len(list((tmp_path / "scratch").glob("epochs/*/model.h5"))) == 5
+
+
+def test_models_that_cannot_be_removed_are_said_and_not_counted(tmp_path, capsys, monkeypatch):
+    """The one epoch of B, which has no links yet, is its newest."""
+    exp = tmp_path / "EXP000"
+    for name, epochs in (("A", 3), ("B", 1)):
+        make_run(exp, name, epochs)
+    for info in exp.glob("run/*/ckpts/epochs/*/ckpt-info.json"):
+        info.write_text('{"best_metric_last": 0.5}')
+        (info.parent / "model.h5").write_bytes(b"m")
+    whole = exp / "run/A/ckpts/epochs/001/model"
+    (whole / "variables").mkdir(parents=True)
+    unlink = Path.unlink
+
+    def refuse(path, **options):
+        if "002" in path.parts:
+            raise PermissionError(13, "Permission denied")
+        unlink(path, **options)
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    for name in ("best", "last"):
+        (exp / "run/A/ckpts" / name).symlink_to("epochs/003")
+    assert main(["clean-ckpts.sh", str(exp), "1"]) == 2
+    out, said = capsys.readouterr()
+    assert out.splitlines()[0] == "removed run/A/ckpts/epochs/001 (1 B)" and len(out.splitlines()) == 2
+    assert "removed the models of 1 epoch" in out
+    assert said.splitlines()[0].endswith("epochs/002/model.h5: Permission denied")
+    assert (exp / "run/B/ckpts/epochs/001/model.h5").exists() and not whole.exists()
