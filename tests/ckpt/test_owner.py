@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from model_runner import check, run_model
+from model_runner import check, isolation, run_model
 from model_runner.ckpt.store import CkptError
 
 MODEL = """
@@ -79,6 +79,15 @@ def test_another_run_does_not(start, tmp_path, key, run_id, change, reason):
     assert check([{**sets({})[0], "id": run_id, **anew}], None) == []
     assert start(run_id, "EXP001", **anew) == 0
     assert start(run_id, "EXP002", **place, **change) == change.get("epochs", 2)
+
+
+def test_a_default_that_only_one_version_of_the_model_names_may_have_been_the_same(start, tmp_path, monkeypatch):
+    place = str(tmp_path / "scratch")
+    start(ckpt_directory=place)
+    monkeypatch.setattr(isolation, "_loaded", {})  # as in another process
+    newer = MODEL.replace('"alpha": 6', '"alpha": 6, "clipped": False')
+    (tmp_path / "saves_train_improve.py").write_text(newer)
+    assert start(ckpt_directory=place, exp="EXP001") == 2
 
 
 def test_in_the_run_directory_the_restart_has_decided(start, tmp_path):

@@ -240,6 +240,8 @@ def test_check_says_once_what_is_wrong_with_tables(original, tmp_path):
     sets = [{"index": index} for index in range(3)]
     [(number, message)] = hed_setup.check(sets, None)
     assert number == 0 and "DATA_SOURCE (not set)" in message
+    rewrite(original, tables.GE, lambda frame: frame[["improve_sample_id"]])
+    assert "ge_merged_data.parquet has no column ge.*" in hed_setup.check(sets, str(original))[0][1]
     (original / tables.GE).write_text("PAR1 torn")
     [(number, message)] = hed_setup.check(sets, str(original))
     assert number == 0 and f"{tables.GE}: cannot be read" in message
@@ -289,6 +291,10 @@ def test_check_of_features_that_are_there_twice(original, caplog):
     [said] = caplog.messages
     assert said.startswith(f"4 drugs have rows with different features in {original / tables.MD}: the first row")
     assert said.endswith(f"({', '.join(names[1:4])}, ...)")
+    caplog.clear()
+    rewrite(original, tables.GE, lambda frame: pd.concat([frame, frame[:3].assign(**{"ge.G1": 7.0})]))
+    assert hed_setup.check([{"index": 0}], str(original)) == []
+    assert f"3 cells have rows with different features in {original / tables.GE}" in caplog.text
 
 
 def test_check_reads_each_table_once(original, monkeypatch):

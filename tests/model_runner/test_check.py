@@ -1,11 +1,11 @@
 import sys
 
-from model_runner import check, compare, with_defaults
+from model_runner import check, compare, find, with_defaults
 
 
 def test_all_problems_with_their_index(models):
     sets = [
-        {"model_name": "linreg", "timeout": -1, "perf_top": "5", "pre_module": "visited", "index": 0},
+        {"model_name": "linreg", "timeout": -1, "perf_top": "5", "pre_module": "visited", "index": 0, "batch_size": 1},
         {"model_name": "linreg", "epochs": "10", "batch_size": 0, "framework": "jax", "perf_nvidia": "often"},
         {"model_name": "nix", "pre_module": "hed_steup", "dense": "wide", "epochs": True},
         {"model_name": "linreg", "pre_module": "visited", "post_module": "shared_helper", "index": 5},
@@ -35,6 +35,14 @@ def test_all_problems_with_their_index(models):
     ):
         assert line in texts
     assert "linreg_train_improve" not in sys.modules
+
+
+def test_a_node_is_asked_for_names_alone(models):
+    """Tables may not be there yet, and what is wrong with values was said before the job."""
+    good = {"model_name": "linreg", "pre_module": "visited", "index": 5, "epochs": "ten"}
+    [(one, module), (two, model)] = find([good, {**good, "post_module": "nix"}, {"model_name": "nix"}])
+    assert (one, two) == (1, 2) and module.startswith("post_module: no module 'nix'")
+    assert model.startswith("no module for model 'nix': looked for nix_train_improve, nix_baseline_keras2")
 
 
 def test_checkpoints_keys_are_checked_for_every_model(models):

@@ -129,7 +129,6 @@ def test_keras_starts_each_run_with_its_defaults(run, monkeypatch, tmp_path):
         "        tf.random.set_seed(5)\n"
         "        tf.config.run_functions_eagerly(True)\n"
         "    return history\n"
-        "KEEPS_SESSION = False\n"
     )
     answers = [run("real", f"RUN{mess}", mess=mess, rng_seed=3)[0] for mess in (1, 0, 0)]
     import keras

@@ -22,7 +22,7 @@ def files(directory):
     return sorted(path.name for path in directory.iterdir())
 
 
-def test_keras_style_leaves_the_files_and_lines_that_scripts_read(run, models, capsys):
+def test_keras_style_leaves_the_files_and_lines_that_scripts_read(run, models, capsys, caplog):
     answer, directory = run("linreg", rng_seed=5, dense="100 50", note="it's")
     history = json.loads(text(directory, "history.txt"))
     assert answer == {
@@ -46,6 +46,7 @@ def test_keras_style_leaves_the_files_and_lines_that_scripts_read(run, models, c
     assert [bool(re.fullmatch(stamped + end, line)) for line in printed for end in (r"\.\.\.", "done.")].count(
         True
     ) == 2
+    assert not caplog.records, "a model that calls logging.basicConfig() would have each line twice"
 
 
 @pytest.mark.parametrize("script", ["linreg_train_improve", "linreg_train_improve.py", "absolute"])
@@ -235,10 +236,12 @@ def test_order_of_pre_model_and_post(run, models, tmp_path):
     assert (directory / "stop.marker").exists()
 
 
-def test_a_pre_module_cleans_up_after_a_failure_too(run, models, tmp_path):
+def test_a_pre_module_cleans_up_after_a_failure_too(run, models, tmp_path, capsys):
     with pytest.raises(RunError, match="post_run"):
         run("linreg", pre_module="visited", post_module="visited", post_answer="ERROR", clean_up_raises=True)
     assert text(tmp_path / "RUN000", "visits.txt").splitlines()[-1] == "clean up"
+    printed = capsys.readouterr().out
+    assert "clean_up() of visited failed" in printed and "OSError: its disk is gone" in printed
     with pytest.raises(ValueError, match="the model is wrong"):
         run("returns", "raises", pre_module="visited", returns="raise")
     assert text(tmp_path / "raises", "visits.txt").splitlines()[-1] == "clean up"
