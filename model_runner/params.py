@@ -2,6 +2,7 @@
 
 import ast
 import configparser
+import copy
 import inspect
 import os
 from collections.abc import Mapping
@@ -113,8 +114,20 @@ def complete(params: Mapping[str, Any], work_dir: Path) -> dict[str, Any]:
         "framework": "keras",
         "save": f"{params['instance_directory']}/output",
         "output_dir": params["instance_directory"],
-        **with_paths(params, work_dir),
+        **with_paths(copied(params), work_dir),
     }
+
+
+def copied(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Copies of `values` for a RUN to change; of what cannot be copied, such as a lock, the thing itself."""
+    return {key: _copied(value) for key, value in values.items()}
+
+
+def _copied(value: Any) -> Any:
+    try:
+        return copy.deepcopy(value)
+    except Exception:  # whatever the class of a model's own raises
+        return value
 
 
 def model_defaults(module: ModuleType, params: Mapping[str, Any], work_dir: Path) -> dict[str, Any]:
@@ -134,7 +147,9 @@ def model_defaults(module: ModuleType, params: Mapping[str, Any], work_dir: Path
         defaults = initialize()
     if defaults is None:
         raise RunError(f"initialize_parameters() of {module.__name__} returned None; it must return the parameters")
-    return {**defaults, **(read_config(config) if config else {})}
+    # The module outlives the RUN: where it returns a dict of its own, a list to which this RUN's model appends would be
+    # the next RUN's default.
+    return {**copied(defaults), **(read_config(config) if config else {})}
 
 
 def _accepts(function: Any, keyword: str) -> bool:

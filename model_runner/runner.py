@@ -20,7 +20,7 @@ from model_runner.errors import DivergedError, RunError
 from model_runner.files import write_file
 from model_runner.isolation import enable_loggers, isolated, seed_random, voice_kept
 from model_runner.monitors import monitored
-from model_runner.params import apply_rules, complete, model_defaults
+from model_runner.params import apply_rules, complete, copied, model_defaults
 from model_runner.results import (
     DEFAULT_METRIC,
     RUN_EXCEPTION,
@@ -219,8 +219,9 @@ def _call_model(
     defaults = model_defaults(module, params, work_dir)
     full = apply_rules({**defaults, **params})
     write_parameters(directory, {**full, "model_file": found.file})
-    # Without what the pre module made of them, such as a place on the node; see `compare` for the file.
-    whole = {**defaults, **given, "config_file": None}
+    # Without what the pre module made of them, such as a place on the node, or the model, which appends to a list; see
+    # `compare` for the file.
+    whole = {**copied(defaults), **given, "config_file": None}
     seed = full.get("rng_seed", full.get("seed"))
     if seed is not None:
         seed_random(int(seed))

@@ -16,10 +16,12 @@ def check(sets, data_dir):
     return []
 
 def initialize_parameters():
-    return {"alpha": 6, "epochs": 2, "data_type": np.float32}
+    return {"alpha": 6, "epochs": 2, "layers": [3], "data_type": np.float32}
 
 def run(params):
     params["scratch"] = object()          # what a model does with its parameters is its own business
+    for key in ("layers", "sizes"):
+        params.setdefault(key, []).append(4)
     store = Store(read_config(params))
     done = store.restore(lambda directory, info: info["epoch"]) or 0
     for epoch in range(done + 1, params["epochs"] + 1):
@@ -50,10 +52,10 @@ def sets(*lines):
 
 def test_the_same_run_goes_on_also_in_another_exp(start, tmp_path):
     place = str(tmp_path / "scratch")
-    assert start(ckpt_directory=place) == 0
-    assert start(ckpt_directory=place, exp="EXP001", epochs=3, timeout=60, alpha=6) == 2
+    assert start(ckpt_directory=place, sizes=[1]) == 0
+    assert start(ckpt_directory=place, exp="EXP001", epochs=3, timeout=60, alpha=6, sizes=[1]) == 2
     assert not list(tmp_path.glob("EXP*/run/RUN000/ckpts"))
-    assert check(sets({"ckpt_directory": place, "epochs": 5}), None) == []
+    assert check(sets({"ckpt_directory": place, "epochs": 5, "sizes": [1]}), None) == []
 
 
 @pytest.mark.parametrize(

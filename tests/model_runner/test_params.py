@@ -1,5 +1,6 @@
 import re
 import tempfile
+import threading
 from pathlib import Path
 from types import ModuleType
 
@@ -76,6 +77,16 @@ def test_a_model_without_parameters_is_named(tmp_path):
     module.initialize_parameters = lambda: None
     with pytest.raises(RunError, match=r"initialize_parameters\(\) of forgetful returned None"):
         model_defaults(module, {}, tmp_path)
+
+
+def test_the_defaults_are_a_copy_where_there_can_be_one(tmp_path):
+    """Modules are imported once: a model that changed a list changed it for the next RUN."""
+    module, lock = ModuleType("shares"), threading.Lock()
+    of_the_module = {"layers": [1], "lock": lock}
+    module.initialize_parameters = lambda: of_the_module
+    defaults = model_defaults(module, {}, tmp_path)
+    defaults["layers"].append(2)
+    assert of_the_module == {"layers": [1], "lock": lock} and defaults["lock"] is lock
 
 
 def test_defaults_file_without_heading_with_bom_and_odd_values(tmp_path):
