@@ -135,7 +135,7 @@ def model_defaults(module: ModuleType, params: Mapping[str, Any], work_dir: Path
     any.
 
     The file goes to `initialize_parameters` as `default_model` if the model takes that, and is read here
-    otherwise.
+    otherwise. RunError where the model cannot do without a file, or returns nothing.
     """
     config = find_config(params, work_dir, Path(getattr(module, "__file__", None) or ".").parent)
     initialize = getattr(module, "initialize_parameters", None)
@@ -143,6 +143,11 @@ def model_defaults(module: ModuleType, params: Mapping[str, Any], work_dir: Path
         return read_config(config) if config else {}
     if config and _accepts(initialize, "default_model"):
         defaults, config = initialize(default_model=str(config)), None
+    elif _requires(initialize, "default_model"):
+        raise RunError(
+            f"initialize_parameters() of {module.__name__} needs a file of model defaults: "
+            "set config_file or CANDLE_DEFAULT_MODEL_FILE"
+        )
     else:
         defaults = initialize()
     if defaults is None:
@@ -155,6 +160,11 @@ def model_defaults(module: ModuleType, params: Mapping[str, Any], work_dir: Path
 def _accepts(function: Any, keyword: str) -> bool:
     taken = inspect.signature(function).parameters
     return keyword in taken or any(p.kind is inspect.Parameter.VAR_KEYWORD for p in taken.values())
+
+
+def _requires(function: Any, keyword: str) -> bool:
+    taken = inspect.signature(function).parameters.get(keyword)
+    return taken is not None and taken.default is inspect.Parameter.empty
 
 
 def find_config(params: Mapping[str, Any], work_dir: Path, model_dir: Path) -> Path | None:

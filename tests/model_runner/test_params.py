@@ -79,6 +79,16 @@ def test_a_model_without_parameters_is_named(tmp_path):
         model_defaults(module, {}, tmp_path)
 
 
+def test_a_model_that_needs_a_file_of_defaults_says_how_to_name_it(tmp_path):
+    module = ModuleType("strict")
+    module.initialize_parameters = lambda default_model: {"got": default_model}
+    wanted = r"^initialize_parameters\(\) of strict needs a file of model defaults: set config_file or CANDLE_DEFAULT"
+    with pytest.raises(RunError, match=wanted):
+        model_defaults(module, {}, tmp_path)
+    (tmp_path / "mine.txt").write_text("")
+    assert model_defaults(module, {"config_file": "mine.txt"}, tmp_path) == {"got": f"{tmp_path}/mine.txt"}
+
+
 def test_the_defaults_are_a_copy_where_there_can_be_one(tmp_path):
     """Modules are imported once: a model that changed a list changed it for the next RUN."""
     module, lock = ModuleType("shares"), threading.Lock()
