@@ -25,14 +25,16 @@ from model_runner import keras_state
 
 log = logging.getLogger("RUNNER")
 
+_SUPERVISOR = Path(__file__).parent / "supervisor"
+
 # Modules from the directories of users' models, by those directories: see `_own_modules`.
 _loaded: dict[tuple[Path, ...], dict[str, ModuleType]] = {}
 
 
 @contextlib.contextmanager
 def isolated(own: Sequence[Path], work_dir: Path) -> Iterator[None]:
-    """One RUN's view of the process: `own` directories and `work_dir` lead its Python path; random seeds are
-    fresh.
+    """One RUN's view of the process: `own` directories and `work_dir` lead its Python path, which ends with modules
+    of CANDLE Supervisor; random seeds are fresh.
 
     On exit everything of `_ASPECTS` is as it was on entry.
     """
@@ -40,10 +42,10 @@ def isolated(own: Sequence[Path], work_dir: Path) -> Iterator[None]:
         stack.enter_context(warnings.catch_warnings())
         for save, restore in _ASPECTS:
             stack.callback(restore, save())
-        stack.enter_context(_own_modules(tuple(own)))
+        stack.enter_context(_own_modules((*own, _SUPERVISOR)))
         stack.callback(_report_threads, set(threading.enumerate()))
         # Absolute, because "" and relative entries would mean the RUN directory after its chdir.
-        entries = [*map(str, own), str(work_dir), *(str(work_dir / entry) for entry in sys.path)]
+        entries = [*map(str, own), str(work_dir), *(str(work_dir / entry) for entry in sys.path), str(_SUPERVISOR)]
         sys.path[:] = list(dict.fromkeys(entries))
         importlib.invalidate_caches()
         seed_random(None)

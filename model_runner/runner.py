@@ -183,7 +183,10 @@ def _answer(function: str, answer: Any) -> ModelResult:
     try:
         result = ModelResult(getattr(answer, "value", answer))
     except ValueError:
-        raise RunError(f"{function}() returned {answer!r}; it must return a ModelResult") from None
+        raise RunError(
+            f"{function}() returned {answer!r}; it must return ModelResult.SUCCESS, SKIP or ERROR"
+            " (from model_runner import ModelResult)"
+        ) from None
     if result is ModelResult.ERROR:
         raise RunError(f"{function}() returned ERROR")
     return result

@@ -1,6 +1,7 @@
 """One RUN: third-party models of every kind, the files and lines that scripts read, the order of things."""
 
 import json
+import logging
 import pickle
 import re
 import shutil
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from model_runner import check
 from model_runner.errors import DivergedError, RunError
 from model_runner.params import read_config
 from model_runner.results import Outcome, read_outcome
@@ -162,6 +164,7 @@ def test_a_model_that_points_stdout_elsewhere_leaves_the_runners_lines(run, tmp_
 @pytest.mark.parametrize("where", ["import", "run"])
 def test_a_models_logging_config_leaves_the_runners_lines(run, tmp_path, monkeypatch, capsys, where):
     """By default it disables all loggers that it does not name."""
+    monkeypatch.setattr(logging, "_handlerList", [])  # it closes what is there: pytest's, and absl's with stderr
     monkeypatch.setenv("MODEL_PYTHON_DIR", str(tmp_path))
     config = "logging.config.dictConfig({'version': 1})\n"
     (tmp_path / "logs_train_improve.py").write_text(
@@ -258,6 +261,36 @@ def test_answers_of_pre_and_post(run, models):
         run("linreg", pre_module="visited", pre_answer="ERROR")
     with pytest.raises(RunError, match=r"post_run\(\) returned ERROR"):
         run("linreg", post_module="visited", post_answer="ERROR")
+
+
+@pytest.mark.parametrize("source", ["model_runner", "runner_utils"])
+def test_modules_import_modelresult_from_us_or_as_in_supervisor(run, models, monkeypatch, tmp_path, source):
+    monkeypatch.chdir(tmp_path)
+    Path("asks.py").write_text(
+        f"from {source} import ModelResult\n"
+        "def pre_run(params): return params['answer'] and ModelResult[params['answer']]\n"
+        "def post_run(params, output_map): return ModelResult.SUCCESS\n"
+    )
+    assert check([{"model_name": "linreg", "pre_module": "asks", "post_module": "asks"}], None) == []
+    assert run("linreg", pre_module="asks", post_module="asks", answer="SUCCESS")[0]["status"] == "ok"
+    assert run("linreg", pre_module="asks", answer="SKIP")[0]["status"] == "skip"
+    with pytest.raises(RunError, match=r"returned None; .* \(from model_runner import ModelResult\)"):
+        run("linreg", pre_module="asks", answer=None)
+
+
+def test_a_runner_utils_of_the_users_own_wins_also_after_ours(run, models, monkeypatch, tmp_path):
+    (tmp_path / "asks.py").write_text(
+        "import runner_utils\ndef pre_run(params): return runner_utils.ModelResult.SKIP\n"
+    )
+    monkeypatch.setenv("MODEL_PYTHON_SCRIPT", str(models / "linreg_train_improve.py"))
+    monkeypatch.setenv("MODEL_PYTHON_DIR", str(tmp_path))
+    assert run("linreg", pre_module="asks")[0]["status"] == "skip"
+    other = tmp_path / "other"
+    other.mkdir()
+    shutil.copy(tmp_path / "asks.py", other)
+    (other / "runner_utils.py").write_text("class ModelResult:\n    SKIP = 1\n")
+    monkeypatch.setenv("MODEL_PYTHON_DIR", str(other))
+    assert run("linreg", pre_module="asks")[0]["status"] == "ok"
 
 
 def test_defaults_file_below_parameters_for_models_with_and_without_initialize(run, models, monkeypatch, tmp_path):
