@@ -1,6 +1,8 @@
 """What can be known of parameter sets before anything starts: names, types, and what modules check."""
 
+import ast
 import re
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -158,6 +160,8 @@ def _check_model(
             find_config(params, work_dir, Path(found.file).parent)
         except RunError as error:
             problems.append((i, str(error)))
+    if problem := _wrong_source(found):
+        return problems + [(i, f"model {name!r}: {problem}") for i in users]
     if _offers_check(found):
         try:
             module = resolve.load(found)
@@ -165,6 +169,49 @@ def _check_model(
             return problems + [(i, f"model {name!r} cannot be imported: {error!r}") for i in users]
         problems += _ask(module.check, name, users, data_dir)
     return problems
+
+
+def _wrong_source(found: resolve.Found) -> str:
+    """What the text of a model tells without importing it, which would load TensorFlow; empty for nothing."""
+    if not found.file.endswith(".py"):
+        return ""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of an invalid escape in a string
+            tree = ast.parse(Path(found.file).read_bytes())
+    except SyntaxError as error:
+        return f"{found.file}:{error.lineno}: {error.msg}"
+    except ValueError as error:  # a null byte
+        return f"{found.file}: {error}"
+    return "" if _makes_run(tree) or _may_make_run(tree) else f"{found.file} has no function run()"
+
+
+def _makes_run(scope: ast.AST) -> bool:
+    """Whether `run` is defined, assigned or imported, or may be (`import *`), outside of functions and classes."""
+    for node in ast.iter_child_nodes(scope):
+        match node:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                found = name in ("run", "__getattr__")
+            case ast.Import(names=names) | ast.ImportFrom(names=names):
+                found = any((alias.asname or alias.name.split(".")[0]) in ("run", "*") for alias in names)
+            case ast.Name(id=name, ctx=ast.Store()):
+                found = name == "run"
+            case _:
+                found = _makes_run(node)
+        if found:
+            return True
+    return False
+
+
+def _may_make_run(tree: ast.AST) -> bool:
+    """Whether it may come about by other means: `globals()["run"] = ...`, `exec`, `global run` in a function."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Constant(value="run") | ast.Name(id="globals" | "exec"):
+                return True
+            case ast.Global(names=names) if "run" in names:
+                return True
+    return False
 
 
 def _offers_check(found: resolve.Found) -> bool:

@@ -1,5 +1,7 @@
 import sys
 
+import pytest
+
 from model_runner import check, compare, find, with_defaults
 
 
@@ -60,9 +62,54 @@ def test_a_check_that_fails_is_a_problem_of_its_sets(models):
     assert check(sets, "broken") == [(1, "check() of visited failed: OSError('cannot read the tables')")]
 
 
+RUN = "def run(params): pass\n"
+
+
+@pytest.mark.parametrize(
+    ("source", "problem"),
+    [
+        ("import os\ndef run(params:\n    pass\n", ":2: "),
+        ("def run(params): pass\nx = '\0'\n", "null bytes"),
+        ("def train(params): pass\nclass Model:\n    def run(self): pass\n", " has no function run()"),
+        ("import running.run\nrun(5)\n", " has no function run()"),
+        ("", " has no function run()"),
+    ],
+)
+def test_the_text_of_a_model_is_looked_at_and_not_run(monkeypatch, tmp_path, source, problem):
+    """It was found when each RUN had failed twice."""
+    monkeypatch.setenv("MODEL_PYTHON_DIR", str(tmp_path))
+    file = tmp_path / "mine_train_improve.py"
+    file.write_text(source)
+    [(index, text), (other, _)] = check([{"model_name": "mine"}] * 2, None)
+    assert (index, other) == (0, 1)
+    assert text.startswith(f"model 'mine': {file}") and problem in text
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "try:\n    import fast\n    run = fast.run\nexcept ImportError:\n    def run(params): pass\n",
+        "if True:\n    from no_such_thing import train as run\n",
+        "from no_such_thing import *\n",
+        "import run.fast\n",
+        "train, run = None, None\n",
+        "def make():\n    global run\n    run = print\nmake()\n",
+        "globals()['r' + 'un'] = print\n",
+        "import sys\nsetattr(sys.modules[__name__], 'run', print)\n",
+        "def __getattr__(name): return print\n",
+        "pattern = '\\d'\nasync def run(params): pass\n",
+    ],
+)
+def test_run_may_come_about_in_any_way(monkeypatch, tmp_path, recwarn, source):
+    monkeypatch.setenv("MODEL_PYTHON_DIR", str(tmp_path))
+    (tmp_path / "mine_train_improve.py").write_text(source)
+    assert check([{"model_name": "mine"}], None) == []
+    assert not recwarn.list
+
+
 def test_model_with_a_check_of_its_own_and_module_that_cannot_be_imported(monkeypatch, tmp_path):
     monkeypatch.setenv("MODEL_PYTHON_DIR", str(tmp_path))
-    (tmp_path / "picky_train_improve.py").write_text("def check(sets, data_dir):\n    return [(0, 'no')]\n")
+    (tmp_path / "picky_train_improve.py").write_text(f"{RUN}def check(sets, data_dir):\n    return [(0, 'no')]\n")
     (tmp_path / "broken.py").write_text("import no_such_thing\n")
     sets = [{"model_name": "picky"}, {"model_name": "picky", "pre_module": "broken"}]
     problems = check(sets, None)
@@ -72,7 +119,7 @@ def test_model_with_a_check_of_its_own_and_module_that_cannot_be_imported(monkey
 
 def test_a_model_in_another_encoding(monkeypatch, tmp_path):
     monkeypatch.setenv("MODEL_PYTHON_DIR", str(tmp_path))
-    text = "# -*- coding: latin-1 -*-\n# caf\xe9\ndef check(sets, data_dir):\n    return [(0, 'no')]\n"
+    text = f"# -*- coding: latin-1 -*-\n# caf\xe9\n{RUN}def check(sets, data_dir):\n    return [(0, 'no')]\n"
     (tmp_path / "latin_train_improve.py").write_text(text, encoding="latin-1")
     assert check([{"model_name": "latin"}], None) == [(0, "no")]
 
