@@ -41,9 +41,9 @@ def run_model(params: Mapping[str, Any]) -> dict[str, Any]:
     """Run one model with one set of parameters in `params["instance_directory"]`, which exists.
 
     Returns `{"status": "ok", "skip" or "interrupted", "reason", "epochs": completed in total or None, "result": text
-    of result.txt, "stopped_early"}`, fit for JSON. An interrupted RUN leaves a checkpoint and no results. Raises what
-    the model raised; RunError for mistakes in the parameters, for a pre or post module that answers ERROR, and for a
-    module that calls exit().
+    of result.txt, "stopped_early"}`, fit for JSON; a reason beside "ok" says what is wrong with the result. An
+    interrupted RUN leaves a checkpoint and no results. Raises what the model raised; RunError for mistakes in the
+    parameters, for a pre or post module that answers ERROR, and for a module that calls exit().
     """
     work_dir = Path.cwd()
     memory.keep_one_heap()
@@ -110,6 +110,8 @@ def _run_prepared(params: dict[str, Any], given: Mapping[str, Any], directory: P
         write_results(directory, Outcome(RUN_EXCEPTION, history))
         raise
     write_results(directory, outcome)
+    if doubt := _doubt(outcome):
+        log.warning("%s", doubt)
     print(f"IMPROVE_RESULT {outcome.result}")
     _post_run(params, outcome, work_dir)
     # Last, for a RUN with a stop.marker is skipped by every restart: its post module must be done by then.
@@ -117,7 +119,7 @@ def _run_prepared(params: dict[str, Any], given: Mapping[str, Any], directory: P
         write_stop_marker(directory, outcome)
     return {
         "status": "ok",
-        "reason": "",
+        "reason": doubt,
         "epochs": outcome.epochs,
         "result": outcome.result,
         "stopped_early": outcome.stopped_early,
@@ -201,12 +203,19 @@ def _run_model(params: Mapping[str, Any], given: Mapping[str, Any], directory: P
         full, returned = _call_model(found, caller, params, given, directory, work_dir)
     log.info("%s(): pkg.run() done.", caller)
     os.chdir(directory)
-    epochs, metric = full.get("epochs"), os.environ.get("MODEL_RETURN", DEFAULT_METRIC)
-    outcome = read_outcome(returned, metric, epochs and int(epochs))
-    if outcome.result == "nan":
-        names = ", ".join(outcome.history or ())
-        log.warning("the model returned no number for MODEL_RETURN=%s; its metrics: %s", metric, names)
-    return outcome
+    epochs = full.get("epochs")
+    return read_outcome(returned, _metric(), epochs and int(epochs))
+
+
+def _metric() -> str:
+    return os.environ.get("MODEL_RETURN", DEFAULT_METRIC)
+
+
+def _doubt(outcome: Outcome) -> str:
+    """What is to be said of a RUN that is done, but for its result; empty for nothing."""
+    if outcome.result != "nan":
+        return ""
+    return f"the model returned no number for MODEL_RETURN={_metric()}; its metrics: {', '.join(outcome.history or ())}"
 
 
 def _call_model(

@@ -169,6 +169,8 @@ class UpfApplication(Application):
         code = STOPPED_EARLY if outcomes.interrupted else SOME_FAILED if outcomes.failures else DONE
         for spec, error in outcomes.failures:
             console.line(f"{spec.id} failed: {error.summary()}; log {outcomes.log(error.rank)}")
+        for reason, ids in outcomes.doubts.items():
+            console.line(f"{ids[0]}{f' and {len(ids) - 1} more' if ids[1:] else ''}: {reason}")
         if self._intent.options.summary:
             console.line(self._summary(self._intent.options.summary))
         counts = f"{self._progress.done} done, {self._skipped()} skipped, {len(outcomes.failures)} failed"

@@ -21,8 +21,9 @@ from swiftpy.upf.progress import Progress, duration
 class Outcomes:
     """Takes what the server tells of tasks, whose ids are the places of their RUNs in `runs`.
 
-    `failures` are RUNs without attempts left, `interrupted` counts those that a restart goes on with, and
-    `epoch_seconds` is the longest mean epoch of a RUN, of this job or, as given, before.
+    `failures` are RUNs without attempts left, `doubts` the ids of RUNs that are done, by what the runner says against
+    their results, `interrupted` counts those that a restart goes on with, and `epoch_seconds` is the longest mean epoch
+    of a RUN, of this job or, as given, before.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class Outcomes:
         self._lead, self._experiment, self._runs, self._progress = lead, experiment, runs, progress
         self.epoch_seconds = epoch_seconds
         self.failures: list[tuple[RunSpec, TaskError]] = []
+        self.doubts: dict[str, list[str]] = {}
         self.interrupted = 0
 
     def started(self, command: StartTask) -> None:
@@ -90,6 +92,8 @@ class Outcomes:
             self._progress.ended(spec.id, f"skipped: {value['reason']}", skipped=True)
             return
         self._mark(spec, value)
+        if doubt := " ".join(str(value["reason"] or "").split()):  # a `--task` may return anything
+            self.doubts.setdefault(doubt, []).append(spec.id)
         self.write(
             "run_done",
             id=spec.id,

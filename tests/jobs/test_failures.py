@@ -53,6 +53,16 @@ def test_six_ways_to_die_cost_six_runs(workplace):
     assert snapshot(exp) == before
 
 
+def test_a_metric_that_no_model_returns_is_said_at_the_end_of_the_job(workplace):
+    """The only warning was in out/, of a job with "2 done" and exit code 0 whose results were all nan."""
+    workplace.write([{"id": "A"}, {"id": "B"}])
+    result = workplace.run(MODEL_RETURN="val_los")
+    assert result.returncode == 0, result.stdout + result.stderr
+    said = [line for line in result.stdout.splitlines() if "MODEL_RETURN=" in line]
+    assert len(said) == 1
+    assert re.search(r"[AB] and 1 more: the model returned no number for MODEL_RETURN=val_los; its metrics: .", said[0])
+
+
 def snapshot(exp):
     return {p.relative_to(exp): (p.read_bytes(), p.stat().st_mtime_ns) for p in exp.rglob("*") if p.is_file()}
 

@@ -140,8 +140,9 @@ def test_a_metric_that_the_model_does_not_return_leaves_the_history(run, models,
     assert (answer["status"], answer["epochs"], answer["result"]) == ("ok", 2, "nan")
     assert text(directory, "result.txt") == "nan\n"
     assert json.loads(text(directory, "history.txt")) == {"mse": [2.0, 1.0], "pcc": [0.5]}
-    warning = "WARNING the model returned no number for MODEL_RETURN=val_corr; its metrics: mse, pcc"
-    assert warning in capsys.readouterr().out
+    warning = "the model returned no number for MODEL_RETURN=val_corr; its metrics: mse, pcc"
+    assert f"WARNING {warning}\n" in capsys.readouterr().out
+    assert answer["reason"] == warning, "for the end of the job"
 
 
 @pytest.mark.parametrize(
