@@ -5,6 +5,7 @@ Nothing is hidden in it: what it runs can be read in it, and it can be submitted
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -22,11 +23,12 @@ def values(site: Site, settings: Mapping[str, Setting]) -> dict[str, str]:
     missing = [name for name in site.required if not settings[name].value]
     if missing:
         raise UserError(*(f"{name} is not set, and {site.name} needs it: export {name}=..." for name in missing))
+    job = size(site, settings)
     if site.scheduler:
         for setting in (settings["QUEUE"], settings["PROJECT"]):
             if re.search(r"\s", setting.value):  # the directive would end there
                 raise UserError(f"{setting} has a blank in it: {site.scheduler} takes no such name")
-    job = size(site, settings)
+        _check_devices(site, settings["PPN"])
     written = SCHEDULERS[site.scheduler].duration if site.scheduler else clock
     return {
         "PROCS": str(job.procs),
@@ -38,6 +40,19 @@ def values(site: Site, settings: Mapping[str, Setting]) -> dict[str, str]:
         "PROJECT": settings["PROJECT"].value,
         "WALLTIME": written(walltime(settings, site.scheduler)) if settings["WALLTIME"].value else "",
     }
+
+
+def _check_devices(site: Site, ppn: Setting) -> None:
+    """UserError if a node gets more workers than there are devices, and bindings in `launch`.
+
+    Perlmutter's fifth worker of 8 would get the server's thread, and those after it cores that lie beside other GPUs.
+    """
+    count = len(site.devices.masks) if site.devices else math.inf
+    if int(ppn.value) > count:
+        raise UserError(
+            f"{ppn}: a node of {site.name} has {count} devices: to share them, use a copy of {site.file} with masks and"
+            " bindings for as many workers"
+        )
 
 
 def launch_command(site: Site, given: Mapping[str, str]) -> list[str]:

@@ -90,6 +90,8 @@ def test_what_is_wrong_is_said_before_anything_is_made(here):
     assert "PROCS=1 (environment)" in dry_run(here, "slurm", PROCS="1").stderr
     assert "SOFTWARE_SOURCE=env.tar: there is no file" in dry_run(here, "pbs", SOFTWARE_SOURCE="env.tar").stderr
     assert "PPN=0 (environment)" in dry_run(here, "slurm", PPN="0").stderr
+    too_many = dry_run(here, "perlmutter", "--plan", PPN="5").stderr
+    assert too_many.startswith("PPN=5 (environment): a node of perlmutter has 4 devices: to share them, use a copy")
     assert "QUEUE=a b (environment) has a blank in it" in dry_run(here, "slurm", QUEUE="a b").stderr
     assert "WALLTIME=soon (environment)" in dry_run(here, "slurm", WALLTIME="soon").stderr
     assert "colon" in dry_run(here, "pbs", CANDLE_DATA_DIR="out:put").stderr
