@@ -93,9 +93,10 @@ def _directives(site: Site, given: Mapping[str, str], output: Path) -> list[str]
     scheduler = SCHEDULERS[site.scheduler]
     name = re.sub(r"[^\w.-]", "-", output.parent.name)
     path = shlex.quote(str(output))
-    for character, reason in scheduler.refused.items():
+    refused = {**scheduler.refused, "\n": "a directive ends with its line"}
+    for character, reason in refused.items():
         if character in path:
-            raise UserError(f"{output}: {reason}: set CANDLE_DATA_DIR")
+            raise UserError(f"{str(output)!r}: {reason}: set CANDLE_DATA_DIR")
     for character in scheduler.doubled:
         path = path.replace(character, 2 * character)
     common = [text.format(name=name, output=path) for text in scheduler.common]

@@ -95,6 +95,8 @@ def test_what_is_wrong_is_said_before_anything_is_made(here):
     assert "QUEUE=a b (environment) has a blank in it" in dry_run(here, "slurm", QUEUE="a b").stderr
     assert "WALLTIME=soon (environment)" in dry_run(here, "slurm", WALLTIME="soon").stderr
     assert "colon" in dry_run(here, "pbs", CANDLE_DATA_DIR="out:put").stderr
+    broken = dry_run(here, "slurm", CANDLE_DATA_DIR="out\nput").stderr
+    assert broken.endswith("EXP000/output.txt': a directive ends with its line: set CANDLE_DATA_DIR\n")
     assert "site local has no scheduler" in dry_run(here, "local").stderr
     here.write([{"id": "A", "epochs": "many"}])
     result = dry_run(here, "slurm")
