@@ -68,6 +68,7 @@ class Site:
     scheduler: str = ""
     directives: tuple[str, ...] = ()
     required: tuple[str, ...] = ()
+    no_chain: tuple[str, ...] = ()
     setup: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     modules: tuple[str, ...] = ()
@@ -112,6 +113,7 @@ _KEYS = {
     "launch": _TEXTS,
     "directives": _TEXTS,
     "required": f"a list of {', '.join(NAMES)}",
+    "no_chain": _TEXTS,
     "setup": _TEXTS,
     "modules": _TEXTS,
     "server_slot": "true or false",
@@ -143,7 +145,7 @@ def _problems(data: Mapping[str, Any]) -> Iterator[str]:
                 yield f"{table}: {name!r} is no name of a variable"
     if not data.get("launch"):
         yield 'launch is missing: the command that starts the ranks, such as ["mpiexec", "-n", "{RANKS}"]'
-    for key in ("directives", "setup"):  # for the batch script: nobody else reads them
+    for key in ("directives", "no_chain", "setup"):  # for batch jobs: nobody else reads them
         if data.get(key) and not data.get("scheduler"):
             yield f"{key} without scheduler: add scheduler, {_KEYS['scheduler']}"
     for key in ("launch", "directives"):

@@ -62,6 +62,8 @@ def main(arguments: list[str]) -> int:
         options = parse([*arguments[1:], "--site", arguments[0]])
         settings = settings_of(site, os.environ)
         script.values(site, settings)
+        if options.chain > 1 and settings["QUEUE"].value in site.no_chain:
+            raise UserError(f"{settings['QUEUE']} takes no jobs that follow each other, as --chain makes: set QUEUE")
         lead = Lead(Layout([socket.gethostname()], {}), Console(), Spawner(), StopRequest())
         intent = understand(options, lead)
         if options.plan:

@@ -45,7 +45,8 @@ def dry_run(here, site, *options, **env):
 @pytest.mark.parametrize("site", SITES)
 def test_golden(here, site):
     (here.root / "env.tar.zst").touch()
-    result = dry_run(here, site, "--chain", "3", "--timeout=-1", **(CARRIED if site == "pbs" else {}))
+    chain = () if load_site(site).no_chain else ("--chain", "3")
+    result = dry_run(here, site, *chain, "--timeout=-1", **(CARRIED if site == "pbs" else {}))
     assert result.returncode == 0, result.stderr
     assert here.exps() == []
     found = directives(SITES[site], result.stdout)
@@ -97,6 +98,9 @@ def test_what_is_wrong_is_said_before_anything_is_made(here):
     assert "colon" in dry_run(here, "pbs", CANDLE_DATA_DIR="out:put").stderr
     broken = dry_run(here, "slurm", CANDLE_DATA_DIR="out\nput").stderr
     assert broken.endswith("EXP000/output.txt': a directive ends with its line: set CANDLE_DATA_DIR\n")
+    said = dry_run(here, "aurora", "--chain", "2").stderr
+    assert said == "QUEUE=debug (site aurora) takes no jobs that follow each other, as --chain makes: set QUEUE\n"
+    assert dry_run(here, "aurora", "--chain", "2", QUEUE="capacity").returncode == 0
     assert "site local has no scheduler" in dry_run(here, "local").stderr
     here.write([{"id": "A", "epochs": "many"}])
     result = dry_run(here, "slurm")

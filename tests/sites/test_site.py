@@ -56,6 +56,8 @@ def test_paths_among_the_settings_are_the_users(tmp_path, monkeypatch):
         ('launch = ["x"]\nscheduler = "lsf"', "scheduler must be one of pbs, slurm, flux, not 'lsf'"),
         ('launch = ["x"]\ndirectives = ["-q x"]', "directives without scheduler"),
         ('launch = ["x"]\nsetup = ["module load x"]', "setup without scheduler: add scheduler, one of pbs"),
+        ('launch = ["x"]\nno_chain = ["debug"]', "no_chain without scheduler"),
+        ('launch = ["x"]\nscheduler = "pbs"\nno_chain = "debug"', "no_chain must be a list of strings, not 'debug'"),
         ('launch = ["x", "{NODE}"]', "launch: '{NODE}': there is no {NODE}: use PROCS, PPN, NODES"),
         ('launch = ["{PROCS"]', "expected '}'"),
         ('launch = ["{RANKS!z:q}"]', "there is no {RANKS!z:q}: use PROCS"),
