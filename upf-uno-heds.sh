@@ -7,7 +7,8 @@
 #   ./upf-uno-heds.sh local UPF DFLTS EXP003           go on with a killed EXP
 #   ./upf-uno-heds.sh local UPF DFLTS --plan           only say what would be done
 #   ./upf-uno-heds.sh aurora UPF DFLTS --dry-run       only print the batch script; without --dry-run, submit it
-#   ./upf-uno-heds.sh aurora UPF DFLTS --chain 5       a job that is over submits the next one, 5 at most
+#   QUEUE=capacity ./upf-uno-heds.sh aurora UPF DFLTS --chain 5
+#                                                      a job that is over submits the next one, 5 at most
 #
 # SITE is local, aurora, polaris, frontier, perlmutter, slurm, pbs, flux, or your own file.toml (docs/sites.md).
 # OPTIONS are those of `python -m swiftpy.upf --help`.

@@ -12,7 +12,7 @@ _EPILOG = """\
 example:
   mpiexec -n 4 python -m swiftpy.upf upf-12.json dflts.json
   mpiexec -n 4 python -m swiftpy.upf upf-12.json dflts.json --restart EXP003
-  python -m swiftpy.sites aurora upf-12.json dflts.json --chain 5
+  QUEUE=capacity python -m swiftpy.sites aurora upf-12.json dflts.json --chain 5
 
 exit codes: 0 every RUN is done or skipped; 1 a bug in the engine; 2 bad input, nothing was started;
 3 some RUNs failed; 4 stopped early: restart the EXP by its name
