@@ -17,6 +17,9 @@ module load frameworks
 export ZE_FLAT_DEVICE_HIERARCHY=FLAT
 export ITEX_LIMIT_MEMORY_SIZE_IN_MB=8192
 export MPIR_CVAR_ENABLE_GPU=0
+export FI_CXI_DEFAULT_CQ_SIZE=131072
+export FI_CXI_OFLOW_BUF_SIZE=8388608
+export FI_CXI_CQ_FILL_PERCENT=20
 export CANDLE_DATA_DIR='/home/me/my jobs/out'
 export MODEL_NAME=toy
 export MODEL_PYTHON_DIR=/home/me/models
