@@ -12,7 +12,8 @@
 #PBS -r n
 
 cd '/home/me/my jobs'
-module load frameworks
+module load tensorflow
+module load mpich/opt/develop-git.6037a7a
 
 export ZE_FLAT_DEVICE_HIERARCHY=FLAT
 export ITEX_LIMIT_MEMORY_SIZE_IN_MB=8192
