@@ -95,6 +95,23 @@ def test_equal_values_share_a_rank_in_lists_too(tmp_path, capsys):
     assert float(command("spearman", true, pred)[0]) == pytest.approx(stats.spearmanr(values, places)[0]), "in no order"
 
 
+def test_lists_with_blank_lines_two_entries_or_repeats(tmp_path, capsys):
+    files = [tmp_path / "true", tmp_path / "pred"]
+    for file, text in zip(files, ("A\n\nB\n\n", "B\nA\n"), strict=True):
+        file.write_text(text)
+    assert command("list_match", *files) == ["hit: B", "hit: A", "hits: 100.0%"]
+    assert command("spearman", *files) == ["-1.0"]
+    files[0].write_text("A\nB\nA\n")
+    assert [line.split() for line in command("list_diff", 3, *files)[:3]] == [
+        ["0", "A", "B", "1"],
+        ["1", "B", "A", "-1"],
+        ["2", "A", "-", "-1"],
+    ]
+    assert capsys.readouterr().err == ""
+    command("list_diff", 4, *files)
+    assert capsys.readouterr().err == "the list has 3 entries only\n"
+
+
 def test_values_that_only_differ_in_float64_are_not_equal(exp):
     make(exp, "P", [(0.1, 0.500000002, "close")], **by_drug("P"))
     make(exp, "Q", [(0.2, 0.500000001, "close")], **by_drug("Q"))

@@ -57,6 +57,7 @@ def test_what_counts_is_the_value():
     assert key(Point(1, Path("a"))) == key(Point(1, Path("a"))) != key(Point(1, Path("b")))
     assert key(np.arange(6.0)) == key(np.arange(6.0)) != key(np.arange(6))
     assert key(np.arange(6)) != key(np.arange(6).reshape(2, 3))
+    assert key(itertools) == key(itertools) != key(copy), "modules go by their names"
     assert key(1, 2) != key((1, 2)) and key(x=1) != key(y=1) and key(1) != key(x=1)
     own = []
     own.append(own)

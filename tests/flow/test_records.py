@@ -29,6 +29,29 @@ def test_saved_records_are_there_also_for_the_next_process(tmp_path):
     assert records.get(b"?" * 16) is None
 
 
+def test_a_record_that_was_added_is_in_before_and_after_it_is_saved(tmp_path):
+    """Or a result that several calls of one moment have is on disk for each of them."""
+    records = Records(tmp_path)
+    records.add(KEYS[1], b"1")
+    assert KEYS[1] in records and KEYS[2] not in records and len(records) == 0
+    records.save()
+    assert KEYS[1] in records and KEYS[2] not in records and len(records) == 1
+
+
+def test_what_is_saved_is_on_disk_and_so_is_the_name_of_its_file(tmp_path, monkeypatch):
+    synced = []
+
+    def fsync(descriptor):
+        found = os.fstat(descriptor)
+        synced.append("names" if os.path.samestat(found, tmp_path.stat()) else found.st_size)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    records = fill(tmp_path, KEYS[:1])
+    records.add(KEYS[1], b"12345")
+    records.save()
+    assert synced == ["names", 36, 36 + 36 + 5]
+
+
 def test_a_torn_end_costs_what_is_torn_and_nothing_that_comes_later(tmp_path):
     fill(tmp_path, KEYS[:30])
     (file,) = tmp_path.glob("*.records")

@@ -140,16 +140,22 @@ def test_a_full_disk_is_one_line_and_leaves_no_exp(tmp_path, monkeypatch, where)
 
 def test_fresh_holds_until_a_job_of_the_chain_has_begun(tmp_path, monkeypatch):
     """A job that died before lost it: the next went back to the EXP before, and was refused."""
-    submitted = []
-    monkeypatch.setattr(submit, "submit", lambda request, old: submitted.append(parse(request.arguments).fresh))
-    monkeypatch.setenv("SWIFTPY_JOBID", "1")
+    submitted, waits = [], []
+
+    def note(request, old):
+        submitted.append(parse(request.arguments).fresh)
+        waits.append((request.job, request.crashes, request.after, old))
+
+    monkeypatch.setattr(submit, "submit", note)
+    monkeypatch.setenv("SWIFTPY_JOBID", "77")
     exp = create(tmp_path, restart=create(tmp_path))
     request = Request("slurm", ["upf.json", "--restart=EXP000", "--fresh", "--chain=3"], "/")
     for event in ("job_submitted", "job_started"):
         with Journal(exp.journal) as journal:
             journal.write(event)
-        submit.successor(request, exp, 0)
+        submit.successor(request, exp, 1)
     assert submitted == [True, False]
+    assert waits == [(2, 1, "77", exp)] * 2, "it begins when this job has ended, and goes on with its EXP"
 
 
 @pytest.mark.parametrize("body", ["exit 0", "echo denied >&2; exit 1", "exec /bin/sleep 9", None])

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from swiftpy.experiment import journal
 from swiftpy.experiment.exp import Exp, create
 from swiftpy.experiment.restart import restarts_of
 from swiftpy.sites import schedulers
@@ -68,6 +69,20 @@ def test_a_job_that_was_taken_when_the_disk_became_full(here, monkeypatch, capsy
     assert (exp / "batch.json").exists()
     text = f"job 12 was submitted, and will run in {exp}; that could not be recorded there: No space left on device\n"
     assert capsys.readouterr().err == text
+
+
+def test_what_a_submission_leaves_in_its_exp(here, monkeypatch, capsys):
+    """EXPID is the name of the first job's EXP only: that of its successor would be taken."""
+    sbatch(here, "echo 12")
+    monkeypatch.setenv("EXPID", "MINE")
+    assert submit.main(["slurm", "upf.json", "--task", "json:dumps", "--chain", "3"]) == 0
+    exp = Exp(here / "out/m/Output/MINE")
+    [submitted] = [event for event in journal.read(exp.journal) if event["event"] == "job_submitted"]
+    assert {"jobid": "12", "site": "slurm", "scheduler": "slurm", "job": 1, "chain": 3}.items() <= submitted.items()
+    assert "SUBMITTED" in exp.log.read_text()
+    monkeypatch.setenv("SWIFTPY_JOBID", "12")
+    following, _ = submit.successor(submit.read_request(exp), exp, 0)
+    assert following.root.name == "EXP000" and submit.read_request(following).job == 2
 
 
 def test_a_directory_whose_name_is_no_utf_8(here, monkeypatch, capfdbinary):
