@@ -8,7 +8,7 @@ import pytest
 from swiftpy.errors import UserError
 from swiftpy.experiment.exp import Exp
 from swiftpy.sites import schedulers
-from swiftpy.sites.settings import environment, local_env, settings_of, size, walltime
+from swiftpy.sites.settings import benchmark_timeout, environment, local_env, settings_of, size, walltime
 from swiftpy.sites.site import load_site
 from swiftpy.sites.times import clock, seconds
 from swiftpy.upf.establish import submission_record
@@ -90,6 +90,25 @@ def test_devices_by_place_on_the_node():
     assert env[0] == {} and [e["ZE_AFFINITY_MASK"] for e in env[1:]] == [str(n) for n in range(12)]
     assert len(local_env(aurora, settings(aurora, PPN="24"))) == 25
     assert local_env(load_site("local"), settings(load_site("local"))) == ({},)
+
+
+@pytest.mark.parametrize(("name", "value"), [("PPN", "x"), ("PPN", "0"), ("PROCS", "1"), ("PROCS", "x")])
+def test_what_is_no_size_of_a_job(name, value):
+    given = {"PROCS": "3", "PPN": "2", name: value}
+    with pytest.raises(UserError, match=f"^{name}.*: give "):
+        size(load_site("local"), settings(load_site("local"), **given))
+
+
+@pytest.mark.parametrize(
+    ("text", "limit"), [("", -1), ("90", 90), ("1.5", 1.5), ("1h", None), ("inf", None), ("nan", None)]
+)
+def test_the_timeout_of_a_benchmark(text, limit):
+    given = settings(load_site("local"), BENCHMARK_TIMEOUT=text)
+    if limit is not None:
+        assert benchmark_timeout(given) == limit
+    else:
+        with pytest.raises(UserError, match=rf"^BENCHMARK_TIMEOUT={text} \(environment\): give a number of seconds"):
+            benchmark_timeout(given)
 
 
 @pytest.mark.parametrize("procs", [2, 3, 12, 13, 14, 25, 26, 780, 781])

@@ -3,11 +3,13 @@
 import gzip
 import io
 import lzma
+import os
 import random
 import tarfile
 from pathlib import Path
 
 import pytest
+import xxhash
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -73,6 +75,24 @@ def test_several_frames_and_bytes_after_the_end(tmp_path):
     frames = zstandard.compress(data[:1000]) + zstandard.compress(data[1000:])
     one, two = unpack(tmp_path / "a", frames), unpack(tmp_path / "b", data + b"padding of a tape")
     assert one.contents == two.contents
+    assert one.checksum == xxhash.xxh3_64_intdigest(frames)
+    assert unpack(tmp_path / "c", data + b"padding", [512]).checksum == xxhash.xxh3_64_intdigest(data + b"padding")
+    assert one.contents["d/513"] == [513, xxhash.xxh3_64_intdigest(dict(FILES)["d/513"])]
+
+
+def test_modes_and_times_are_those_of_the_archive(tmp_path):
+    """But for the bits that let a file run as its owner."""
+    folder, script = special("d", tarfile.DIRTYPE), special("d/run", tarfile.REGTYPE)
+    folder.mode, script.mode, folder.mtime, script.mtime = 0o2750, 0o4751, 1_700_000_000, 1_600_000_000.5
+    before = os.umask(0o077)
+    try:
+        unpacker = unpack(tmp_path / "t", make(folder, script, special("h", HARDLINK, "d/run")))
+    finally:
+        os.umask(before)
+    for name in ("d/run", "h"):
+        found = (tmp_path / "t" / name).stat()
+        assert (found.st_mode & 0o7777, found.st_mtime) == (0o751, 1_600_000_000.5)
+    assert [(entry.path, entry.mode, entry.mtime) for entry in unpacker.folders] == [("d", 0o750, 17 * 10**17)]
 
 
 HARDLINK, SYMLINK = tarfile.LNKTYPE, tarfile.SYMTYPE
@@ -99,6 +119,12 @@ def test_what_means_harm_is_refused(tmp_path, members):
     new = {*tmp_path.parent.iterdir(), *Path("/tmp").iterdir()} - before
     assert not [path for path in new if path.name in ("evil", "null", "pipe")]
     assert list(tmp_path.iterdir()) == [tmp_path / "t"]
+
+
+def test_an_absolute_link_into_the_target_is_refused(tmp_path):
+    """What is unpacked gets another name when it is whole."""
+    with pytest.raises(UnsafeError, match="outside the target"):
+        unpack(tmp_path / "t", make(("a", b"x"), special("link", SYMLINK, str(tmp_path / "t/a"))))
 
 
 def test_links_that_stay_inside(tmp_path):
