@@ -209,7 +209,7 @@ def frame(exp: Path, view: View, now: float, height: int = 40) -> list[str]:
         lines += map(_work_text, shown, [now] * len(shown))
         if len(shown) < len(view.works):
             lines.append(f"  ... and {len(view.works) - len(shown)} more")
-    return lines + errors
+    return (lines + errors)[:height]
 
 
 def _work_text(work: Work, now: float) -> str:

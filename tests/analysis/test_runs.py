@@ -1,15 +1,18 @@
 import json
 import os
 import re
+import sys
 from pathlib import Path
 
 import pytest
 
+from analysis import live
 from analysis.cli import main
-from analysis.exp import read_runs
-from analysis.job import read_journal
+from analysis.exp import all_checkpoints, read_runs
+from analysis.job import read_journal, unix_time
 from analysis.progress import summary
 from analysis.runs import print_table, table
+from analysis.timeline import read_timeline
 
 SCORES = {"mse": 0.01, "rmse": 0.1, "pcc": None, "scc": 0.5, "r2": 0.75}
 
@@ -229,3 +232,41 @@ def test_models_that_cannot_be_removed_are_said_and_not_counted(tmp_path, capsys
     assert "removed the models of 1 epoch" in out
     assert said.splitlines()[0].endswith("epochs/002/model.h5: Permission denied")
     assert (exp / "run/B/ckpts/epochs/001/model.h5").exists() and not whole.exists()
+
+
+def test_the_live_view_on_a_terminal_until_the_job_has_ended(exp, capsys, monkeypatch):
+    """Each frame is written over the one before; a line that does not fit would move all that follow."""
+    (exp / "lock.json").write_text("{}")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "30")
+    monkeypatch.setenv("LINES", "10")
+    monkeypatch.setattr("time.sleep", lambda seconds: (exp / "lock.json").unlink())
+    assert live.watch(exp, 5.0, once=False) == 0
+    _, *frames = capsys.readouterr().out.split("\x1b[H")
+    assert len(frames) == 2
+    for frame in frames:
+        *lines, rest = frame.split("\x1b[K\n")
+        assert lines[0] == f"EXP001  {exp}"[:30] and max(map(len, lines)) == 30 and len(lines) < 10
+        assert lines[1].startswith("[####") and not any("rank" in line for line in lines), "workers are cut first"
+        assert rest == "\x1b[J"
+
+
+def test_a_timeline_from_checkpoints_begins_with_the_job(tmp_path):
+    """Of the original system, after a restart: epochs of the job before are in the RUNs' directories, too."""
+    exp = tmp_path / "EXP012"
+    for name, rank, hours in (
+        ("A", 2, ("07:00", "08:30", "09:30")),
+        ("B", 1, ("12:00", "12:20", "12:50", "13:10")),
+        ("over", 2, ("05:00", "06:00")),
+    ):
+        run = make_run(exp, name, len(hours), "0.1")
+        (run / "rank.txt").write_text(f"{rank}\n")
+        for info, hour in zip(sorted(run.glob("ckpts/epochs/*/ckpt-info.json")), hours, strict=True):
+            info.write_text(json.dumps({"timestamp": f"2025-07-17 {hour}:00"}))
+    make_run(exp, "waits", 1)
+    (exp / "turbine.log").write_text("SUBMITTED: 2025-07-16 08:00:00\nSTARTED: 2025-07-17 08:00:00\n")
+    timeline = read_timeline(exp, 0.0, all_checkpoints(exp))
+    began = unix_time("2025-07-17 08:00:00")
+    hours = [(s.run, s.rank, s.status, (s.start - began) / 3600, (s.end - began) / 3600) for s in timeline.spans]
+    assert hours == [("A", 2, "done", 0, 1.5), ("B", 1, "done", pytest.approx(4 - 1 / 3), pytest.approx(5 + 1 / 6))]
+    assert timeline.estimated and (timeline.workers, timeline.start) == (2, began)

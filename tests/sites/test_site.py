@@ -69,6 +69,13 @@ def test_paths_among_the_settings_are_the_users(tmp_path, monkeypatch):
         ('launch = ["x"]\n[devices]\nmasks = ["0"]', "devices.variable is missing"),
         ('launch = ["x"]\n[devices]\nvariable = "V"\nmasks = []', "devices.masks must be a list of strings"),
         ('launch = ["x"]\n[devices]\nvariable = "V"\nmasks = ["0"]\ncount = 1', "belong together"),
+        *(
+            (
+                f'launch = ["x"]\n[devices]\nvariable = "V"\nmasks = ["0"]\nfiles = "f"\ncount = {count}',
+                "devices.count must",
+            )
+            for count in ("0", "true", "'2'", "1.5")
+        ),
         ("launch = mpiexec", "line 1"),
     ],
 )

@@ -121,6 +121,14 @@ def test_what_means_harm_is_refused(tmp_path, members):
     assert list(tmp_path.iterdir()) == [tmp_path / "t"]
 
 
+def test_folders_need_no_parents_and_may_come_twice(tmp_path):
+    unpacker = unpack(tmp_path / "t", make(("d/e/a", b"x"), *[special("d/f", tarfile.DIRTYPE)] * 2, ("d/f/b", b"y")))
+    assert (tmp_path / "t/d/e/a").exists() and (tmp_path / "t/d/f/b").exists()
+    assert [entry.path for entry in unpacker.folders] == ["d/f"]
+    unpack(tmp_path / "u", make(special("g/h", tarfile.DIRTYPE)))
+    assert (tmp_path / "u/g/h").is_dir()
+
+
 def test_an_absolute_link_into_the_target_is_refused(tmp_path):
     """What is unpacked gets another name when it is whole."""
     with pytest.raises(UnsafeError, match="outside the target"):
