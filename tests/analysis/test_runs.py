@@ -270,3 +270,18 @@ def test_a_timeline_from_checkpoints_begins_with_the_job(tmp_path):
     hours = [(s.run, s.rank, s.status, (s.start - began) / 3600, (s.end - began) / 3600) for s in timeline.spans]
     assert hours == [("A", 2, "done", 0, 1.5), ("B", 1, "done", pytest.approx(4 - 1 / 3), pytest.approx(5 + 1 / 6))]
     assert timeline.estimated and (timeline.workers, timeline.start) == (2, began)
+
+
+def test_export_list_makes_nothing_and_the_users_scores_stay(tmp_path, capsys):
+    exp = tmp_path / "EXP000"
+    make_run(exp, "RUN000", 0, "0.1", SCORES)
+    (tmp_path / "secret").write_text("x")
+    (exp / "output.txt").symlink_to(tmp_path / "secret")
+    before = sorted(exp.rglob("*"))
+    assert main(["export.sh", "--list", str(exp)]) == 0
+    listed = capsys.readouterr().out.splitlines()
+    assert "EXP000/run/RUN000/test_scores.json" in listed and "EXP000/output.txt" not in listed
+    assert sorted(exp.rglob("*")) == before
+    (exp / "scores.csv").write_text("mine\n")
+    assert main(["export.sh", str(exp)]) == 0
+    assert (exp / "scores.csv").read_text() == "mine\n" and (exp / "EXP000.tgz").exists()
