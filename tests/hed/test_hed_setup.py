@@ -3,6 +3,7 @@ import logging
 import multiprocessing
 import os
 import signal
+from decimal import Decimal
 from pathlib import Path
 
 import pandas as pd
@@ -226,7 +227,10 @@ def test_check_names_each_bad_set(original):
         {"index": 0, "drug_col_name": "drug"},
         {"index": 0, "partition_files": "yes"},
         {"index": 0, "y_col_name": "study"},
+        {"index": 0, "partition_seed": 0},
+        *({"index": 0, "y_col_name": name} for name in ("rank", "dose")),
     ]
+    rewrite(original, tables.RSP, lambda frame: frame.assign(rank=1, dose=Decimal("0.5")))
     problems = hed_setup.check(sets, str(original))
     wanted = ["there are 5 drugs", "there are 8 cells", "needs an index", "integer", "unknown partition"]
     wanted += ["partition_seed", "no column auc1", "no column drug; it has improve_sample_id", "partition_files"]

@@ -1,6 +1,7 @@
 """Signals to a process that runs a RUN."""
 
 import multiprocessing
+import os
 import signal
 import time
 
@@ -37,6 +38,8 @@ def test_what_a_model_forks_can_be_terminated():
         process.terminate()
         process.join(10)
         assert process.exitcode == -signal.SIGTERM and interrupt.requested() is None
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert interrupt.requested() == "SIGTERM", "after a fork, too"
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
