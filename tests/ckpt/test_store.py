@@ -120,7 +120,17 @@ def test_cleaning_leaves_only_the_information(tmp_path):
     assert [p.name for p in (tmp_path / "ckpts/epochs/001").iterdir()] == ["ckpt-info.json"]
 
 
-@pytest.mark.parametrize("damage", ["torn model", "no model", "torn json", "bit flip", "bit flip in one of CANDLE's"])
+def test_one_of_candle_itself_is_taken(tmp_path):
+    """It has neither checksums of all files nor a state."""
+    save_all(tmp_path, [0.3, 0.2])
+    for name in ("checksums.json", "state.npz"):
+        (tmp_path / "ckpts/epochs/002" / name).unlink()
+    assert make(tmp_path).restore(read) == "model 2"
+
+
+@pytest.mark.parametrize(
+    "damage", ["torn model", "no model", "no state", "torn json", "bit flip", "bit flip in one of CANDLE's"]
+)
 def test_a_damaged_newest_checkpoint_falls_back(tmp_path, damage, caplog):
     save_all(tmp_path, [0.3, 0.2, 0.1], checksum=damage.startswith("bit flip"))
     newest = tmp_path / "ckpts/epochs/003"
@@ -128,8 +138,8 @@ def test_a_damaged_newest_checkpoint_falls_back(tmp_path, damage, caplog):
         (newest / "checksums.json").unlink()
     if damage == "torn json":
         (newest / "ckpt-info.json").write_text('{"epoch": 3, ')
-    elif damage == "no model":
-        (newest / "model.h5").unlink()
+    elif damage in ("no model", "no state"):
+        (newest / {"no model": "model.h5", "no state": "state.npz"}[damage]).unlink()
     else:
         (newest / "model.h5").write_text("damaged" if damage == "torn model" else "nodel 3")
     store = make(tmp_path)
