@@ -241,18 +241,19 @@ def test_restart_modes(tmp_path):
         make(tmp_path, restart_mode="required").restore(read)
 
 
-def test_a_checkpoint_is_on_disk_before_it_has_its_name(tmp_path, monkeypatch):
-    named = tmp_path / "ckpts/epochs/001"
-    flushed = set()
+def test_a_checkpoint_is_on_disk_before_it_has_its_name_and_then_its_names(tmp_path, monkeypatch):
+    named, last = tmp_path / "ckpts/epochs/001", tmp_path / "ckpts/last"
+    flushed = {"unnamed": set(), "named": set(), "linked": set()}
 
     def fsync(descriptor):
-        if not named.exists():
-            flushed.add(os.fstat(descriptor).st_ino)
+        when = "linked" if last.is_symlink() else "named" if named.exists() else "unnamed"
+        flushed[when].add(os.fstat(descriptor).st_ino)
 
     monkeypatch.setattr(os, "fsync", fsync)
     save_all(tmp_path, [0.5])
     paths = [named, named / "model.h5", named / "ckpt-info.json", named / "checksums.json"]
-    assert [path.name for path in paths if path.stat().st_ino not in flushed] == []
+    assert [path.name for path in paths if path.stat().st_ino not in flushed["unnamed"]] == []
+    assert named.parent.stat().st_ino in flushed["named"] and last.parent.stat().st_ino in flushed["linked"]
 
 
 def test_a_full_disk_costs_the_checkpoint_only(tmp_path, caplog):
