@@ -25,6 +25,7 @@ def run(params):
         logger = logging.getLogger(name)
         logger.addHandler(logging.FileHandler(log_file))
         logger.setLevel(logging.CRITICAL)
+    logging.getLogger("part.of.messy")  # "part" is no logger then
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
     warnings.showwarning = print
@@ -36,6 +37,7 @@ def run(params):
     signal.setitimer(signal.ITIMER_REAL, 3600)
     tempfile.tempdir = "/nowhere"
     sys.stdout = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
-    os.dup2(sys.stdout.fileno(), 1)
+    for descriptor in (1, 2):
+        os.dup2(sys.stdout.fileno(), descriptor)
     threading.Thread(target=threading.Event().wait, name="straggler", daemon=True).start()
     return 0.25
