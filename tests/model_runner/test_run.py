@@ -48,6 +48,8 @@ def test_keras_style_leaves_the_files_and_lines_that_scripts_read(run, models, c
     assert [bool(re.fullmatch(stamped + end, line)) for line in printed for end in (r"\.\.\.", "done.")].count(
         True
     ) == 2
+    found = f"linreg_train_improve from {models}/linreg_train_improve.py (MODEL_PYTHON_DIR)"
+    assert any(line.endswith(f"RUNNER INFO  model: {found}") for line in printed)
     assert not caplog.records, "a model that calls logging.basicConfig() would have each line twice"
 
 
@@ -60,6 +62,16 @@ def test_model_python_script_is_a_module_or_a_file(run, models, monkeypatch, scr
         monkeypatch.delenv("MODEL_PYTHON_DIR")
     _, directory = run("whatever")
     assert f"model_file='{models}/linreg_train_improve.py'" in text(directory, "parameters.txt")
+
+
+def test_half_a_script_is_not_taken_for_a_whole_one_by_a_retry(run, monkeypatch, tmp_path):
+    script = tmp_path / "later.py"
+    script.write_text("import os\nos.environ['READY']\ndef run(params): return 0.5\n")
+    monkeypatch.setenv("MODEL_PYTHON_SCRIPT", str(script))
+    with pytest.raises(KeyError, match="READY"):
+        run("whatever")
+    monkeypatch.setenv("READY", "1")
+    assert run("whatever")[0]["result"] == "0.5"
 
 
 def test_the_working_directory_and_relative_entries_are_on_the_python_path(run, models, monkeypatch, tmp_path):
