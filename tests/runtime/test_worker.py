@@ -73,7 +73,9 @@ def run(tasks, workers=3, stop_reason=lambda: None):
         thread.start()
     client = Values()
     scheduler = Scheduler({rank: Seat(f"node{rank}") for rank in range(1, workers + 1)})
-    assert Server(transports[0], scheduler, client, StopRequest(), 1.0, time.monotonic).run(tasks)
+    server = Server(transports[0], scheduler, client, StopRequest(), 1.0, time.monotonic)
+    server.run(tasks)
+    assert server.clean
     for thread in threads:
         thread.join(10)
         assert not thread.is_alive()
