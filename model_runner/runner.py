@@ -215,7 +215,10 @@ def _doubt(outcome: Outcome) -> str:
     """What is to be said of a RUN that is done, but for its result; empty for nothing."""
     if outcome.result != "nan":
         return ""
-    return f"the model returned no number for MODEL_RETURN={_metric()}; its metrics: {', '.join(outcome.history or ())}"
+    metric, metrics = _metric(), outcome.history or {}
+    if metric in metrics or (metrics and metric == DEFAULT_METRIC):  # for which another stands where it is not there
+        return "its result is nan: so its training ended"
+    return f"the model returned no number for MODEL_RETURN={metric}; its metrics: {', '.join(metrics)}"
 
 
 def _call_model(
