@@ -246,7 +246,7 @@ class OwnJob(Engine):
             if self._process.poll() != 0:
                 self._process.kill()
                 self._process.wait()
-                remove_segments(older_than=0.0)
+                remove_segments(older_than=1.0)  # a younger one may be that of a job which begins at this moment
             self._over.set()
 
     def _give_up(self, reason: str) -> None:

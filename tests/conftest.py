@@ -15,6 +15,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(items):
+    """`./run-tests` has two processes: a file's tests share one, and so do all of tests/jobs, as each is several ranks."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("jobs" if item.path.parent.name == "jobs" else item.path.name))
+
+
 def pytest_collection_finish():
     """What was imported by now, TensorFlow and torch, is no garbage: to walk over it takes half a second each time."""
     gc.freeze()
