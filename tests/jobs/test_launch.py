@@ -1,16 +1,19 @@
 """The launcher, and the settings with their sources."""
 
+import mmap
 import os
 import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 
 import pytest
 from test_stop import trained, wait_for
 
 from job import journal, processes_in
 from swiftpy.errors import UserError
+from swiftpy.sites.launch import remove_segments
 from swiftpy.sites.settings import benchmark_timeout, procs, settings_of, walltime
 from swiftpy.sites.site import load_site
 
@@ -99,6 +102,17 @@ def test_srun_which_kills_its_ranks_when_it_is_told_to_end_is_not_told(tmp_path,
         wait_for(lambda: (tmp_path / "told").read_text() == "told\n")
         job.terminate()  # who insists
     assert job.wait(20) == code
+
+
+@pytest.mark.parametrize(("age", "mapped", "stays"), [(0, False, True), (90, True, True), (90, False, False)])
+def test_shared_memory_is_removed_that_no_process_maps_or_is_about_to_map(tmp_path, monkeypatch, age, mapped, stays):
+    monkeypatch.setattr("swiftpy.sites.launch._SHARED_MEMORY", tmp_path)
+    segment = tmp_path / "mpich_shm_1"
+    segment.write_bytes(b"x")
+    os.utime(segment, (time.time() - age,) * 2)
+    with segment.open() as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) if mapped else nullcontext():
+        remove_segments(older_than=60)
+    assert segment.exists() is stays
 
 
 def test_a_file_of_ones_own_that_is_called_local(workplace):
