@@ -16,7 +16,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 def pytest_collection_modifyitems(items):
-    """`./run-tests` has two processes: a file's tests share one, and so do all of tests/jobs, as each is several ranks."""
+    """`./run-tests` has two processes: a file's tests share one, and so do all jobs in tests/jobs."""
     for item in items:
         item.add_marker(pytest.mark.xdist_group("jobs" if item.path.parent.name == "jobs" else item.path.name))
 
