@@ -7,14 +7,12 @@ import sys
 import types
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import cloudpickle
 
 
-@dataclass(frozen=True, slots=True)
-class Function:
+class Function(NamedTuple):
     """What a function is called on the wire; and its pickle, None if workers can import it."""
 
     name: str
