@@ -73,8 +73,8 @@ class Store:
 
         def then() -> None:
             if reason == "best":
-                self._best_metric = metric
                 self._relink("best", epoch)
+                self._best_metric = metric  # or, where the disk refuses the link, no later epoch would be good enough
             self._relink("last", epoch)
             self._remove_partial()
             self._clean(epoch)

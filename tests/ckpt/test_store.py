@@ -272,6 +272,20 @@ def test_a_full_disk_costs_the_checkpoint_only(tmp_path, caplog):
     assert str((tmp_path / "ckpts/best").readlink()) == "epochs/004"
 
 
+def test_a_best_epoch_that_could_not_be_linked_leaves_the_place_to_a_later_one(tmp_path, monkeypatch):
+    """No later epoch was as good, so `best` led to epoch 1 for ever, and the better model was cleaned away."""
+    store = save_all(tmp_path, [0.5], keep_limit=1)
+
+    def full(link, target):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr("model_runner.ckpt.store.replace_link", full)
+        assert not store.save(2, 0.1, writer("model 2"))
+    assert store.save(3, 0.2, writer("model 3")) and store.save(4, 0.3, writer("model 4"))
+    assert str((tmp_path / "ckpts/best").readlink()) == "epochs/003"
+
+
 def test_a_kill_while_saving_leaves_the_earlier_ones(tmp_path):
     store = save_all(tmp_path, [0.5, 0.4])
 
