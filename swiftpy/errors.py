@@ -80,8 +80,12 @@ class TaskError(Exception):
 
 
 def disk_says(error: OSError, where: object) -> str:
-    """One line: the file, and what is wrong with it. `where` stands for the file of a write, which does not say it."""
-    return f"{error.filename or where}: {error.strerror or error}"
+    """One line: the file, and what is wrong with it. `where` stands for the file of a write, which does not say it.
+
+    A copy or a rename names two: nobody looks for a full disk where only the file lies that was to be copied.
+    """
+    files = " -> ".join(str(file) for file in (error.filename, error.filename2) if file)
+    return f"{files or where}: {error.strerror or error}"
 
 
 class Deadlock(Exception):  # noqa: N818  (it names a state of the program)

@@ -71,6 +71,18 @@ def test_a_job_that_was_taken_when_the_disk_became_full(here, monkeypatch, capsy
     assert capsys.readouterr().err == text
 
 
+def test_a_disk_that_is_full_when_the_upf_is_copied(here, monkeypatch, capsys):
+    """The line named the UPF, which lies on a disk that is not full."""
+
+    def full(source, target):  # as sendfile(), by which shutil copies
+        raise OSError(errno.ENOSPC, "No space left on device", str(source), None, str(target))
+
+    monkeypatch.setattr("swiftpy.experiment.exp.shutil.copy2", full)
+    assert run() == 2
+    exp = here / "out/m/Output/EXP000"
+    assert capsys.readouterr().err == f"upf.json -> {exp}/upf.json: No space left on device\n" and not exp.exists()
+
+
 def test_what_a_submission_leaves_in_its_exp(here, monkeypatch, capsys):
     """EXPID is the name of the first job's EXP only: that of its successor would be taken."""
     sbatch(here, "echo 12")
