@@ -71,9 +71,6 @@ class UpfApplication(Application):
         lead.go_on()
         self._experiment = establish(self._intent, lead)
         self._runs = to_run(self._intent)
-        for decision in self._intent.decisions:
-            if decision.verdict == "skip":
-                self._experiment.journal.write("run_skipped", id=decision.id, reason=decision.reason)
         skipped = len(self._intent.specs) - len(self._runs)
         lead.console.line(f"{len(self._runs)} RUNs on {workers} workers" + (f", {skipped} skipped" if skipped else ""))
         self._progress = Progress(lead.console, len(self._runs), workers, time.monotonic, options.progress == "bar")

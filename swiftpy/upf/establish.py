@@ -39,17 +39,22 @@ class Experiment:
 def establish(intent: Intent, lead: Lead) -> Experiment:
     """Create the EXP, carry over what a restart needs, take the lock, and open the journal.
 
-    UserError if the disk does not let us, naming the file.
+    UserError if the disk does not let us, naming the file. A failure leaves nothing behind but the EXP of a batch job:
+    what was carried over until then would keep a full disk full, and a lock keep restarts on other nodes waiting.
     """
     try:
-        return _establish(intent, lead)
+        with contextlib.ExitStack() as undo:
+            experiment = _establish(intent, lead, undo)
+            undo.pop_all()
+            return experiment
     except OSError as error:
-        raise UserError(f"{disk_says(error, 'the EXP')}: the job cannot start") from error
+        where = intent.options.exp or exp_parent(intent.settings)
+        raise UserError(f"{disk_says(error, where)}: the job cannot start") from error
 
 
-def _establish(intent: Intent, lead: Lead) -> Experiment:
+def _establish(intent: Intent, lead: Lead, undo: contextlib.ExitStack) -> Experiment:
     jobid = job_id(os.environ)
-    exp, held = _open(intent, lead, jobid)
+    exp, held = _open(intent, lead, jobid, undo)
     lead.console.line(f"EXP {exp.root}")
     for line in table(intent.settings):
         lead.console.line(f"  {line}")
@@ -67,21 +72,16 @@ def _establish(intent: Intent, lead: Lead) -> Experiment:
     return Experiment(exp, _journal(intent, exp, inputs, jobid, lead), held, env)
 
 
-def _open(intent: Intent, lead: Lead, jobid: str) -> tuple[exps.Exp, lock.Lock]:
-    batch = bool(intent.options.exp)
-    if batch:
+def _open(intent: Intent, lead: Lead, jobid: str, undo: contextlib.ExitStack) -> tuple[exps.Exp, lock.Lock]:
+    if intent.options.exp:
         exp = exps.adopt(intent.options.exp)
     else:
         exp = exps.create(exp_parent(intent.settings), intent.settings["EXPID"].value or None, intent.old)
+        undo.callback(shutil.rmtree, exp.root, ignore_errors=True)
     held = lock.Lock(exp, jobid)
-    try:
-        refuse_rivals(intent, exp)  # again: of two restarts that looked at once, neither had a lock to be seen
-    except BaseException:
-        held.release()
-        if not batch:
-            shutil.rmtree(exp.root, ignore_errors=True)
-        raise
-    if not batch:  # there, output.txt is where the scheduler takes what we say
+    undo.callback(held.release)
+    refuse_rivals(intent, exp)  # again: of two restarts that looked at once, neither had a lock to be seen
+    if not intent.options.exp:  # there, output.txt is where the scheduler takes what we say
         lead.console.keep(exp.output)
     return exp, held
 
@@ -115,6 +115,9 @@ def _journal(intent: Intent, exp: exps.Exp, inputs: tuple[str, str | None], jobi
         runs=len(intent.specs),
         epoch_seconds=restart.epoch_seconds(intent.old),
     )
+    for decision in intent.decisions:
+        if decision.verdict == "skip":
+            journal.write("run_skipped", id=decision.id, reason=decision.reason)
     journal.flush()
     return journal
 

@@ -1,6 +1,7 @@
 """What is found out before anything is created, in one process."""
 
 import contextlib
+import errno
 import os
 import re
 import tempfile
@@ -9,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from swiftpy.core.task import Seat
 from swiftpy.errors import UserError
 from swiftpy.experiment import markers
 from swiftpy.experiment.exp import create
@@ -17,9 +19,11 @@ from swiftpy.experiment.lock import Lock
 from swiftpy.experiment.restart import Decision
 from swiftpy.experiment.spec import RunSpec
 from swiftpy.runtime.call import resolve
+from swiftpy.runtime.layout import Layout
+from swiftpy.runtime.output import Console
 from swiftpy.sites.settings import PATHS, settings_of
 from swiftpy.sites.site import load_site
-from swiftpy.upf.establish import _open, user
+from swiftpy.upf.establish import establish, user
 from swiftpy.upf.options import parse
 from swiftpy.upf.prepare import Intent, _queued_after, _refuse_queued, explain, parameters, understand
 from swiftpy.upf.task import compare
@@ -271,17 +275,43 @@ def test_a_successor_in_the_queue_is_named(tmp_path):
     assert list(_queued_after(begun, tmp_path)) == []
 
 
-def test_of_two_restarts_that_look_at_once_the_later_one_takes_its_exp_back(tmp_path, monkeypatch):
-    """Both found nobody before either had made its EXP."""
+def restart_of_a(tmp_path, monkeypatch):
+    """A restart of EXP000, which has finished RUN A."""
     monkeypatch.setenv("CANDLE_DATA_DIR", str(tmp_path))
     monkeypatch.setenv("MODEL_NAME", "m")
-    parent = tmp_path / "m" / "Output"
-    old = create(parent)
+    old = create(tmp_path / "m" / "Output")
+    old.run_dir("A").mkdir()
+    (tmp_path / "upf.json").touch()
+    specs, decisions = [RunSpec("A", 1, {}, tmp_path)], [Decision("A", "skip", "finished")]
+    options = parse([str(tmp_path / "upf.json")])
     site = load_site("local")
-    specs = [RunSpec("A", 1, {}, tmp_path)]
-    decisions = [Decision("A", "new", "")]
-    intent = Intent(parse(["u"]), site, settings_of(site, os.environ), specs, decisions, old)
-    Lock(create(parent, None, old))
+    return Intent(options, site, settings_of(site, os.environ), specs, decisions, old)
+
+
+def test_of_two_restarts_that_look_at_once_the_later_one_takes_its_exp_back(tmp_path, monkeypatch):
+    """Both found nobody before either had made its EXP."""
+    intent = restart_of_a(tmp_path, monkeypatch)
+    intent.decisions[:] = [Decision("A", "new", "")]
+    parent = intent.old.root.parent
+    Lock(create(parent, None, intent.old))
     with pytest.raises(UserError, match="EXP001 goes on from EXP000 now, with RUN A: a job on"):
-        _open(intent, None, "")
+        establish(intent, None)
     assert sorted(path.name for path in parent.iterdir()) == ["EXP000", "EXP001"]
+
+
+@pytest.mark.parametrize("event", ["job_started", "run_skipped"])
+def test_a_disk_that_is_full_when_a_job_begins_is_one_line_and_leaves_no_exp(tmp_path, monkeypatch, event):
+    """What was carried over stayed on the full disk, with a lock; for the skipped RUNs it was a traceback."""
+    intent, write = restart_of_a(tmp_path, monkeypatch), Journal.write
+
+    def full(journal, what, **fields):
+        if what == event:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(journal, what, **fields)
+
+    monkeypatch.setattr(Journal, "write", full)
+    parent = intent.old.root.parent
+    lead = SimpleNamespace(layout=Layout(["here"], {1: Seat(0)}), console=Console())
+    with pytest.raises(UserError, match=f"^{parent}: No space left on device: the job cannot start$"):
+        establish(intent, lead)
+    assert [path.name for path in parent.iterdir()] == ["EXP000"]
