@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any, TextIO
 
+from swiftpy.errors import disk_says
+
 
 class Console:
     """What the job says to people: to the terminal or the scheduler's log, and from `keep` on also to a file."""
@@ -47,9 +49,14 @@ class Console:
 def redirect(path: Path) -> int:
     """Append this process' stdout and stderr to a file from now on; return the file's descriptor.
 
-    Opened for appending, so that a child that has the same file open never overwrites what the rank wrote.
+    Opened for appending, so that a child that has the same file open never overwrites what the rank wrote. Where it
+    cannot be made (of ten thousand ranks' files, a quota takes all but one), they go on where the launcher takes them.
     """
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        print(f"{disk_says(error, path)}: what this rank prints comes here instead", file=sys.stderr, flush=True)
+        return 1
     sys.stdout.flush()
     sys.stderr.flush()
     os.dup2(fd, 1)

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import signal
@@ -113,6 +114,17 @@ def test_released_it_is_nobodys(exp, tmp_path):
     assert holder(exp, tmp_path).owner is None
     assert refuse_if_alive(exp, tmp_path) is None
     assert trees.names(tmp_path) == [exp.id]  # looking leaves nothing behind
+
+
+def test_one_that_cannot_be_removed_does_not_end_its_job(exp, monkeypatch):
+    """All RUNs were done, and the last word of the job was a traceback, with exit code 1."""
+    held = Lock(exp)
+
+    def read_only(path):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(os, "unlink", read_only)
+    held.release()
 
 
 def test_a_job_that_is_known_to_be_over_is_dead_whatever_its_heartbeat(exp, tmp_path):
