@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +33,16 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)
         raise
     fsync(path.parent)
+
+
+def forget_unfinished(directory: Path) -> None:
+    """Remove what `replacing` has left in a directory where a process was killed in the middle of it.
+
+    For the only process that writes there: what another one writes at this moment has such a name, too.
+    """
+    for path in directory.glob(".*.tmp"):
+        if re.fullmatch(r"\..+\.[0-9a-f]{8}\.tmp", path.name):
+            path.unlink()
 
 
 def fsync(path: Path) -> None:

@@ -17,7 +17,7 @@ from model_runner import interrupt, keras_state, memory, resolve
 from model_runner.ckpt import background, owner
 from model_runner.ckpt.owner import Owner
 from model_runner.errors import DivergedError, RunError
-from model_runner.files import write_file
+from model_runner.files import forget_unfinished, write_file
 from model_runner.isolation import enable_loggers, isolated, seed_random, voice_kept
 from model_runner.monitors import monitored
 from model_runner.params import apply_rules, complete, copied, model_defaults
@@ -86,6 +86,7 @@ def _run(params: dict[str, Any], given: Mapping[str, Any], work_dir: Path) -> di
     if (directory / "stop.marker").exists():
         return _skipped("STOP_MARKER", directory)
     _forget_failure(directory)
+    forget_unfinished(directory)
     # A pre module may do for one model what others do not need.
     params["model_file"] = resolve.find_model(params["model_name"], params["framework"], work_dir).file
     pre = _load(params, "pre_module", work_dir)

@@ -216,6 +216,15 @@ def test_a_model_that_raises_costs_its_run_and_a_retry_is_not_taken_for_done(run
     assert text(directory, "result.txt") == "1.5\n"
 
 
+def test_what_an_attempt_that_was_killed_was_writing_is_gone_when_the_next_begins(run, models, tmp_path):
+    """It stayed there, and each restart copied it."""
+    (tmp_path / "RUN000").mkdir()
+    for name in (".result.txt.0123abcd.tmp", ".mine.tmp"):
+        (tmp_path / "RUN000" / name).touch()
+    _, directory = run("returns", returns=1.5)
+    assert [name for name in files(directory) if name.startswith(".")] == [".mine.tmp"]
+
+
 def test_a_training_that_diverged_leaves_its_history_until_the_next_attempt(run, models, tmp_path):
     with pytest.raises(DivergedError, match=r"^the loss became nan$") as raised:
         run("returns", returns="diverge")
