@@ -48,9 +48,13 @@ class NodeLocal:
         """
         self._staged = staged
         if self.path.is_symlink() or not self.path.exists():  # a directory of this name is the user's own
-            fresh = local.unique(self.path, "link")
-            fresh.symlink_to(staged.folder.name)
-            fresh.replace(self.path)
+            making = local.make(staged.folder)  # in a directory, which the next job sweeps if this one is killed here
+            try:
+                fresh = making.path / self.path.name
+                fresh.symlink_to(staged.folder.name)
+                fresh.replace(self.path)
+            finally:
+                making.release(remove=True)
         self._sweep(self._source)
 
     def _sweep(self, source: Path | None) -> None:

@@ -1,5 +1,6 @@
 """Directories that jobs share on a node: nobody loses what it uses, nothing stays that nobody uses."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -66,7 +67,8 @@ def test_what_a_killed_job_left_is_removed_by_the_next(place, tmp_path):
         "place = NodeLocal(Path(sys.argv[1]), Path('/data')); folder = place.copy_of('d' * 64); folder.mkdir()\n"
         "(folder / '.staged.json').touch(); place.use(Staged(folder, local.hold(folder), 0, 0))\n"
         "place.own('EXP000'); part = local.make(place.copy_of('e' * 64))\n"
-        "print('there', flush=True); signal.pause()\n"
+        "def stop(*_): print('there', flush=True); signal.pause()\n"
+        "Path.replace = stop; place.use(Staged(folder, local.hold(folder), 0, 0))\n"
     )
     killed = subprocess.Popen([sys.executable, "-c", code, place.path], stdout=subprocess.PIPE)
     killed.stdout.readline()
@@ -78,7 +80,8 @@ def test_what_a_killed_job_left_is_removed_by_the_next(place, tmp_path):
     other = NodeLocal(place.path, SOURCE)
     other.use(staged(copy(other, "a")))
     names = [name.rpartition("-")[0] for name in other.removed]
-    assert names == [".original-eeeeeeeeeeee.part", "original", "original-job-EXP000"]
+    parts = [".original-dddddddddddd.part", ".original-eeeeeeeeeeee.part"]
+    assert names == [*parts, "original", "original-job-EXP000"]
     for job in (place, other):
         job.leave(keep=False)
     assert [path.name for path in tmp_path.iterdir()] == ["original-of-the-user"]
@@ -112,6 +115,23 @@ def test_a_kept_copy_goes_when_its_source_has_changed_and_nobody_uses_it(place, 
         "original-bbbbbbbbbbbb",
         "original-cccccccccccc",
     ]
+
+
+def test_a_disk_that_is_full_when_a_copy_is_to_be_kept(place, monkeypatch):
+    """The mark was there, but empty: as it did not say of what, no newer data ever made the copy go."""
+
+    def full(path, data):
+        path.touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    place.use(staged(copy(place, "a")))
+    with monkeypatch.context() as disk, pytest.raises(OSError, match="No space left"):
+        disk.setattr(Path, "write_bytes", full)
+        place.leave(keep=True)
+    place._staged.held.release()
+    other = NodeLocal(place.path, SOURCE)
+    other.use(staged(copy(other, "b")))
+    assert other.removed == ["original-aaaaaaaaaaaa"]
 
 
 def test_a_directory_of_the_users_own_is_left_alone(place):

@@ -85,7 +85,9 @@ def make(path: Path) -> Hold:
 
 def keep(path: Path, source: Path) -> None:
     """Let a directory outlive its job, until it is swept by one that has newer data from the same source."""
-    (path / KEEP).write_bytes(os.fsencode(source))
+    fresh = unique(path / KEEP, "part")  # or a disk that is full leaves an empty one, which would keep it for good
+    fresh.write_bytes(os.fsencode(source))
+    fresh.replace(path / KEEP)
 
 
 def sweep(parent: Path, is_ours: Callable[[Path], bool], source: Path | None = None) -> list[str]:
