@@ -1,6 +1,7 @@
 """What all commands share: finding the EXP, output as text, CSV or JSON, notes for people, files written whole."""
 
 import csv
+import errno
 import json
 import os
 import secrets
@@ -153,7 +154,9 @@ def replacing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
             yield file
         temporary.replace(path)
     except OSError as error:
-        if error.filename != str(temporary):
+        # A write does not say the file; of errors without one, a full disk alone is sure to be none of a read's.
+        full = error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if not full and error.filename != str(temporary):
             raise
         raise OSError(error.errno, error.strerror, str(path)) from error  # the user knows of no other
     finally:

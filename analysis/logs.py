@@ -13,7 +13,7 @@ from itertools import repeat
 from pathlib import Path
 from typing import BinaryIO
 
-from analysis.command import AnalysisError, Ticker, notes, replacing, size_text
+from analysis.command import AnalysisError, Ticker, count_text, notes, replacing, size_text
 
 BLOCK = 1 << 22
 EDGE = 3  # progress lines kept at the beginning and at the end of a series
@@ -116,6 +116,8 @@ def shrink_logs(parser: ArgumentParser, arguments: list[str]) -> None:
     print(f"{done} of {len(logs)} logs: {size_text(before)} -> {size_text(after)}{percent}")
     if done < len(logs) - len(problems):
         print(f"{len(logs) - len(problems) - done} had not changed")
+    if problems:
+        raise AnalysisError(f"no new summary of {count_text(len(problems), 'log')}")
 
 
 def _each(logs: list[Path], force: bool, size: int) -> Iterator[tuple[int, int] | str | None]:
@@ -140,5 +142,5 @@ def _shrink_one(log: Path, force: bool) -> tuple[int, int] | str | None:
                 file.writelines(line + b"\n" for line in shrink(lines(source)))
             os.utime(target, ns=(seen.st_atime_ns, seen.st_mtime_ns))
     except OSError as error:
-        return f"{log}: {error.strerror}"
+        return f"{error.filename or log}: {error.strerror}"
     return seen.st_size, target.stat().st_size

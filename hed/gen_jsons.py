@@ -6,6 +6,8 @@ import sys
 from datetime import datetime
 from pathlib import Path
 
+from model_runner.files import write_file
+
 
 def upf_text(count: int, now: datetime) -> str:
     """The UPF for `count` RUNs, RUN000 with index 0 and so on."""
@@ -28,14 +30,14 @@ def main(arguments: list[str] | None = None) -> int:
     if options.output == "-":
         sys.stdout.write(text)
         return 0
+    output = Path(options.output)
     try:
-        with Path(options.output).open("x", encoding="utf-8") as stream:
-            stream.write(text)
-    except FileExistsError:
-        print(f"gen-jsons: refusing to overwrite {options.output}", file=sys.stderr)
-        return 1
+        if output.exists():
+            print(f"gen-jsons: refusing to overwrite {output}", file=sys.stderr)
+            return 1
+        write_file(output, text)
     except OSError as error:
-        print(f"gen-jsons: {error}", file=sys.stderr)
+        print(f"gen-jsons: {output}: {error.strerror}", file=sys.stderr)
         return 1
     return 0
 

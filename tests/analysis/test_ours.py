@@ -1,5 +1,6 @@
 """What only EXPs of ours show: the journal's job, live and afterwards; the smaller tools."""
 
+import errno
 import json
 import os
 
@@ -263,6 +264,21 @@ def test_a_log_that_grew_is_shrunk_again(tmp_path, monkeypatch):
         file.write(b" no more\n")
     command("shrink-logs", tmp_path)
     assert (tmp_path / "summary-0.txt").read_bytes().endswith(b"last, unfinished no more\n")
+
+
+def test_a_disk_that_is_full_is_one_line_with_the_file(tmp_path, monkeypatch, capsys):
+    """A write does not say which file; and who removes logs that have no summary has neither."""
+
+    def full(lines):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(logs, "shrink", full)
+    (tmp_path / "out-0.txt").touch()
+    assert main(["shrink-logs", str(tmp_path)]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == f"{tmp_path}/summary-0.txt: No space left on device"
+    assert said[1:] == ["shrink-logs.sh: no new summary of 1 log"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out-0.txt"]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 from datetime import datetime
 
 import numpy as np
@@ -102,3 +104,15 @@ def test_gen_jsons(tmp_path, capsys):
     assert capsys.readouterr().out.splitlines()[3:] == (tmp_path / "upf.json").read_text().splitlines()[3:]
     with pytest.raises(SystemExit):
         gen_jsons.main(["0", "-"])
+
+
+def test_a_disk_that_is_full_leaves_no_half_of_a_upf(tmp_path, monkeypatch, capsys):
+    """Half of the RUNs were a UPF, too, and the next gen-jsons refused to overwrite it."""
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert gen_jsons.main(["2", str(tmp_path / "upf.json")]) == 1
+    assert capsys.readouterr().err == f"gen-jsons: {tmp_path}/upf.json: No space left on device\n"
+    assert list(tmp_path.iterdir()) == []
