@@ -93,8 +93,13 @@ class Batch:
 
 
 def _stop(exp: Exp) -> tuple[int, str] | None:
-    """With which exit code the job ended, and why, as it says itself; None if it died before it could."""
-    jobs = [event for event in journal.read(exp.journal) if event["event"] in ("job_started", "job_stopped")]
+    """With which exit code the job ended, and why, as it says itself; None if it died before it could.
+
+    None, too, if the journal cannot be read: an OSError at TERM would take the RUNs' time to end from them.
+    """
+    jobs = []
+    with contextlib.suppress(OSError):
+        jobs = [event for event in journal.read(exp.journal) if event["event"] in ("job_started", "job_stopped")]
     return (jobs[-1]["code"], jobs[-1]["reason"]) if jobs and jobs[-1]["event"] == "job_stopped" else None
 
 

@@ -131,9 +131,9 @@ def _complete_markers(exp: exps.Exp, intent: Intent) -> None:
 
 def record_refusal(exp: exps.Exp, code: int, reason: str) -> None:
     """Let the EXP of a batch job say that the job ended before it began; of any other nothing is changed."""
-    if restart.queued(exp) is None:
-        return
     with contextlib.suppress(OSError):
+        if restart.queued(exp) is None:
+            return
         with Journal(exp.journal) as journal:
             journal.write("job_stopped", code=code, reason=reason)
         provenance.log(exp, {"EXIT CODE": code, "COMPLETED": timestamp()})

@@ -1,5 +1,7 @@
 """What a batch job does in its last seconds; most of it with the scheduler replaced by a list."""
 
+import errno
+
 import pytest
 
 from swiftpy.errors import UserError
@@ -98,6 +100,22 @@ def test_a_successor_that_cannot_be_submitted_costs_the_running_runs_nothing(job
     assert run(job, monkeypatch, script) == 4
     assert job.did == ["ended in order"]
     assert f"the successor could not be submitted: {failure}\n" in capsys.readouterr().out
+
+
+def test_a_journal_that_cannot_be_read_costs_the_running_runs_nothing(job, monkeypatch):
+    """At TERM, a file system that was away for a moment took the RUNs' time to end from them."""
+
+    def script(told_to_end):
+        told_to_end()
+        job.did.append("ended in order")
+        return 4
+
+    def stale(path):
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr("swiftpy.experiment.journal.read", stale)
+    assert run(job, monkeypatch, script) == 4
+    assert job.did == [("submitted", 0), "ended in order"]
 
 
 def test_a_successor_that_may_have_been_taken_is_not_submitted_again(job, monkeypatch, capsys):
