@@ -39,6 +39,7 @@ class Outcomes:
         self.failures: list[tuple[RunSpec, TaskError]] = []
         self.doubts: dict[str, list[str]] = {}
         self.interrupted = 0
+        self._journal_is_good = True
 
     def started(self, command: StartTask) -> None:
         """An attempt of a RUN begins."""
@@ -148,5 +149,7 @@ class Outcomes:
 
     def _journal_broke(self, error: OSError) -> None:
         """Without a journal, nothing that RUNs do from now on would count: end while what is there is whole."""
-        self._lead.console.line(f"{self._experiment.exp.journal}: {error.strerror}: stopping early")
+        if self._journal_is_good:  # or once more for each event of the RUNs that are still running
+            self._lead.console.line(f"{self._experiment.exp.journal}: {error.strerror}: stopping early")
+        self._journal_is_good = False
         self._lead.stop.reason = "the journal cannot be written"

@@ -1,7 +1,12 @@
-"""Progress lines, the bar, and the time that is left."""
+"""Progress lines, the bar, the time that is left, and what is said of a journal that breaks."""
+
+import errno
+from types import SimpleNamespace
 
 import pytest
 
+from swiftpy.experiment.exp import Exp
+from swiftpy.upf.outcomes import Outcomes
 from swiftpy.upf.progress import Progress, duration
 
 
@@ -57,3 +62,20 @@ def test_a_run_that_its_pre_module_skips_is_over_and_says_nothing_of_the_time():
 )
 def test_duration(seconds, text):
     assert duration(seconds) == text
+
+
+def test_a_journal_that_breaks_is_said_once_and_ends_the_job(tmp_path):
+    """It was said for each event of the RUNs that were still running: 2,000 times with 1,000 of them."""
+
+    def full(*arguments, **fields):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    console, stop = FakeConsole(), SimpleNamespace(reason=None)
+    lead = SimpleNamespace(console=console, stop=stop)
+    experiment = SimpleNamespace(exp=Exp(tmp_path), journal=SimpleNamespace(write=full, flush=full))
+    outcomes = Outcomes(lead, experiment, [], None, 0.0)
+    for _ in range(2):
+        outcomes.write("run_done", id="A")
+        outcomes.flush()
+    assert console.lines == [f"{tmp_path}/journal.jsonl: No space left on device: stopping early"]
+    assert stop.reason == "the journal cannot be written"
