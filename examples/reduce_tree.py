@@ -8,6 +8,7 @@ A sum of futures is a future: the tree is built at once, and each addition runs 
 import random
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import swiftpy
 
@@ -24,7 +25,7 @@ def add(a: int, b: int) -> int:
     return a + b
 
 
-def reduce_tree(combine: Callable, futures: list) -> swiftpy.Future:
+def reduce_tree(combine: Callable[[Any, Any], swiftpy.Future], futures: list[swiftpy.Future]) -> swiftpy.Future:
     while len(futures) > 1:
         pairs = [combine(a, b) for a, b in zip(futures[::2], futures[1::2])]
         futures = pairs + futures[2 * len(pairs) :]

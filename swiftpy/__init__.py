@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from swiftpy.executor import Executor
     from swiftpy.flow.app import Output, app
     from swiftpy.flow.command import CommandError
-    from swiftpy.flow.future import Future
+    from swiftpy.flow.future import Promise as Future
     from swiftpy.flow.memo import memo
     from swiftpy.flow.program import as_completed, gather, run, wait
     from swiftpy.flow.resource import resource

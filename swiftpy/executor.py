@@ -25,7 +25,8 @@ from swiftpy.errors import TaskError
 from swiftpy.executor_calls import ByValue, Initialized, Initializer, InitializerError, call, call_by_value, call_each
 from swiftpy.flow import program
 from swiftpy.flow.functions import Function, is_found
-from swiftpy.flow.future import Future
+from swiftpy.flow.future import Future, Promise
+from swiftpy.flow.tasks import P, R
 from swiftpy.own_job import OwnJob
 
 if TYPE_CHECKING:
@@ -76,17 +77,11 @@ class Executor(concurrent.futures.Executor):
         self._engine: Engine | NestedEngine = running
         self._fate = _Fate(self._pending, self._lock, self._job)
 
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> concurrent.futures.Future[Any]:
+    def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Promise[R]:
         """See `concurrent.futures.Executor`."""
-        if isinstance(fn, ByValue):
-            args = (fn.definition, fn.key, *args)
-            fn = call_by_value
-        elif not is_found(fn):
-            by_value = type(fn) is types.FunctionType
-            args = (cloudpickle.dumps(fn) if by_value else fn, self._key, *args)
-            fn = call_by_value if by_value else call
-        kind, function = self._describe(fn)
-        future = Future()
+        sent, first = self._sent(fn)
+        kind, function = self._describe(sent)
+        future: Promise[R] = Promise()
         future.asked = True  # a failure that nobody asks for is no failure of the program
         future.may_be_held = False  # its job may end before that is asked for
         future.translate = self._fate.translate
@@ -96,11 +91,11 @@ class Executor(concurrent.futures.Executor):
             if self._closed:
                 raise RuntimeError("cannot schedule new futures after shutdown")
             self._pending.add(future)
-            return self._engine.submit(kind, function, args, kwargs, future)
+            return self._engine.submit(kind, function, (*first, *args), kwargs, future)
 
     def map(
-        self, fn: Callable[..., Any], *iterables: Iterable[Any], timeout: float | None = None, chunksize: int = 1
-    ) -> Iterator[Any]:
+        self, fn: Callable[..., R], *iterables: Iterable[Any], timeout: float | None = None, chunksize: int = 1
+    ) -> Iterator[R]:
         """See `concurrent.futures.Executor`: all calls are submitted at once, in chunks of `chunksize`.
 
         Small calls travel together in any case; chunks save the rest of what a future costs.
@@ -156,6 +151,16 @@ class Executor(concurrent.futures.Executor):
     @property
     def _broken(self) -> str | None:
         return self._fate.broken or (None if self._job is None else self._job.lost)
+
+    def _sent(self, fn: Callable[..., Any]) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        """The function that is called for this one, and its first arguments."""
+        if isinstance(fn, ByValue):
+            return call_by_value, (fn.definition, fn.key)
+        if is_found(fn):
+            return fn, ()
+        if type(fn) is types.FunctionType:
+            return call_by_value, (cloudpickle.dumps(fn), self._key)
+        return call, (fn, self._key)
 
     def _describe(self, fn: Callable[..., Any]) -> tuple[Kind, Function]:
         """What the engine is told of a function that can be found again."""

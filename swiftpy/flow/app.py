@@ -7,15 +7,22 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from swiftpy.flow.command import Made, run_command
-from swiftpy.flow.future import Future
-from swiftpy.flow.tasks import TaskFunction
+from swiftpy.flow.future import Future, Promise
+from swiftpy.flow.tasks import Options, TaskFunction
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    _AnyPath = Any  # to a type checker it goes for the path that other calls get, see `Promise`
+else:
+    _AnyPath = object
 
 
 @dataclass(eq=False)
-class Output:
+class Output(_AnyPath):  # type: ignore[misc]
     """A file that a command makes. In the command that makes it, the first to be given it, it stands for a temporary
     name, which is renamed when the command has succeeded; everything else that is given it waits, and gets its path.
 
@@ -48,8 +55,8 @@ def app(
     inputs: Iterable[Any] = (),
     cwd: str | os.PathLike[str] | None = None,
     env: Mapping[str, str] | None = None,
-    **options: Any,
-) -> Future:
+    **options: Unpack[Options],
+) -> Promise:
     """Run a command on a worker; the future of the Path that it makes: a list of them if several, None if none.
 
     `argv` are the command and its arguments, no shell between: strings, numbers, paths, `Output`s, futures of such or
@@ -97,7 +104,7 @@ def app(
 
 
 @functools.lru_cache
-def _task(**options: Any) -> TaskFunction:
+def _task(**options: Any) -> TaskFunction[..., Any]:
     if "ranks" in options:
         raise TypeError("a command runs on one worker: it cannot have ranks")
     return TaskFunction(run_command, {**options, "isolated": True})

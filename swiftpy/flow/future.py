@@ -16,8 +16,17 @@ from swiftpy.runtime.call import previous
 from swiftpy.runtime.store import Stored
 
 if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
     from swiftpy.flow.engine import Engine
     from swiftpy.flow.nested import NestedEngine
+
+    T = TypeVar("T", default=Any)  # so that `Future` alone is one of anything
+    T_co = TypeVar("T_co", covariant=True, default=Any)
+else:
+    from typing import TypeVar
+
+    T = TypeVar("T")
 
 _thread = threading.local()
 _FINAL = frozenset((CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED))
@@ -44,7 +53,7 @@ class _OnDemand:
         return future.__dict__[self._name]
 
 
-class Future(concurrent.futures.Future[Any]):
+class Future(concurrent.futures.Future[T]):
     """A call's future result. Given to another task as an argument, it makes that task wait for it.
 
     The standard class makes a condition, a lock and two lists for each future, which is nine tenths of its cost; here
@@ -93,7 +102,7 @@ class Future(concurrent.futures.Future[Any]):
         """Whether there will never be a result."""
         return self._state in _FINAL and not self.good()
 
-    def result(self, timeout: float | None = None) -> Any:
+    def result(self, timeout: float | None = None) -> T:
         """The result; waits for it. Raises the TaskError that describes how the task failed, or TimeoutError."""
         if self._state not in _FINAL:
             timeout = self._wait(timeout)
@@ -102,7 +111,7 @@ class Future(concurrent.futures.Future[Any]):
                 assert self.engine is not None
                 self.engine.fetch(self)
             if self._exception is None:
-                return self._result
+                return self._result  # type: ignore[no-any-return]  # or what is stored
         self.ask()
         return super().result(timeout)
 
@@ -134,7 +143,7 @@ class Future(concurrent.futures.Future[Any]):
         engine.wait_for(self, timeout)
         return 0
 
-    def set(self, value: Any) -> None:
+    def set(self, value: T) -> None:
         """Give the value of a future that was made by hand, `Future()`. Raises InvalidStateError if it has one."""
         if self._state in _FINAL or (self.engine is not None and not self.by_hand):
             raise concurrent.futures.InvalidStateError(f"{self!r} cannot be set")
@@ -208,7 +217,7 @@ class Future(concurrent.futures.Future[Any]):
                 return self.set_running_or_notify_cancel()
             return self._state == RUNNING
 
-    def __await__(self) -> Generator[Any, None, Any]:
+    def __await__(self) -> Generator[Any, None, T]:
         import asyncio
 
         from swiftpy.flow.nested import NestedEngine
@@ -236,6 +245,18 @@ class Future(concurrent.futures.Future[Any]):
         if self.good():
             return _value, (self.value_or(None),)
         return previous, ()
+
+
+if TYPE_CHECKING:
+
+    class Promise(Future[T_co], Any):  # type: ignore[misc, type-var]
+        """What programs know as `swiftpy.Future`. To a type checker it goes for a value of any type, because a call
+        takes it in the place of one, and no type says so of each parameter. We ourselves use what is checked."""
+
+        def add_done_callback(self, fn: Callable[[Promise[T_co]], object]) -> None:
+            """See `concurrent.futures.Future`."""
+else:
+    Promise = Future
 
 
 def when_good(futures: Iterable[Future], then: Callable[[], None], otherwise: Callable[[Future], None]) -> None:

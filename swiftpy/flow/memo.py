@@ -8,7 +8,7 @@ import pickle
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import cloudpickle
 
@@ -16,9 +16,9 @@ from swiftpy.flow import fingerprint, program
 from swiftpy.flow.calls import Deferred, needs
 from swiftpy.flow.engine import Engine
 from swiftpy.flow.functions import name_of
-from swiftpy.flow.future import Future
+from swiftpy.flow.future import Future, Promise
 from swiftpy.flow.records import Records
-from swiftpy.flow.tasks import TaskFunction
+from swiftpy.flow.tasks import P, R, TaskFunction
 
 
 class Memo:
@@ -41,7 +41,11 @@ class Memo:
         self._place = self.directory.absolute()  # records are read later, and the script may go elsewhere
         self._warned = False
 
-    def __call__(self, function: Callable[..., Any]) -> TaskFunction:
+    @overload
+    def __call__(self, function: TaskFunction[P, R]) -> TaskFunction[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R]) -> TaskFunction[P, R]: ...
+    def __call__(self, function: Callable[..., Any]) -> Any:
         """The task with kept results."""
         if isinstance(function, KeptFunction):
             raise TypeError(f"the results of {name_of(function.function)} are kept already")
@@ -87,16 +91,16 @@ class Memo:
             self._warned = True
 
 
-class KeptFunction(TaskFunction):
+class KeptFunction(TaskFunction[P, R]):
     """A task whose results are kept."""
 
-    def __init__(self, function: Callable[..., Any], options: dict[str, Any], memo: Memo) -> None:
+    def __init__(self, function: Callable[P, R], options: dict[str, Any], memo: Memo) -> None:
         super().__init__(function, options)
         self._memo = memo
-        self._sent: TaskFunction | None = None
+        self._sent: TaskFunction[P, R] | None = None
         self._keeper: Keeper | None = None
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Future:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Promise[R]:
         """The result that is there, or a call."""
         engine = program.engine()
         if not isinstance(engine, Engine):  # within a task
@@ -107,7 +111,7 @@ class KeptFunction(TaskFunction):
             self._keeper = Keeper(self._memo, self.function)
             engine.settling.keepers[engine.functions.find(body).name] = self._keeper
         needed = needs(args, kwargs)
-        future = Future()
+        future: Promise[R] = Promise()
         if needed and not all(other.good() for other in needed):
             keeper, future.engine = self._keeper, engine
             submit = functools.partial(self._submit, engine, future, args, kwargs)
@@ -117,7 +121,7 @@ class KeptFunction(TaskFunction):
         return future
 
     def _submit(
-        self, engine: Engine, future: Future, args: tuple[Any, ...], kwargs: dict[str, Any], key: bytes
+        self, engine: Engine, future: Promise[R], args: tuple[Any, ...], kwargs: dict[str, Any], key: bytes
     ) -> None:
         """Give a future the result that is there, or submit its call."""
         value, found = self._memo.find(key)
@@ -131,9 +135,8 @@ class KeptFunction(TaskFunction):
         """See TaskFunction: one by one, because each may be there."""
         return self._submit_each(calls, column)
 
-    def options(self, **options: Any) -> TaskFunction:
-        """See TaskFunction."""
-        return KeptFunction(self.function, {**self._options, **options}, self._memo)
+    def _variant(self, options: dict[str, Any]) -> TaskFunction[P, R]:
+        return KeptFunction(self.function, options, self._memo)
 
     def __reduce__(self) -> Any:
         return TaskFunction, (self.function, self._options)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import inspect
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, overload
 
 from swiftpy.errors import TaskError
 
 if TYPE_CHECKING:
+    from typing_extensions import TypeVarTuple, Unpack
+
     from swiftpy.flow.engine import Engine
-    from swiftpy.flow.future import Future
+    from swiftpy.flow.future import Future, Promise, T
     from swiftpy.flow.nested import NestedEngine
+
+    Args = TypeVarTuple("Args")
 
 _engine: Engine | NestedEngine | None = None
 
@@ -38,7 +42,11 @@ def engine() -> Engine | NestedEngine:
     return _engine
 
 
-def run(main: Callable[..., Any], *args: Any, on_error: str = "stop") -> Any:
+@overload
+def run(main: Callable[[Unpack[Args]], Coroutine[Any, Any, T]], *args: Unpack[Args], on_error: str = "stop") -> T: ...
+@overload
+def run(main: Callable[[Unpack[Args]], T], *args: Unpack[Args], on_error: str = "stop") -> T: ...
+def run(main: Callable[[Unpack[Args]], Any], *args: Unpack[Args], on_error: str = "stop") -> Any:
     """Call `main(*args)`, or run it if it is a coroutine function, and wait for all tasks; what it returned.
 
     With `on_error="stop"` the first task that fails ends the program: what has not begun is cancelled, and its
@@ -88,7 +96,7 @@ def wait(futures: Iterable[Future], timeout: float | None = None) -> bool:
     return all_done()
 
 
-def gather(futures: Iterable[Future]) -> list[Any]:
+def gather(futures: Iterable[Promise[T]]) -> list[T]:
     """The results of all futures, in their order. Raises what the first that failed raises."""
     futures = list(futures)
     wait(futures)
@@ -101,13 +109,13 @@ def gather(futures: Iterable[Future]) -> list[Any]:
     return [future.result() for future in futures]
 
 
-def as_completed(futures: Iterable[Future]) -> Iterator[Future]:
+def as_completed(futures: Iterable[Promise[T]]) -> Iterator[Promise[T]]:
     """The futures as they are done."""
-    done: deque[Future] = deque()
+    done: deque[Promise[T]] = deque()
     count = 0
     for future in set(futures):
         count += 1
-        future.add_done_callback(done.append)  # type: ignore[arg-type]  # it is called with this future
+        future.add_done_callback(done.append)
     while count:
         if not done:
             engine().drive(lambda: bool(done))

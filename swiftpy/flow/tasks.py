@@ -7,27 +7,47 @@ import inspect
 import types
 from collections.abc import Callable, Iterable, Iterator
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypedDict, TypeVar, overload
 
 from swiftpy.core.task import ANYWHERE, Kind, Target
 from swiftpy.flow import program
 from swiftpy.flow.calls import needs
 from swiftpy.flow.functions import Function, name_of
-from swiftpy.flow.future import Future, results
+from swiftpy.flow.future import Promise, results
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from swiftpy.flow.engine import Engine
     from swiftpy.flow.nested import NestedEngine
 
+P = ParamSpec("P")
+Q = ParamSpec("Q")
+Self = TypeVar("Self")
+R = TypeVar("R")
 
 _RETURN_NO_RESULT = (inspect.isgeneratorfunction, inspect.iscoroutinefunction, inspect.isasyncgenfunction)
 
 
-class TaskFunction:
+class Options(TypedDict, total=False):
+    """The options of a task, see `task`."""
+
+    priority: float
+    rank: int | None
+    node: str | None
+    kind: str | None
+    soft: bool
+    retries: int
+    timeout: float | None
+    isolated: bool | None
+    label: str
+
+
+class TaskFunction(Generic[P, R]):
     """What `@task` makes of a function: calling it returns a future; `.options(...)` gives a variant; `.function` is
     the function itself."""
 
-    def __init__(self, function: Callable[..., Any], options: dict[str, Any]) -> None:
+    def __init__(self, function: Callable[P, R], options: dict[str, Any]) -> None:
         if not callable(function):
             raise TypeError(f"a task is made of a function, not of {function!r}")
         if any(check(function) for check in _RETURN_NO_RESULT):
@@ -38,17 +58,23 @@ class TaskFunction:
         task_kind("", **options)  # what is wrong with them is said where they are written
         self._description: tuple[Kind, Function] | None = None
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Future:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Promise[R]:
         """Submit a call."""
         engine = program.engine()
         kind, function = self._description or self.described(engine)
         return engine.submit(kind, function, args, kwargs)
 
+    @overload
+    def __get__(self, instance: None, owner: type) -> TaskFunction[P, R]: ...
+    @overload
+    def __get__(
+        self: TaskFunction[Concatenate[Self, Q], R], instance: Self, owner: type | None = None
+    ) -> TaskFunction[Q, R]: ...
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         """In a class, what its function would be: a method, whose `self` is an argument as others are."""
         if instance is None or not isinstance(self.function, types.FunctionType):
             return self
-        return BoundTask(self, instance)
+        return BoundTask(self, instance)  # type: ignore[arg-type]  # its function has a first parameter
 
     def described(self, engine: Engine | NestedEngine) -> tuple[Kind, Function]:
         """What is submitted to an engine for a call of this."""
@@ -68,20 +94,27 @@ class TaskFunction:
         return engine.submit_all(kind, function, calls, column)
 
     def _submit_each(self, calls: list[Any], column: bool) -> Iterable[Any]:
-        return results([self(call) if column else self(*call) for call in calls])
+        return results([self(call) if column else self(*call) for call in calls])  # type: ignore[call-arg]
 
-    def options(self, **options: Any) -> TaskFunction:
+    @overload
+    def options(self, **options: Unpack[Options]) -> TaskFunction[P, R]: ...
+    @overload
+    def options(self, *, ranks: int, **options: Unpack[Options]) -> TaskFunction[..., R]: ...
+    def options(self, **options: Any) -> TaskFunction[..., R]:
         """The same function with other options, see `task`."""
-        return TaskFunction(self.function, {**self._options, **options})
+        return self._variant({**self._options, **options})
+
+    def _variant(self, options: dict[str, Any]) -> TaskFunction[P, R]:
+        return TaskFunction(self.function, options)
 
     def __reduce__(self) -> Any:
         return TaskFunction, (self.function, self._options)
 
 
-class BoundTask(TaskFunction):
+class BoundTask(TaskFunction[P, R]):
     """A task as a method of an object, which is the first argument of its calls."""
 
-    def __init__(self, task: TaskFunction, instance: Any) -> None:
+    def __init__(self, task: TaskFunction[Concatenate[Any, P], R], instance: Any) -> None:
         self.__func__, self.__self__ = task, instance
         self.function = self.__wrapped__ = types.MethodType(task.function, instance)
         self.__doc__, self.__module__ = task.__doc__, task.__module__  # which this class has, too
@@ -89,7 +122,7 @@ class BoundTask(TaskFunction):
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__func__, name)  # its name and the like: to copy them each time costs more
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Future:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Promise[R]:
         """Submit a call."""
         return self.__func__(self.__self__, *args, **kwargs)
 
@@ -97,9 +130,8 @@ class BoundTask(TaskFunction):
         """See TaskFunction."""
         return self.__func__.submit_all([(self.__self__, *((call,) if column else call)) for call in calls])
 
-    def options(self, **options: Any) -> TaskFunction:
-        """See TaskFunction."""
-        return BoundTask(self.__func__.options(**options), self.__self__)
+    def _variant(self, options: dict[str, Any]) -> TaskFunction[P, R]:
+        return BoundTask(self.__func__._variant(options), self.__self__)
 
     def __eq__(self, other: object) -> bool:
         """As bound methods of plain functions: each access to the method makes another."""
@@ -115,21 +147,13 @@ class BoundTask(TaskFunction):
 
 
 @overload
-def task(function: Callable[..., Any]) -> TaskFunction: ...
+def task(function: Callable[P, R]) -> TaskFunction[P, R]: ...
+@overload
+def task(**options: Unpack[Options]) -> Callable[[Callable[P, R]], TaskFunction[P, R]]: ...
 @overload
 def task(
-    *,
-    priority: int = 0,
-    rank: int | None = None,
-    node: str | None = None,
-    kind: str | None = None,
-    soft: bool = False,
-    ranks: int = 1,
-    retries: int = 0,
-    timeout: float | None = None,
-    isolated: bool | None = None,
-    label: str = "",
-) -> Callable[[Callable[..., Any]], TaskFunction]: ...
+    *, ranks: int, **options: Unpack[Options]
+) -> Callable[[Callable[Concatenate[Any, P], R]], TaskFunction[P, R]]: ...
 def task(function: Callable[..., Any] | None = None, **options: Any) -> Any:
     """Make a function a task: `@task`, or `@task(priority=1, ...)`. Calls return futures, and run on workers.
 
@@ -144,6 +168,10 @@ def task(function: Callable[..., Any] | None = None, **options: Any) -> Any:
     return TaskFunction(function, options)
 
 
+@overload
+def map(function: TaskFunction[..., R], *iterables: Iterable[Any]) -> Iterator[R]: ...
+@overload
+def map(function: Callable[..., R], *iterables: Iterable[Any]) -> Iterator[R]: ...
 def map(function: Callable[..., Any], *iterables: Iterable[Any]) -> Iterator[Any]:
     """The results of `function` for the elements of the iterables, in order, like the built-in `map`.
 
