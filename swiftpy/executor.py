@@ -26,12 +26,12 @@ from swiftpy.executor_calls import ByValue, Initialized, Initializer, Initialize
 from swiftpy.flow import program
 from swiftpy.flow.functions import Function, is_found
 from swiftpy.flow.future import Future, Promise
-from swiftpy.flow.tasks import P, R
 from swiftpy.own_job import OwnJob
 
 if TYPE_CHECKING:
     from swiftpy.flow.engine import Engine
     from swiftpy.flow.nested import NestedEngine
+    from swiftpy.flow.tasks import P, R
 
 #: Kinds of TaskError that say that the workers are gone.
 _NO_WORKERS = frozenset(("lost", "rejected", "interrupted"))

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from swiftpy.flow.command import Made, run_command
 from swiftpy.flow.future import Future, Promise
-from swiftpy.flow.tasks import Options, TaskFunction
+from swiftpy.flow.tasks import TaskFunction
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+
+    from swiftpy.flow.tasks import Options
 
     _AnyPath = Any  # to a type checker it goes for the path that other calls get, see `Promise`
 else:

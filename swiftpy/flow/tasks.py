@@ -7,7 +7,7 @@ import inspect
 import types
 from collections.abc import Callable, Iterable, Iterator
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypedDict, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from swiftpy.core.task import ANYWHERE, Kind, Target
 from swiftpy.flow import program
@@ -16,10 +16,24 @@ from swiftpy.flow.functions import Function, name_of
 from swiftpy.flow.future import Promise, results
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
+    from typing_extensions import TypedDict, Unpack
 
     from swiftpy.flow.engine import Engine
     from swiftpy.flow.nested import NestedEngine
+
+    class Options(TypedDict, total=False):
+        """The options of a task, see `task`."""
+
+        priority: float
+        rank: int | None
+        node: str | None
+        kind: str | None
+        soft: bool
+        retries: int
+        timeout: float | None
+        isolated: bool | None
+        label: str
+
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -27,20 +41,6 @@ Self = TypeVar("Self")
 R = TypeVar("R")
 
 _RETURN_NO_RESULT = (inspect.isgeneratorfunction, inspect.iscoroutinefunction, inspect.isasyncgenfunction)
-
-
-class Options(TypedDict, total=False):
-    """The options of a task, see `task`."""
-
-    priority: float
-    rank: int | None
-    node: str | None
-    kind: str | None
-    soft: bool
-    retries: int
-    timeout: float | None
-    isolated: bool | None
-    label: str
 
 
 class TaskFunction(Generic[P, R]):
