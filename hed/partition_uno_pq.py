@@ -151,7 +151,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="partition_uno_pq",
         description="Partition a response table into train, val and test tables of the same schema.",
-        epilog="example: partition_uno_pq by_drug --index 5 rsp_merged.parquet rsp_@@@_data.parquet",
+        epilog="example: partition_uno_pq by_drug --index 5 rsp.parquet rsp_@@@.parquet",
     )
     parser.add_argument("partition", help=f"what is held out: {', '.join(PARTITIONS)}")
     parser.add_argument("--index", type=int, help="which drug or cell, from 0 in order of first appearance")

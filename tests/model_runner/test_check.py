@@ -1,8 +1,10 @@
 import sys
+from pathlib import Path
 
 import pytest
 
 from model_runner import check, compare, find, with_defaults
+from model_runner.check import _RULES
 
 
 def test_all_problems_with_their_index(models):
@@ -185,3 +187,8 @@ def test_a_config_file_counts_by_what_is_in_it_where_that_is_known(models, monke
     # Of a model without a check nobody knows what is in it.
     [other] = with_defaults([{"model_name": "linreg", "config_file": "b.txt"}])
     assert compare({**other, "config_file": "a.txt"}, other, None)[0] == "refuse"
+
+
+def test_every_key_that_is_checked_is_documented():
+    text = (Path(__file__).parents[2] / "docs/runs.md").read_text()
+    assert [key for key in _RULES if f"`{key}`" not in text] == []

@@ -2,6 +2,7 @@
 
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -9,7 +10,7 @@ from swiftpy.errors import UserError
 from swiftpy.experiment.exp import Exp
 from swiftpy.sites import schedulers
 from swiftpy.sites.settings import benchmark_timeout, environment, local_env, settings_of, size, walltime
-from swiftpy.sites.site import load_site
+from swiftpy.sites.site import NAMES, load_site
 from swiftpy.sites.times import clock, seconds
 from swiftpy.upf.establish import submission_record
 
@@ -250,3 +251,8 @@ def command(folder, monkeypatch, scheduler, body):
 def test_a_scheduler_that_is_not_here(monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     assert schedulers.is_over("slurm", "1") is None
+
+
+def test_every_setting_is_documented():
+    text = (Path(__file__).parents[2] / "README.md").read_text()
+    assert [name for name in NAMES if f"`{name}`" not in text] == []
