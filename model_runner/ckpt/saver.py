@@ -82,9 +82,8 @@ class Saver(abc.ABC):
         config = self._store.config
         metric = values.get(config.save_best_metric)
         if config.save_best and metric is None and not self._missing_metric_told:
-            log.warning(
-                "ckpt_save_best_metric %s is not among the metrics %s", config.save_best_metric, ", ".join(values)
-            )
+            known = ", ".join(values)
+            log.warning("no epoch is best: ckpt_save_best_metric %s is not one of %s", config.save_best_metric, known)
             self._missing_metric_told = True
         last = stopped or epoch + 1 == config.epochs
         asked = None if last else interrupt.requested()

@@ -205,7 +205,9 @@ class Store:
             self._go_back_to(info)
             return value
         if self.config.restart_mode == "required":
-            raise CkptError(f"no usable checkpoint in {self._root} (ckpt_restart_mode is required)")
+            raise CkptError(
+                f"no usable checkpoint in {self._root}, and ckpt_restart_mode is required: auto starts from scratch"
+            )
         if candidates:
             self._note("no usable checkpoint: training starts from scratch", logging.WARNING)
         return None

@@ -115,7 +115,7 @@ def create(parent: Path, name: str | None = None, restart: Exp | None = None) ->
                 return Exp(parent / candidate)
         raise UserError(f"{parent / str(name)} exists already: choose another EXPID, or none for the next free number")
     except OSError as error:
-        raise UserError(f"{parent}: cannot create an EXP here: {error.strerror}") from error
+        raise UserError(f"{parent}: cannot create an EXP here: {error.strerror}: set CANDLE_DATA_DIR") from error
     finally:
         shutil.rmtree(stage, ignore_errors=True)
 
@@ -172,7 +172,7 @@ def find(parent: Path, name_or_path: str) -> Exp:
             return exp
     there = _names(parent)
     known = f"{parent} has {', '.join(there)}" if there else f"{parent} has no EXPs"
-    raise UserError(f"there is no EXP {name_or_path}: {known}")
+    raise UserError(f"there is no EXP {name_or_path}: {known}; set CANDLE_DATA_DIR and MODEL_NAME as they were for it")
 
 
 def _names(parent: Path) -> list[str]:

@@ -250,6 +250,8 @@ def _outcome_of(answer: Answer, seconds: float, host: str, rank: int, calls: int
 
 
 def _signal_name(number: int) -> str:
+    if number == signal.SIGKILL:  # not by us: that has other reasons; nobody else sends it unasked, but the kernel
+        return "SIGKILL: the node may have run out of memory"
     try:
         return signal.Signals(number).name
     except ValueError:  # a real-time signal

@@ -64,7 +64,8 @@ def test_a_disk_that_is_full_before_the_exp_is_whole(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr("os.write", full)
-    with pytest.raises(UserError, match=f"^{tmp_path}/Output: cannot create an EXP here: No space left on device$"):
+    said = f"^{tmp_path}/Output: cannot create an EXP here: No space left on device: set CANDLE_DATA_DIR$"
+    with pytest.raises(UserError, match=said):
         create(tmp_path / "Output")
     assert trees.names(tmp_path / "Output") == []
 
@@ -89,7 +90,7 @@ def test_found_by_name_under_the_parent_or_by_path(tmp_path, monkeypatch):
     assert find(tmp_path / "nowhere", "Output/EXP000") == exp
     with pytest.raises(UserError, match=r"no EXP EXP007: .*Output has EXP000"):
         find(tmp_path / "Output", "EXP007")
-    with pytest.raises(UserError, match="has no EXPs"):
+    with pytest.raises(UserError, match="has no EXPs; set CANDLE_DATA_DIR and MODEL_NAME"):
         find(tmp_path / "nowhere", "EXP007")
     with pytest.raises(UserError, match="is not an EXP"):
         find(tmp_path / "Output", str(tmp_path))
