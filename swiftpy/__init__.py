@@ -57,9 +57,11 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    """What is exported is imported when it is asked for: the UPF application needs none of it."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(importlib.import_module(_HOMES[name]), name)
-    return value
+if not TYPE_CHECKING:  # for a type checker there would be anything that somebody mistypes
+
+    def __getattr__(name: str) -> Any:
+        """What is exported is imported when it is asked for: the UPF application needs none of it."""
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(importlib.import_module(_HOMES[name]), name)
+        return value

@@ -97,6 +97,7 @@ def tasks() -> None:
     kept("1")  # type: ignore[arg-type]
     square.options(prio=3)  # type: ignore[call-overload]
     swiftpy.task(prio=3)  # type: ignore[call-overload]
+    swiftpy.gathr([future])  # type: ignore[attr-defined]
 
 
 def methods(box: Box) -> None:
