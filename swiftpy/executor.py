@@ -16,7 +16,8 @@ import types
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor
-from typing import TYPE_CHECKING, Any
+from concurrent.futures import Future as StandardFuture
+from typing import TYPE_CHECKING, Any, overload
 
 import cloudpickle
 
@@ -77,11 +78,22 @@ class Executor(concurrent.futures.Executor):
         self._engine: Engine | NestedEngine = running
         self._fate = _Fate(self._pending, self._lock, self._job)
 
-    def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Promise[R]:
+    # No `Promise`: `calls[future]`, with a future that the standard library's `as_completed` gives, would be an error.
+    @overload
+    def submit(
+        self, fn: Callable[..., R], first: StandardFuture[Any], /, *args: Any, **kwargs: Any
+    ) -> StandardFuture[R]: ...
+    @overload
+    def submit(
+        self, fn: Callable[..., R], first: Any, second: StandardFuture[Any], /, *args: Any, **kwargs: Any
+    ) -> StandardFuture[R]: ...
+    @overload
+    def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> StandardFuture[R]: ...
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> StandardFuture[Any]:
         """See `concurrent.futures.Executor`."""
         sent, first = self._sent(fn)
         kind, function = self._describe(sent)
-        future: Promise[R] = Promise()
+        future = Promise()
         future.asked = True  # a failure that nobody asks for is no failure of the program
         future.may_be_held = False  # its job may end before that is asked for
         future.translate = self._fate.translate

@@ -1,6 +1,7 @@
 """What a type checker must find in programs, and what it must let pass. `mypy` reads this; nobody runs it."""
 
 import asyncio
+import concurrent.futures
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,5 +146,8 @@ def programs() -> None:
         future = executor.submit(power, 2, n=4)
         assert_type(future.result(), float)
         assert_type(executor.submit(power, future).result(), float)
+        assert_type(executor.submit(power, 2.0, executor.submit(len, "a")).result(), float)
+        number = {executor.submit(len, text): text for text in "ab"}
+        print(*[number[done] for done in concurrent.futures.as_completed(number)])
         assert_type(list(executor.map(power, [1.0, 2.0], chunksize=3)), list[float])
-        executor.submit(power, "2")  # type: ignore[arg-type]
+        executor.submit(power, "2")  # type: ignore[call-overload]
