@@ -196,8 +196,13 @@ def task_kind(
     timeout: float | None = None,
     isolated: bool | None = None,
     label: str = "",
+    **unknown: object,
 ) -> Kind:
-    """The kind of a task with these options, see `task`. Raises ValueError for wrong ones, alone or together."""
+    """The kind of a task with these options, see `task`. Raises TypeError for one that there is not, ValueError for
+    wrong ones, alone or together."""
+    if unknown:
+        _, *known, _ = inspect.signature(task_kind).parameters
+        raise TypeError(f"a task has no option {', '.join(unknown)}: it has {', '.join(known)}")
     for name, number, least in (("rank", rank or 0, 0), ("ranks", ranks, 1), ("retries", retries, 0)):
         if not isinstance(number, Integral) or number < least:
             raise ValueError(f"{name} is a whole number from {least} on, not {number!r}")

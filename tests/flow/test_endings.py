@@ -150,7 +150,7 @@ def test_a_parallel_task_that_failed_on_one_rank_while_the_others_wait_for_it_in
 @pytest.mark.parametrize(
     ("options", "error"),
     [
-        ({"prority": 1}, "unexpected keyword argument 'prority'"),
+        ({"prority": 1}, "a task has no option prority: it has priority, rank, node"),
         ({"rank": 1, "node": "a"}, "not both"),
         ({"timeout": 5, "isolated": False}, "it is isolated"),
         ({"ranks": 2, "timeout": 5}, "can neither"),
