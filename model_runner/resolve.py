@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, PathFinder
-from importlib.metadata import EntryPoints, entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
 
@@ -110,21 +110,21 @@ def _in_directory(names: Sequence[str], directory: Path | None) -> Iterator[Foun
 
 def _registered(group: str, names: Sequence[str], ours: bool) -> Iterator[Found]:
     points = _entry_points(group, tuple(sys.path))
-    known = {point.name: point for point in points if (_owner(point) == _OURS) == ours}
+    known = {point.name: (point.module, owner) for point, owner in points if (owner == _OURS) == ours}
     for name in names:
         if name in known:
-            yield from _if_file(_spec(known[name].module), f"entry point of {_owner(known[name])}")
+            module, owner = known[name]
+            yield from _if_file(_spec(module), f"entry point of {owner}")
 
 
 @functools.lru_cache(maxsize=8)
-def _entry_points(group: str, path: tuple[str, ...]) -> EntryPoints:
-    """Those of the distributions on `path`, which is sys.path: a RUN asks eight times, and each would read them all."""
-    return entry_points(group=group)
+def _entry_points(group: str, path: tuple[str, ...]) -> list[tuple[EntryPoint, str]]:
+    """Those of the distributions on `path`, which is sys.path, each with its distribution's name.
 
-
-def _owner(point: object) -> str:
-    distribution = getattr(point, "dist", None)
-    return distribution.name if distribution else ""
+    A RUN asks eight times, and each would read them all: where they lie on a file system for all ranks, by the hundred.
+    The name is in a file, too, which is read at each look.
+    """
+    return [(point, point.dist.name if point.dist else "") for point in entry_points(group=group)]
 
 
 def _on_path(names: Sequence[str]) -> Iterator[Found]:

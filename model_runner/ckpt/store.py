@@ -51,6 +51,7 @@ class Store:
         self._best_metric = config.best_metric_last
         self._saved_at: float | None = None
         self._made = False
+        self._models: set[int] | None = None  # epochs that have one
 
     def due(self, epoch: int, metric: float | None, because: str | None = None) -> str | None:
         """Why `epoch` (counted from 1) is to be saved: best so far, `because`, last of all, or by the interval.
@@ -167,16 +168,21 @@ class Store:
 
     def _clean(self, newest: int) -> None:
         """Remove the models of older epochs. Those after `newest` are left by a roll back, to be overwritten."""
-        older = [epoch for epoch in self._saved() if epoch <= newest]
+        # Looked for once: after epoch 200 there are 200 directories to look into, on the file system of all workers.
+        if self._models is None:
+            self._models = set(self._saved())
+        self._models.add(newest)
+        older = sorted((epoch for epoch in self._models if epoch <= newest), reverse=True)
         for epoch in older[self.config.keep_limit :]:
             if epoch == self._linked("best"):
                 continue
             # The model last: with it, this epoch counts as saved, and a clean-up cut short is taken up again.
             # The checksums last but one: they name what must be there, so that half a checkpoint is not used.
             order = (CHECKSUMS, MODEL)
-            for path in sorted(self._directory(epoch).iterdir(), key=lambda path: (path.name in order, path.name)):
+            for path in sorted(self._directory(epoch).glob("*"), key=lambda path: (path.name in order, path.name)):
                 if path.name != INFO:
                     path.unlink()
+            self._models.remove(epoch)
             self._note(f"removed the model of epoch {epoch}")
 
     def restore(self, read: Callable[[Path, dict[str, Any]], T]) -> T | None:

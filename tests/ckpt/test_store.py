@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import zlib
 from pathlib import Path
 
@@ -118,6 +119,17 @@ def test_what_is_kept(tmp_path_factory, values, restart_after, limit, interval, 
 def test_cleaning_leaves_only_the_information(tmp_path):
     save_all(tmp_path, [0.4, 0.3, 0.2], keep_limit=1)
     assert [p.name for p in (tmp_path / "ckpts/epochs/001").iterdir()] == ["ckpt-info.json"]
+
+
+def test_cleaning_looks_for_models_once(tmp_path, monkeypatch):
+    """Else each of all workers looked, after its epoch 200, into 200 directories of one file system."""
+    looks, saved = [], Store._saved
+    monkeypatch.setattr(Store, "_saved", lambda store: looks.append(store) or saved(store))
+    store = save_all(tmp_path, [0.4, 0.3, 0.2], keep_limit=2)
+    shutil.rmtree(tmp_path / "ckpts/epochs/002")  # by hand, or by clean-ckpts.sh, while the RUN goes on
+    for epoch in (4, 5):
+        assert store.save(epoch, 0.1 / epoch, writer(f"model {epoch}"))
+    assert (models(tmp_path), len(looks)) == ({4, 5}, 1)
 
 
 def test_one_of_candle_itself_is_taken(tmp_path):

@@ -1,6 +1,7 @@
 """Who wins when names collide."""
 
 import sys
+from importlib.metadata import PathDistribution
 from pathlib import Path
 
 import pytest
@@ -89,3 +90,19 @@ def test_a_model_is_never_a_module_of_python(collision, monkeypatch):
     monkeypatch.setenv("MODEL_PYTHON_SCRIPT", "nowhere.py")
     with pytest.raises(RunError, match=r"no module for MODEL_PYTHON_SCRIPT=nowhere\.py"):
         found(resolve.find_model, "unorun", "keras")
+
+
+def test_distributions_are_read_once_in_a_process(collision, monkeypatch):
+    """Each RUN opened the METADATA of ours a dozen times, on the file system of all workers."""
+
+    def both():
+        return found(resolve.find_model, "unorun", "keras"), found(resolve.find_module, "hed_setup")
+
+    monkeypatch.delenv("MODEL_PYTHON_DIR")
+    before, reads, read_text = both(), [], PathDistribution.read_text
+    monkeypatch.setattr(
+        PathDistribution, "read_text", lambda self, name: reads.append((self, name)) or read_text(self, name)
+    )
+    assert both() == before
+    assert before[0][0] == "entry point of stranger"
+    assert not reads
