@@ -15,13 +15,17 @@ and the predictions of finished RUNs. Everything else is copied, with its times.
 to, also where the old one is write-protected (`chmod -R a-w EXP000`).
 """
 
+from __future__ import annotations
+
 import os
 import re
 import shutil
 import stat
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 
 from swiftpy.experiment.exp import Exp
@@ -29,6 +33,9 @@ from swiftpy.experiment.files import flush_file_system
 from swiftpy.experiment.restart import Decision
 
 _OUTCOME = ("result.txt", "history.txt", "stop.marker", "*_scores.json", "*_predicted.csv")
+#: RUNs at once. On a parallel file system to copy a small file is a dozen round trips to its servers: at 5 ms a file,
+#: 770 RUNs with 200 epochs each take a quarter of an hour one after another, and all nodes wait.
+_AT_ONCE = 16
 _EPOCH = re.compile(r"/epochs/(\d+)$")
 
 
@@ -47,14 +54,20 @@ def carry(old: Exp, new: Exp, decisions: Iterable[Decision]) -> Carried:
     `old` is what `restart.source` returned, `new` is fresh from `create`. OSError, such as a full disk: `new` is
     useless, `old` as it was.
     """
-    carrier = _Carrier(old.root)
-    for decision in decisions:
-        if decision.verdict in ("skip", "resume"):
-            carrier.directory(old.run_dir(decision.id), new.run_dir(decision.id), decision.verdict == "skip")
-        for name in decision.markers:
-            carrier.copy(old.markers / name, new.markers / name)
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        runs = list(pool.map(partial(_carry_run, old, new), decisions))
     flush_file_system(new.root)
-    return Carried(carrier.copied, carrier.linked, tuple(carrier.dropped))
+    copied, linked = sum(run.copied for run in runs), sum(run.linked for run in runs)
+    return Carried(copied, linked, tuple(link for run in runs for link in run.dropped))
+
+
+def _carry_run(old: Exp, new: Exp, decision: Decision) -> _Carrier:
+    carrier = _Carrier(old.root)
+    if decision.verdict in ("skip", "resume"):
+        carrier.directory(old.run_dir(decision.id), new.run_dir(decision.id), decision.verdict == "skip")
+    for name in decision.markers:
+        carrier.copy(old.markers / name, new.markers / name)
+    return carrier
 
 
 class _Carrier:
@@ -87,13 +100,14 @@ class _Carrier:
                 else:
                     self.copy(from_path, to_path)
         shutil.copystat(source, target)
-        _give(target, stat.S_IRWXU)
+        _give(target, target.stat().st_mode, stat.S_IRWXU)
 
     def copy(self, source: Path, target: Path) -> None:
         """Copy one file with its times."""
         shutil.copy2(source, target)
-        _give(target, stat.S_IRUSR | stat.S_IWUSR)
-        self.copied += target.stat().st_size
+        status = target.stat()
+        _give(target, status.st_mode, stat.S_IRUSR | stat.S_IWUSR)
+        self.copied += status.st_size
 
     def _hard_link(self, source: Path, target: Path) -> None:
         try:
@@ -125,9 +139,10 @@ class _Carrier:
             self.dropped.append(source)
 
 
-def _give(path: Path, rights: int) -> None:
-    """Let the owner have these rights, whatever came over from a write-protected EXP; the rest of the mode stays."""
-    path.chmod(path.stat().st_mode | rights)
+def _give(path: Path, mode: int, rights: int) -> None:
+    """Let the owner have these rights, whatever came over from a write-protected EXP; the rest of its mode stays."""
+    if mode & rights != rights:
+        path.chmod(mode | rights)
 
 
 def _is_model(file: Path) -> bool:

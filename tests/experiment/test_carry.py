@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import shutil
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -184,6 +185,17 @@ def test_without_hard_links_it_copies(tmp_path, monkeypatch, error):
     done = carry(old, new, [Decision("A", "resume", "")])
     assert carried(new, old)[-1] == "run/A/ckpts/epochs/001/model.h5 = one"
     assert (done.copied, done.linked) == (3, 0)
+
+
+def test_runs_come_over_at_the_same_time(tmp_path, monkeypatch):
+    """Each file is round trips to the servers of a shared file system: one by one, a large restart took minutes."""
+    old = Exp(trees.make(tmp_path / "EXP000", "run/A/log.txt = a\nrun/B/log.txt = b"))
+    new = create(tmp_path, restart=old)
+    both, copy = threading.Barrier(2, timeout=10), shutil.copy2
+    monkeypatch.setattr(shutil, "copy2", lambda *paths: (both.wait(), copy(*paths)))
+    done = carry(old, new, [Decision("A", "resume", ""), Decision("B", "skip", "")])
+    assert carried(new, old)[-2:] == ["run/A/log.txt = a", "run/B/log.txt = b"]
+    assert (done.copied, done.linked) == (2, 0)
 
 
 def _restart(parent: Path, name: str, die_at: int) -> None:
