@@ -190,6 +190,8 @@ def _save(arrays: Arrays, target: Path, source: Path, columns: Columns) -> None:
 
 
 def _load(target: Path) -> Arrays:
+    if target.stat().st_uid != os.geteuid():
+        raise PermissionError(None, "it belongs to another user, and may be of other data", str(target))
     names = json.loads((target / NAMES).read_text(encoding="utf-8"))
     # Copy on write, and nobody writes: TensorFlow takes over no memory that is read-only.
     mapped = {path.stem: np.load(path, mmap_mode="c") for path in target.glob("*.npy")}

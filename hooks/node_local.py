@@ -94,11 +94,25 @@ class NodeLocal:
 
 
 def place_of(env: Mapping[str, str], name: str, default: str, source: Path) -> NodeLocal:
-    """The place beside the path that the user set. ValueError if that path has no name, as `/`."""
+    """The place beside the path that the user set, or beside the default.
+
+    ValueError if that path has no name, as `/`; PermissionError if the default's directory is another user's.
+    """
     path = setting(env, name, default)
     if path.name in ("", ".."):
         raise ValueError(f"{name}={path}: nothing can lie beside that, as copies do: set it as in {name}={default}")
+    if not {**os.environ, **env}.get(name):
+        _own(path.parent, name)
     return NodeLocal(path, source)
+
+
+def _own(folder: Path, name: str) -> None:
+    """Who came first to /tmp/alice might put another Python where the staged one was. A path of the user's own choice
+    may lie in a project's directory."""
+    folder.mkdir(parents=True, mode=0o700, exist_ok=True)
+    if folder.stat().st_uid not in (0, os.geteuid()):  # root's is the site's own
+        problem = f"it belongs to another user, who could change what RUNs read and run: set {name}"
+        raise PermissionError(None, problem, str(folder))
 
 
 def setting(env: Mapping[str, str], name: str, default: str = "") -> Path:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from analysis.cli import main
-from hed import arrays, hed_setup, synthetic, tables
+from hed import arrays, hed_setup, local, synthetic, tables
 from hed.uno import data, unorun
 
 SPEC = synthetic.Spec(drugs=5, cells=8, genes=3, descriptors=3, responses=40)
@@ -176,6 +176,22 @@ def test_without_a_place_to_write_they_are_the_process_own(source, monkeypatch, 
     arrays._open.cache_clear()
     table = arrays.open_arrays(source, NAMES, source.parent / "full")
     assert table.cells.matrix.shape == (8, 3) and "no arrays in" in caplog.text
+
+
+def test_what_another_user_has_put_there_is_not_read(source, caplog):
+    """Names follow from tables that all may read, and /tmp/alice is whoever's comes first."""
+    y = opened(source).y.copy()
+    [name] = directories(source)
+    np.save(source.parent / name / "y.npy", y + 1)
+    if os.geteuid() != 0:
+        pytest.skip("only root can make another user's")
+    os.chown(source.parent / name, 12345, 12345)
+    os.chown(source.parent, 12345, 12345)
+    assert (opened(source).y == y).all() and "no arrays in" in caplog.text and "another user" in caplog.text
+    with pytest.raises(
+        PermissionError, match="set TMPDIR"
+    ):  # a partition's files, which no process can have for itself
+        local.make(source.parent / "index-000")
 
 
 def _open_in_child(source, barrier, answers):

@@ -211,6 +211,20 @@ def test_a_directory_of_another_user_is_not_trusted(tmp_path):
     assert local.sweep(tmp_path, lambda path: True) == []
 
 
+def test_a_place_in_tmp_that_another_user_has_made_is_not_used(tmp_path, monkeypatch):
+    """In it, another Python could take the place of the staged one."""
+    monkeypatch.delenv("SOFTWARE_TARGET", raising=False)
+    default = str(tmp_path / "alice/software")
+    place_of({}, "SOFTWARE_TARGET", default, SOURCE)
+    assert (tmp_path / "alice").stat().st_mode & 0o777 == 0o700  # whatever the umask is
+    if os.geteuid() != 0:
+        pytest.skip("only root can make another user's")
+    os.chown(tmp_path / "alice", 12345, 12345)
+    with pytest.raises(PermissionError, match=r"another user.*: set SOFTWARE_TARGET"):
+        place_of({}, "SOFTWARE_TARGET", default, SOURCE)
+    place_of({"SOFTWARE_TARGET": default}, "SOFTWARE_TARGET", default, SOURCE)  # a project's, which the user trusts
+
+
 def test_variables_in_paths(monkeypatch):
     monkeypatch.delenv("TMP_ORIGINAL", raising=False)
     env = {"USER": "me", "SWIFTPY_NODE": "3"}
