@@ -17,6 +17,8 @@ from analysis import job
 from analysis.exp import FAILED_RESULT, run_directories
 
 LAST_ERRORS = 5
+#: Times that a look took, for the least pause after it: it opens the logs of all workers, which are being written.
+PAUSE = 4
 _EPOCH = re.compile(r"Epoch (\d+)/(\d+)")
 _TRAINING = re.compile(r"run_(?:tensorflow|pytorch)\(\): pkg\.run\(\) \.\.\.")
 
@@ -255,11 +257,11 @@ def clock(seconds: float) -> str:
 
 
 def watch(exp: Path, interval: float, once: bool) -> int:
-    """Show the view every `interval` seconds until the job has ended, or Ctrl-C."""
+    """Show the view every `interval` seconds, or more rarely if looks take long, until the job has ended, or Ctrl-C."""
     terminal = sys.stdout.isatty()
     try:
         while True:
-            now = time.time()
+            began, now = time.monotonic(), time.time()
             view = look(exp)
             size = shutil.get_terminal_size((10_000, 10_000)) if terminal else os.terminal_size((10_000, 60))
             lines = [line[: size.columns] for line in frame(exp, view, now, size.lines - 1)]
@@ -269,6 +271,6 @@ def watch(exp: Path, interval: float, once: bool) -> int:
                 print("\n".join(lines), end="\n\n", flush=True)
             if once or view.ended:
                 return 0
-            time.sleep(interval)
+            time.sleep(max(interval, PAUSE * (time.monotonic() - began)))
     except KeyboardInterrupt:
         return 0

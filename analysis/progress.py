@@ -41,7 +41,7 @@ def progress(parser: ArgumentParser, arguments: list[str]) -> int:
     """`progress.sh D`, or `--watch D`, the live view."""
     add_exp(parser)
     parser.add_argument("--watch", action="store_true", help="live view, until the job ends or Ctrl-C")
-    parser.add_argument("--interval", type=float, default=2.0, metavar="S", help="seconds between two looks (2)")
+    parser.add_argument("--interval", type=float, default=2.0, metavar="S", help="least seconds between two looks (2)")
     parser.add_argument("--once", action="store_true", help="with --watch: one look only")
     options = parser.parse_args(arguments)
     exp = exp_path(options.exp)

@@ -285,3 +285,19 @@ def test_export_list_makes_nothing_and_the_users_scores_stay(tmp_path, capsys):
     (exp / "scores.csv").write_text("mine\n")
     assert main(["export.sh", str(exp)]) == 0
     assert (exp / "scores.csv").read_text() == "mine\n" and (exp / "EXP000.tgz").exists()
+
+
+def test_looks_that_take_long_are_rare(tmp_path, monkeypatch, capsys):
+    """The logs of 780 workers every 2 s, for each who watches: the file system is there for the RUNs."""
+    took, now, pauses = iter([0.1, 30.0, 0.0]), [0.0], []
+
+    def look(exp):
+        seconds = next(took)
+        now[0] += seconds
+        return live.View(1, 1, ended=None if seconds else "ended")
+
+    monkeypatch.setattr(live, "look", look)
+    monkeypatch.setattr(live.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(live.time, "sleep", pauses.append)
+    assert live.watch(tmp_path, 2.0, once=False) == 0
+    assert pauses == [2.0, 120.0]
