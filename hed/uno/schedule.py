@@ -114,7 +114,8 @@ class EarlyStopping:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up the state of an earlier `state_dict()`."""
         self._best, self._wait, self.stopped = state["best"], state["wait"], state["stopped"]
-        self.improved, self.best_weights = state["improved"], state["best_weights"]
+        # This project's first checkpoints, of whole epochs only, lack `improved`: with nothing to wait for it was so.
+        self.improved, self.best_weights = state.get("improved", self._wait == 0), state["best_weights"]
 
 
 @dataclass

@@ -64,6 +64,16 @@ def test_the_first_epoch_alone_never_stops_training():
     assert stopping.stopped
 
 
+@pytest.mark.parametrize(("wait", "weights", "best"), [(0, None, 7), (1, [np.array(3)], 3)])
+def test_a_state_of_the_first_checkpoints_is_taken_up(wait, weights, best):
+    """None could be used, and RUNs began from scratch. Best weights that the network had were left out."""
+    stopping = EarlyStopping(HYPER, lambda: [np.array(7)])
+    stopping.load_state_dict({"best": 0.5, "wait": wait, "stopped": False, "best_weights": weights})
+    stopping.begin_epoch()
+    stopping.end_epoch(4, 0.6)
+    assert (stopping.best_weights, stopping.improved, stopping.stopped) == ([best], False, wait == 1)
+
+
 def test_progress_counts_the_last_batch_by_what_is_in_it():
     """However an epoch is cut into calls, and resumed between them."""
     results = np.array([[0.5, 3], [0.25, 2], [1, 1]], np.float32)
