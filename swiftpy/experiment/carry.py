@@ -80,6 +80,8 @@ class _Carrier:
     def directory(self, source: Path, target: Path, finished: bool, top: bool = True) -> None:
         """Carry a directory; `top`: it is the RUN's own, where the outcome files lie."""
         target.mkdir()
+        # By which a project's directory hands its group down, to what the RUN will make as well.
+        setgid = target.stat().st_mode & stat.S_ISGID
         with os.scandir(source) as entries:
             # Links come last: what they lead to is in place then.
             ordered = sorted(entries, key=lambda entry: (entry.is_symlink(), entry.name))
@@ -100,7 +102,7 @@ class _Carrier:
                 else:
                     self.copy(from_path, to_path)
         shutil.copystat(source, target)
-        _give(target, target.stat().st_mode, stat.S_IRWXU)
+        _give(target, target.stat().st_mode, stat.S_IRWXU | setgid)
 
     def copy(self, source: Path, target: Path) -> None:
         """Copy one file with its times."""

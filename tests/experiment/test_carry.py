@@ -173,6 +173,18 @@ def test_a_write_protected_exp_is_carried_over_so_that_its_runs_can_write(tmp_pa
     assert trees.snapshot(old.root) == before
 
 
+def test_a_projects_directory_hands_its_group_down_to_what_resumed_runs_make(tmp_path):
+    """Of an EXP from before `chmod g+s`, what resumed RUNs made had the user's own group, closed to colleagues."""
+    old = ours(tmp_path / "EXP000", "A")
+    (tmp_path / "Output").mkdir()
+    (tmp_path / "Output").chmod(0o2775)
+    new = create(tmp_path / "Output", restart=old)
+    carry(old, new, [Decision("A", "resume", "")])
+    (new.run / "A/ckpts/partial").mkdir()
+    for name in ("run", "run/A", "run/A/ckpts/epochs/001", "run/A/ckpts/partial"):
+        assert (new.root / name).stat().st_mode & stat.S_ISGID, name
+
+
 @pytest.mark.parametrize("error", [errno.EXDEV, errno.EPERM])
 def test_without_hard_links_it_copies(tmp_path, monkeypatch, error):
     old = Exp(trees.make(tmp_path / "EXP000", "run/A/ckpts/epochs/001/model.h5 = one"))
