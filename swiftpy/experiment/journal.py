@@ -47,7 +47,7 @@ class Journal:
         OSError (disk full): the event is not safely recorded; the caller decides, and may write it again.
         """
         record = {"t": round(self._clock(), 3), "event": event, **fields}
-        line = json.dumps(record, default=str, separators=(", ", ": ")).encode() + b"\n"
+        line = json.dumps(record, default=str).encode() + b"\n"
         if self._torn:  # or this line would become the tail of the torn one, and be lost with it
             line = b"\n" + line
         self._torn = True

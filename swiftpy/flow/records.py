@@ -53,7 +53,7 @@ class Records:
             file.seek(offset)
             _, _, length, checksum = _HEADER.unpack(file.read(_PREFIX)[: _HEADER.size])
             data = file.read(length)
-            if len(data) == length and zlib.crc32(data) == checksum:
+            if zlib.crc32(data) == checksum:
                 return data
         del self._where[key]
         return None

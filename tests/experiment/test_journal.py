@@ -84,5 +84,5 @@ def test_a_full_disk_is_told_and_costs_one_event(tmp_path, monkeypatch):
 
 def test_garbage_is_no_event(tmp_path):
     path = tmp_path / "journal.jsonl"
-    path.write_bytes(b'\0\0\0\n[1]\n{"t": 1}\n\xff\n' + json.dumps({"event": "x"}).encode())
+    path.write_bytes(b'\0\0\0\n[1]\n"event"\n{"t": 1}\n\xff\n' + json.dumps({"event": "x"}).encode())
     assert read(path) == [{"event": "x"}]

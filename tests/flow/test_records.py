@@ -56,7 +56,7 @@ def test_a_torn_end_costs_what_is_torn_and_nothing_that_comes_later(tmp_path):
     fill(tmp_path, KEYS[:30])
     (file,) = tmp_path.glob("*.records")
     whole = file.read_bytes()
-    for size in random.Random(1).sample(range(len(whole)), 40):
+    for size in (0, *random.Random(1).sample(range(len(whole)), 40)):
         file.write_bytes(whole[:size])
         records = Records(tmp_path)
         found = [key for key in KEYS[:30] if records.get(key) == data_of(key)]
@@ -76,6 +76,19 @@ def test_a_record_that_the_disk_has_changed_is_not_there(tmp_path):
     records = Records(tmp_path)
     assert records.get(KEYS[5]) is None
     assert records.get(KEYS[6]) == data_of(KEYS[6])
+
+
+def test_a_record_whose_key_the_disk_has_changed_is_no_result_of_another_call(tmp_path):
+    fill(tmp_path, [KEYS[4]])
+    (file,) = tmp_path.glob("*.records")
+    content = file.read_bytes()
+    file.write_bytes(content.replace(KEYS[4], KEYS[5]))
+    assert len(Records(tmp_path)) == 0
+
+
+def test_a_job_that_finds_all_results_leaves_no_file(tmp_path):
+    fill(tmp_path, [])
+    assert not list(tmp_path.iterdir())
 
 
 def test_two_of_a_process(tmp_path):
@@ -135,3 +148,16 @@ def test_a_full_disk_costs_the_records_of_that_moment(tmp_path, monkeypatch):
         assert again.get(KEYS[3]) == b"kept"
         assert again.get(KEYS[1]) == data_of(KEYS[1])
     assert len(list(tmp_path.iterdir())) == 1, "a disk that stays full costs one descriptor, not thousands"
+
+
+def test_a_disk_on_which_no_file_can_be_made_for_a_moment(tmp_path, monkeypatch):
+    records = Records(tmp_path)
+    records.add(KEYS[1], b"lost")
+    with monkeypatch.context() as full:
+        full.setattr(Records, "_new_file", lambda self: os.open("/dev/null/x", os.O_WRONLY))
+        with pytest.raises(NotADirectoryError):
+            records.save()
+    records.add(KEYS[2], b"kept")
+    records.save()
+    for again in (records, Records(tmp_path)):
+        assert again.get(KEYS[1]) is None and again.get(KEYS[2]) == b"kept"
