@@ -71,8 +71,7 @@ class Outcomes:
 
     def log(self, rank: int | None) -> str:
         """Where the output of a RUN on this rank is, relative to the EXP; rank 0 speaks for RUNs that had none."""
-        rank = rank if rank is not None and rank >= 0 else 0
-        return f"out/{self._experiment.exp.out_file(rank, self._lead.layout.size).name}"
+        return f"out/{self._experiment.exp.out_file(max(0, rank or 0), self._lead.layout.size).name}"
 
     def _run_done(self, report: ReportOutcome) -> None:
         spec, decision = self._runs[report.task.id]
