@@ -68,10 +68,12 @@ def _adapt_scripts(root: Path, new: str, made_at: Path) -> Iterator[Path]:
         if b"\0" in data or not old.search(data):
             continue
         first, _, rest = data.partition(b"\n")
-        own = first.startswith(b"#!") and old.match(first, 2)
-        if own and (b" " in new.encode() or len(new) + len(first) > _LONGEST_SHEBANG):
-            # The kernel takes neither blanks nor long paths. To sh the second line is a command, to Python a string.
-            first = b"#!/bin/sh\n'''exec' \"" + first[2:].strip() + b'" "$0" "$@"\n\' \'\'\''
+        own = re.match(b"#!" + old.pattern + b"/bin/python", first)
+        if own and (" " in new or len(moved(first)) > _LONGEST_SHEBANG):
+            # The kernel takes neither blanks nor long paths. To sh the second line is a command, to Python a string;
+            # a shell of the environment's own would start itself for ever.
+            python = re.sub(rb"^\S+", rb'"\g<0>"', first[2:].strip())  # options such as -I stay outside of the quotes
+            first = b"#!/bin/sh\n'''exec' " + python + b" \"$0\" \"$@\"\n' '''"
             data = first + b"\n" + rest
         _rewrite(script, moved(data))
         yield script
@@ -162,7 +164,7 @@ def _add_tree(
         for name in [*folders, *sorted(files)]:
             path = here / name
             info = tar.gettarinfo(path, prefix + str(path.relative_to(root)))
-            if info is None or info.isfifo() or info.isdev():  # None: a socket
+            if info is None or info.isdev():  # None: a socket; a fifo is a device
                 raise ValueError(f"{path} is neither a file nor a folder nor a link: remove it")
             text = link(path) if info.issym() else None
             if info.issym() and text is None:
@@ -242,7 +244,7 @@ def warnings(env: Path) -> list[str]:
         found.append("swiftpy is not installed in it: RUNs cannot be run from it")
     for path in sorted(env.glob("lib/python3.*/site-packages/*.pth")):
         text = path.read_text(encoding="utf-8", errors="replace")
-        outside = [line for line in text.splitlines() if line.startswith("/") and not line.startswith(str(env))]
+        outside = [line for line in text.splitlines() if line.startswith("/") and not Path(line).is_relative_to(env)]
         if outside or path.name.startswith("__editable__"):
             found.append(f"{path.name}: an editable installation is not packed: {', '.join(outside) or 'see the file'}")
     return found
