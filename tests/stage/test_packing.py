@@ -90,6 +90,8 @@ def test_an_interpreter_that_was_copied_into_the_environment(env):
     members = pack(env)
     assert members["bin/python3.11"][0].isreg() and members["bin/python"][0].linkname == "python3.11"
     assert "base/lib/python3.11/os.py" in members
+    (env / "pyvenv.cfg").write_text("home = /usr/bin\n")
+    assert not any(name.startswith("base") for name in pack(env)), "the system's is on every node"
 
 
 def test_an_environment_that_was_made_from_another_one(env, tmp_path):
