@@ -31,6 +31,9 @@ OURS = """
     run/{id}/ckpts/epochs/002/model.h5 = two
     run/{id}/ckpts/last -> epochs/002
     run/{id}/ckpts/work/model.h5 = half
+    run/{id}/extra/history.txt = of the user's own
+    run/{id}/extra/work/notes.txt = of the user's own
+    run/{id}/extra/y_predicted.csv = of the user's own
     run/{id}/history.txt = {}
     run/{id}/log.txt = log
     run/{id}/output/ckpts -> ../ckpts
@@ -48,6 +51,9 @@ RESUMED = """
     run/{id}/ckpts/epochs/002/ckpt-info.json = 2
     run/{id}/ckpts/epochs/002/model.h5 = two (linked)
     run/{id}/ckpts/last -> epochs/002
+    run/{id}/extra/history.txt = of the user's own
+    run/{id}/extra/work/notes.txt = of the user's own
+    run/{id}/extra/y_predicted.csv = of the user's own
     run/{id}/log.txt = log
     run/{id}/output/ckpts -> ../ckpts
 """
@@ -109,6 +115,14 @@ def test_what_comes_over_by_verdict_and_what_stays_behind(tmp_path, monkeypatch)
     alone = [line.removesuffix(" (linked)") for line in expected]
     assert sorted(carried(new, old)) == sorted(alone), "what a RUN needs is there without the old EXP"
     assert (new.run / "B/ckpts/last/model.h5").read_text() == "two"
+
+
+def test_a_pipe_in_a_run_directory_stays_behind(tmp_path):
+    old = Exp(trees.make(tmp_path / "EXP000", "run/A/log.txt = log"))
+    os.mkfifo(old.run / "A/pipe")
+    new = create(tmp_path, restart=old)
+    carry(old, new, [Decision("A", "resume", "")])
+    assert [path.name for path in (new.run / "A").iterdir()] == ["log.txt"]
 
 
 def test_an_exp_of_the_original_system_with_links_into_older_ones(tmp_path):
