@@ -84,10 +84,10 @@ class TreeReader:
         while filled < len(view):
             entry = self._files[number]
             start = offset + filled - (self._ends[number] - entry.size)
-            wanted = min(entry.size - start, len(view) - filled)
-            if wanted:
-                self._read(entry, start, view[filled : filled + wanted])
-            filled += wanted
+            left = entry.size - start
+            if left:
+                self._read(entry, start, view[filled : filled + left])  # no more than the view has room for
+            filled += left
             number += 1
 
     def _read(self, entry: Entry, start: int, view: memoryview) -> None:
