@@ -58,6 +58,8 @@ def test_what_counts_is_the_value():
     assert key(np.arange(6.0)) == key(np.arange(6.0)) != key(np.arange(6))
     assert key(np.arange(6)) != key(np.arange(6).reshape(2, 3))
     assert key(itertools) == key(itertools) != key(copy), "modules go by their names"
+    assert key(True) != key(False) and key("a", "b") != key("asb")
+    assert len({key(kind(100 * letter)) for kind in (str, str.encode) for letter in "xy"}) == 4, "long ones as well"
     assert key(1, 2) != key((1, 2)) and key(x=1) != key(y=1) and key(1) != key(x=1)
     own = []
     own.append(own)
