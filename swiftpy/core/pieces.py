@@ -54,10 +54,7 @@ class Pieces:
         if seconds is None:
             return 1
         seconds, relief = max(seconds, 1e-9), workers * SERVER_SECONDS
-        longest = max(PIECE_SECONDS, relief)
-        if seconds >= longest:
-            return 1
-        most = int(min(MOST_CALLS, longest / seconds))
+        most = int(min(MOST_CALLS, max(PIECE_SECONDS, relief) / seconds))
         share = max(waiting // (2 * workers), int(max(LEAST_SECONDS, relief / 2) / seconds))
         return max(1, min(most, share))
 

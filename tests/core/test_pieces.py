@@ -2,6 +2,7 @@
 
 import math
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -36,6 +37,8 @@ def test_near_the_end_pieces_shrink_so_that_all_end_together(call_seconds, worke
     size = pieces(call_seconds).size("f", waiting, workers)
     least = max(LEAST_SECONDS, workers * SERVER_SECONDS / 2)
     assert size == 1 or size <= max(waiting // (2 * workers), 1.001 * least / call_seconds)
+    plenty = min(MOST_CALLS, 0.999 * max(PIECE_SECONDS, 2 * least) / call_seconds - 1)
+    assert size >= min(plenty, max(waiting // (2 * workers), 0.999 * least / call_seconds - 1)), "but no further"
 
 
 def test_tasks_that_must_go_alone_are_never_short():
@@ -47,6 +50,8 @@ def test_the_mean_follows_longer_calls_faster():
     measured = pieces(1e-3)
     measured.measured("f", 1, 3e-3)
     assert measured.size("f", 10**9, 1) == 2
+    measured.measured("f", 1, 1e-3)
+    assert measured.expected(Task(0, Kind("f"), [0])) == pytest.approx(1.75e-3)
     for _ in range(20):
         measured.measured("f", 100, 100 * 1e-5)
     assert measured.size("f", 10**9, 1) > 100
