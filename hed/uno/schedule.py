@@ -131,7 +131,7 @@ class Progress:
 
         One after another, so that the sums do not depend on how an epoch is cut into calls.
         """
-        for number, (loss, squares) in enumerate(results.astype(np.float64).tolist()):
+        for number, (loss, squares) in enumerate(results.tolist()):
             self.loss += loss * min(size, samples - number * size)
             self.squares += squares
         self.batch += len(results)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hed.uno.hyper import read_hyper
-from hed.uno.schedule import EarlyStopping, LearningRate, Progress
+from hed.uno.schedule import EarlyStopping, Execution, LearningRate, Progress
 
 HYPER = read_hyper(
     {"learning_rate": 1.0, "batch_size": 1, "warmup_epochs": 0, "reduce_lr_patience": 2, "reduce_lr_factor": 0.1}
@@ -30,20 +30,30 @@ def test_the_rate_falls_on_each_plateau_down_to_a_limit():
     assert rates([0.5] * 13) == pytest.approx([1, 1, 1, 0.1, 0.1, 0.01, 0.01, 1e-3, 1e-3, *[1e-4] * 4])
     assert rates([0.5, 0.5, 0.4, 0.4, 0.3, 0.3]) == [1] * 6, "each improvement begins the count again"
     assert rates([0.5, 0.49995, 0.49991, 0.5])[-1] == 0.1, "by less than 0.0001 is no improvement"
+    assert rates([0.5, 0.5, 0.49985, 0.5])[-1] == 1, "by more it is"
     assert rates([float("nan")] * 3)[-1] == 0.1
 
 
 def stopped(losses):
-    """(the epoch after which training stops, the epoch whose weights are the best, whether these were copied)."""
+    """(the epoch after which training stops, the epoch whose weights are the best, whether these were copied).
+
+    Resumed within each epoch, when the network has learned, and after it.
+    """
     epoch = None
+
+    def resumed(state):
+        stopping = EarlyStopping(HYPER, lambda: [np.array(epoch)])
+        stopping.load_state_dict(state)
+        return stopping
+
     stopping = EarlyStopping(HYPER, lambda: [np.array(epoch)])
     for number, loss in enumerate(losses):
         stopping.begin_epoch()
         epoch = number
+        stopping = resumed(stopping.state_dict())
+        stopping.begin_epoch()
         stopping.end_epoch(epoch, loss)
-        state = stopping.state_dict()
-        stopping = EarlyStopping(HYPER, lambda: [np.array(epoch)])
-        stopping.load_state_dict(state)
+        stopping = resumed(stopping.state_dict())
         if stopping.stopped:
             break
     copied = stopping.best_weights is not None
@@ -83,3 +93,12 @@ def test_progress_counts_the_last_batch_by_what_is_in_it():
     resumed.load_state_dict(cut.state_dict())
     resumed.add(results[2:], 4, 1)
     assert whole == resumed == Progress(batch=3, loss=0.5 * 4 + 0.25 * 4 + 1 * 1, squares=6)
+
+
+def test_only_another_execution_is_said(caplog):
+    before = Execution(threads=2, xla=False, fused_optimizer=True, policy="float32")
+    before.load_state_dict(before.state_dict())
+    assert not caplog.messages
+    Execution(threads=4, xla=False, fused_optimizer=True, policy="float32").load_state_dict(before.state_dict())
+    [said] = caplog.messages
+    assert said.startswith("the RUN began with threads: 2, xla: False") and "goes on with threads: 4, xla" in said
