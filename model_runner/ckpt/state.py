@@ -29,11 +29,16 @@ class Stateful(Protocol):
 
 
 def write_state(path: Path, state: dict[str, Any]) -> None:
-    """Write `state` (dicts, lists, numbers, texts, None, arrays) to a file named *.npz; tuples become lists."""
+    """Write `state` (dicts, lists, numbers, texts, None, arrays) to a file named *.npz; tuples become lists.
+
+    Raises TypeError for anything else: NumPy would pickle a set, and no restart could read it.
+    """
     arrays: dict[str, Any] = {}
 
     def extract(value: Any) -> Any:
-        arrays[name := f"a{len(arrays)}"] = np.asarray(value)
+        arrays[name := f"a{len(arrays)}"] = array = np.asarray(value)
+        if array.dtype.hasobject:
+            raise TypeError(f"a state_dict() holds a {type(value).__name__}, which no checkpoint can: {value!r:.80}")
         return {"__array__": name}
 
     text = json.dumps(_with_pairs(state), default=extract)

@@ -178,6 +178,11 @@ def test_a_state_comes_back_with_the_keys_that_it_had(tmp_path):
     assert found == state
 
 
+def test_a_state_that_no_restart_could_read_is_not_written(tmp_path):
+    with pytest.raises(TypeError, match=r"holds a set, which no checkpoint can: \{30\}"):
+        write_state(tmp_path / "state.npz", {"milestones": {30}})
+
+
 def test_roll_back_by_relinking_last(tmp_path):
     save_all(tmp_path, [0.5, 0.4, 0.1])
     last = tmp_path / "ckpts/last"
