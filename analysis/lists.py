@@ -3,7 +3,7 @@
 import csv
 import re
 from argparse import ArgumentParser
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -116,7 +116,7 @@ def spearman(parser: ArgumentParser, arguments: list[str]) -> None:
     print(rank_correlation(x, y))
 
 
-def _ranks(entries: Sequence[Sequence[str]], columns: Sequence[int]) -> dict[str, float]:
+def _ranks(entries: Sequence[Sequence[str]], columns: Sequence[int]) -> Mapping[str, float]:
     """By entry the value that the list is sorted by, which is in the first of `columns` that ascends; else its place.
 
     Places are no ranks of equal values: a ranking has those in the order of the RUNs, in both lists.
@@ -126,7 +126,7 @@ def _ranks(entries: Sequence[Sequence[str]], columns: Sequence[int]) -> dict[str
             values = [float(entry[column]) for entry in entries]
             if values == sorted(values):
                 return {key(entry): value for entry, value in zip(entries[::-1], values[::-1], strict=True)}
-    return dict(_places([key(entry) for entry in entries]))
+    return _places([key(entry) for entry in entries])
 
 
 def _two_lists(parser: ArgumentParser) -> None:
@@ -141,11 +141,14 @@ def _places(names: Sequence[str]) -> dict[str, int]:
 
 def _read_table(path: Path) -> tuple[list[str], list[str]]:
     with reading(path) as file:
-        rows = [row for row in islice(csv.reader(file), HEADINGS, None) if any(row)]
-    short = next((number for number, row in enumerate(rows, HEADINGS + 1) if len(row) <= PRED_COLUMN), None)
-    if short is not None or not rows:
-        raise AnalysisError(f"{path}:{short or HEADINGS + 1}: no row of {PRED_COLUMN + 1} columns")
-    return [row[TRUE_COLUMN] for row in rows], [row[PRED_COLUMN] for row in rows]
+        table = csv.reader(file)
+        rows = [(table.line_num, row) for row in islice(table, HEADINGS, None) if any(row)]
+    if not rows:
+        raise AnalysisError(f"{path} has no rows below its {HEADINGS} headings")
+    for number, row in rows:
+        if len(row) <= PRED_COLUMN:
+            raise AnalysisError(f"{path}:{number}: {len(row)} columns: the lists are in columns 2 and 5")
+    return [row[TRUE_COLUMN] for _, row in rows], [row[PRED_COLUMN] for _, row in rows]
 
 
 def _is_number(text: str) -> bool:

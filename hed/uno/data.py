@@ -58,7 +58,7 @@ def load(params: Mapping[str, Any]) -> Data:
     a table is empty, lacks a column, or holds features that are not finite.
     """
     folder, names = Path(params["input_dir"]), arrays.columns(params)
-    if params.get("partition_files", True) is False:
+    if params.get("partition_files") is False:
         return _from_arrays(params, folder, names)
     cells = read_features(_feature_tables(folder, tables.GE), names.cell, "ge.")
     drugs = read_features(_feature_tables(folder, tables.MD), names.drug, "mordred.")

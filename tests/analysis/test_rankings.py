@@ -112,6 +112,38 @@ def test_lists_with_blank_lines_two_entries_or_repeats(tmp_path, capsys):
     assert capsys.readouterr().err == "the list has 3 entries only\n"
 
 
+@pytest.mark.parametrize(
+    "lines", ["my drug 7 mM, my drug 8 mM", "drug 7 a day, drug 8 a day", "A  1, A  2", "A\t1, A\t2"]
+)
+def test_entries_of_several_words_are_one_each(tmp_path, lines):
+    """Only a line of top_drugs.sh, with its two values, is known by its first column."""
+    true, pred = tmp_path / "true", tmp_path / "pred"
+    first, second = lines.split(", ")
+    true.write_text(f"{first}\n")
+    pred.write_text(f"{second}\n")
+    assert command("list_match", true, pred) == ["hits:  0.0%"]
+    pred.write_text(f"{second}  \n  {first}  \n")
+    assert command("list_match", true, pred)[-1] == "hits: 100.0%"
+
+
+def test_what_is_wrong_with_lists_is_said(tmp_path, capsys):
+    files = {name: tmp_path / name for name in ("AB", "ABC", "empty", "sheet")}
+    for name, file in files.items():
+        file.write_text("\n".join(name) if name.isupper() else "\n")
+    for command_line, message in (
+        ("list_match AB empty", f"{files['empty']} has no lines"),
+        ("list_diff 3 ABC AB", "C is in the true list only: the two lists must hold the same entries"),
+        ("list_diff 3 sheet", f"{files['sheet']} has no rows below its 2 headings"),
+    ):
+        assert main([str(files.get(word, word)) for word in command_line.split()]) == 2
+        assert capsys.readouterr().err == f"list_{command_line[5:].split()[0]}.py: {message}\n"
+    assert command("spearman", files["ABC"], files["AB"]) == ["1.0"]
+    assert capsys.readouterr().err == "1 entries are in one list only, and are left out\n"
+    files["sheet"].write_text("rank,true,,rank,pred\n-,-,-,-,-\n0,A,,0,A\n\n1,B,,1\n")
+    assert main(["list_diff", "2", str(files["sheet"])]) == 2
+    assert f"{files['sheet']}:5: 4 columns: the lists are in columns 2 and 5" in capsys.readouterr().err
+
+
 def test_values_that_only_differ_in_float64_are_not_equal(exp):
     make(exp, "P", [(0.1, 0.500000002, "close")], **by_drug("P"))
     make(exp, "Q", [(0.2, 0.500000001, "close")], **by_drug("Q"))

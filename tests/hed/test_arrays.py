@@ -1,5 +1,6 @@
 """The arrays that a node's processes share: those of the tables, made once, and made anew when a table changes."""
 
+import errno
 import json
 import multiprocessing
 import os
@@ -39,11 +40,14 @@ def directories(source):
 
 @pytest.mark.parametrize("partition", ["by_drug", "by_cell", "random"])
 def test_a_run_from_arrays_is_the_run_from_files(source, tmp_path, partition):
-    """Row by row, also where ids, features and values are missing."""
-    rsp = pd.read_parquet(source / tables.RSP)
+    """Row by row, also where ids, features and values are missing, and values of twice the size."""
+    rsp = pd.read_parquet(source / tables.RSP).astype({"auc": "float64"})
     rsp.loc[3, "improve_sample_id"] = None
     rsp.loc[5, "auc"] = None
     rsp.to_parquet(source / tables.RSP)
+    ge = pd.read_parquet(source / tables.GE)
+    ge.loc[0, "improve_sample_id"] = None  # nor are these the features of the response without an id
+    ge.to_parquet(source / tables.GE)
     md = pd.read_parquet(source / tables.MD)
     md[:-1].sample(frac=1, random_state=1).to_parquet(source / tables.MD)
     runs = []
@@ -61,6 +65,7 @@ def test_a_run_from_arrays_is_the_run_from_files(source, tmp_path, partition):
         np.testing.assert_array_equal(runs[0].cells.matrix[one.cell], runs[1].cells.matrix[two.cell])
         np.testing.assert_array_equal(runs[0].drugs.matrix[one.drug], runs[1].drugs.matrix[two.drug])
         np.testing.assert_array_equal(one.y, two.y)
+        assert one.y.dtype == two.y.dtype == np.float32
         assert one.labels.to_pylist() == two.labels.to_pylist()
 
 
@@ -108,6 +113,27 @@ def test_a_model_that_is_not_ours_gets_files(source, tmp_path):
         assert Path(params["input_dir"], "rsp_val_data.parquet").exists() is files
 
 
+def test_the_partition_is_by_the_usual_columns_whatever_the_model_reads(source):
+    expected = arrays.split(opened(source), source, PARTITION)
+    rsp, md = (pd.read_parquet(source / table) for table in (tables.RSP, tables.MD))
+    rsp.assign(family="one").to_parquet(source / tables.RSP)
+    md[:1].assign(improve_chem_id="one").rename(columns={"improve_chem_id": "family"}).to_parquet(source / tables.MD)
+    params = PARTITION | {"drug_col_name": "family"}
+    found = arrays.split(arrays.open_arrays(source, arrays.columns(params), source.parent), source, params)
+    assert found.name == expected.name and found.test.tolist() == expected.test.tolist()
+
+
+@pytest.mark.parametrize("error", [KeyError, OSError])  # of Python before 3.13, and since
+def test_a_user_without_a_name_has_a_place_too(tmp_path, monkeypatch, error):
+    """In a container that was started with a number that is not in its passwd."""
+
+    def getuser():
+        raise error
+
+    monkeypatch.setattr("getpass.getuser", getuser)
+    assert arrays.local_directory(tmp_path).name == f"uid{os.getuid()}"
+
+
 def test_made_once_and_mapped(source, monkeypatch):
     first = opened(source)
     monkeypatch.setattr(arrays, "_make", None)
@@ -138,9 +164,10 @@ def test_what_is_left_of_other_tables_goes(source, tmp_path):
         arrays.open_arrays(tmp_path / name, NAMES, source.parent)
     [gone, there] = sorted(directories(source), key=lambda name: "gone" not in made_from(source.parent / name))
     (tmp_path / "gone" / tables.MD).unlink()
-    torn = source.parent / "arrays-00000000-00000000"
-    torn.mkdir()
-    (torn / arrays.NAMES).write_text("")
+    for number, text in enumerate(("", '{"cells": []}')):  # torn, and of a format that did not name its tables
+        old = source.parent / f"arrays-00000000-0000000{number}"
+        old.mkdir()
+        (old / arrays.NAMES).write_text(text)
     (source.parent / f".arrays-00000000-00000000.0123abcd.{os.uname().nodename}").mkdir()
     opened(source)
     assert len(directories(source)) == 2 and there in directories(source) and gone not in directories(source)
@@ -160,7 +187,14 @@ def made_from(path):
     return (path / arrays.NAMES).read_text()
 
 
-@pytest.mark.parametrize("damage", [lambda file: file.write_bytes(b""), lambda file: file.unlink()])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda file: file.write_bytes(b""),
+        lambda file: file.write_bytes(file.read_bytes()[:-1]),
+        lambda file: file.unlink(),
+    ],
+)
 def test_damage_is_repaired(source, caplog, damage):
     opened(source)
     [name] = directories(source)
@@ -192,6 +226,32 @@ def test_what_another_user_has_put_there_is_not_read(source, caplog):
         PermissionError, match="set TMPDIR"
     ):  # a partition's files, which no process can have for itself
         local.make(source.parent / "index-000")
+
+
+def test_a_full_disk_costs_the_sharing_only(source, monkeypatch, caplog):
+    def full(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(np, "save", full)
+    assert opened(source).cells.matrix.shape == (8, 3)
+    assert "for this node's processes to share: [Errno 28] No space left" in caplog.text
+    assert directories(source) == []
+
+
+def test_who_comes_second_takes_what_the_first_has_made(source, monkeypatch, caplog):
+    """Which was not there when it looked."""
+    opened(source)
+    load, looks = arrays._load, []
+
+    def too_early(target):
+        looks.append(target)
+        if len(looks) == 1:
+            raise FileNotFoundError
+        return load(target)
+
+    monkeypatch.setattr(arrays, "_load", too_early)
+    assert isinstance(opened(source).cells.matrix, np.memmap)
+    assert len(directories(source)) == 1 and not caplog.messages
 
 
 def _open_in_child(source, barrier, answers):

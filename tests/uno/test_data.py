@@ -16,39 +16,51 @@ def merged(parts, ge, md, stage):
     return frame.filter(like="ge.").to_numpy(), frame.filter(like="mordred.").to_numpy(), frame["auc"].to_numpy()
 
 
-@pytest.mark.parametrize("layout", ["merged", "one per stage", "dictionary ids"])
-def test_features_are_those_of_a_merge(tmp_path, layout):
+@pytest.mark.parametrize("layout", ["merged", "one per stage", "dictionary ids", "float64"])
+def test_features_are_those_of_a_merge(tmp_path, layout, caplog):
     ge, md, rsp = tables()
+    if layout == "float64":
+        rsp["auc"] = rsp["auc"].astype("float64")
     ge, md = ge.sample(frac=1, random_state=3), md.sample(frac=1, random_state=4)
     parts = write_input(tmp_path, ge, md, rsp)
     if layout == "one per stage":
         for name, frame, key in (("ge", ge, "improve_sample_id"), ("md", md, "improve_chem_id")):
             (tmp_path / f"{name}_merged_data.parquet").unlink()
             for stage, part in parts.items():
-                frame[frame[key].isin(part[key])].to_parquet(tmp_path / f"{name}_{stage}_data.parquet")
+                some = frame[frame[key].isin(part[key])]
+                if stage == "val":  # as pandas writes a column whose values happen to need it
+                    some = some.astype({some.columns[1]: "float64"})
+                some.to_parquet(tmp_path / f"{name}_{stage}_data.parquet")
     if layout == "dictionary ids":
         for stage, part in parts.items():
             frame = part.assign(improve_sample_id=part["improve_sample_id"].astype("category"))
             frame.to_parquet(tmp_path / f"rsp_{stage}_data.parquet")
     read = data.load({"input_dir": str(tmp_path)})
+    assert (len(read.cells.ids), len(read.drugs.ids)) == (20, 10)
+    assert read.cells.matrix.dtype == np.float32
     for stage in data.STAGES:
         genes, descriptors, y = merged(parts, ge, md, stage)
         got = getattr(read, stage)
         np.testing.assert_array_equal(read.cells.matrix[got.cell], genes)
         np.testing.assert_array_equal(read.drugs.matrix[got.drug], descriptors)
         np.testing.assert_array_equal(got.y, y)
+        assert got.y.dtype == np.float32
         assert got.labels.to_pylist() == parts[stage]["improve_sample_id"].tolist()
+    assert not caplog.messages
 
 
 def test_responses_without_features_are_counted_and_left_out(tmp_path, caplog):
     ge, md, rsp = tables()
-    parts = write_input(tmp_path, ge[1:], md, rsp)
-    lost = (parts["train"]["improve_sample_id"] == "ACH-000").sum()
-    read = data.load({"input_dir": str(tmp_path)})
-    assert len(read.train) == len(parts["train"]) - lost
-    assert (
-        f"rsp_train_data.parquet: {lost} of {len(parts['train'])} train responses are left out: {lost} " in caplog.text
-    )
+    rsp.loc[::7, "auc"] = np.nan
+    parts = write_input(tmp_path, ge[2:], md[:-1][::-1], rsp)
+    train = parts["train"]
+    cell, drug = train["improve_sample_id"].isin(["ACH-000", "ACH-001"]), train["improve_chem_id"] == "Drug_9"
+    lost = cell | drug | train["auc"].isna()
+    read = data.load({"input_dir": str(tmp_path)}).train
+    assert read.labels.to_pylist() == train["improve_sample_id"][~lost].tolist()
+    np.testing.assert_array_equal(read.y, train["auc"][~lost])
+    causes = f"{cell.sum()} without features of the cell, {drug.sum()} of the drug, {train['auc'].isna().sum()} without"
+    assert f"{lost.sum()} of {len(train)} train responses are left out: {causes} a value" in caplog.text
 
 
 def test_other_column_names(tmp_path):
@@ -90,5 +102,5 @@ def test_missing_tables_are_named(input_dir):
     with pytest.raises(FileNotFoundError, match=r"no rsp_val_data\.parquet"):
         data.load({"input_dir": str(input_dir)})
     (input_dir / "ge_merged_data.parquet").unlink()
-    with pytest.raises(FileNotFoundError, match=r"no ge_merged_data\.parquet"):
+    with pytest.raises(FileNotFoundError, match=r"no ge_merged_data\.parquet \(nor ge_train_data\.parquet\) in"):
         data.load({"input_dir": str(input_dir)})

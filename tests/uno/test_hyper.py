@@ -85,7 +85,7 @@ def test_a_loss_module_that_is_none(tmp_path, monkeypatch):
 def test_the_warm_ups_of_the_public_model(kind, rates):
     given = {"warmup_type": kind, "warmup_epochs": 2, "learning_rate": 1.0, "batch_size": 1}
     schedule = LearningRate(read_hyper(given))
-    assert [schedule.begin_epoch(epoch) for epoch in range(3)] == pytest.approx(rates)
+    assert [schedule.begin_epoch(epoch) for epoch in range(4)] == pytest.approx([*rates, 1.0]), "and stays"
 
 
 def test_space_layer():
