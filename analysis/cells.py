@@ -69,7 +69,7 @@ def _cell_line(primary: str, element: ET.Element) -> CellLine:
     return CellLine(
         _clean(primary),
         _known(element.get("sex")),
-        _known(age.split("Y")[0] if "Y" in age else age),
+        _known(age.split("Y")[0]),
         _clean(population),
         ",".join(filter(None, (_clean(name).replace(",", " ") for name in names))),
     )

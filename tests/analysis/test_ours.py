@@ -322,7 +322,7 @@ def test_index_of_exps(tmp_path):
 def test_tables(tmp_path, capsys):
     names = ["b", "a", "c"]
     frame = pd.DataFrame(
-        {"improve_chem_id": pd.Categorical(["b", "a", "b", "c"], categories=["a", "b", "c", "unused"])}
+        {"improve_chem_id": pd.Categorical(["b", None, "a", "b", "c"], categories=["a", "b", "c", "unused"])}
     )
     frame.to_parquet(tmp_path / "rsp.parquet")
     assert command("list_drugs.py", tmp_path / "rsp.parquet") == [f"{n:03} {name}" for n, name in enumerate(names)]
@@ -339,6 +339,18 @@ def test_tables(tmp_path, capsys):
     size = (tmp_path / "all.parquet").stat().st_size
     lines = command("stat_pq.py", tmp_path / "all.parquet")
     assert lines[0].startswith(str(tmp_path)) and lines[2:] == [f"\tbytes: {size:12,}", f"\trows:  {15:12,}"]
+    short = "\n".join(command("stat_pq", "-l", "-d", tmp_path / "rsp.parquet"))
+    assert short.startswith(f"{tmp_path}") and short.endswith(f"rows:  {5:12,} drug: b drug: a drug: c")
+    [row] = json.loads("\n".join(command("stat_pq", "--json", "-d", tmp_path / "rsp.parquet")))
+    assert (row["rows"], row["drugs"]) == (5, names)
+    assert command("stat_pq", "-v", tmp_path / "made.parquet")[-2:] == ["\tauc: double", "\tstudy: string"]
+    capsys.readouterr()
+    made[["auc"]].to_parquet(tmp_path / "auc.parquet")
+    for arguments, message in (
+        (["list_drugs", f"{tmp_path}/auc.parquet"], f"{tmp_path}/auc.parquet has no column improve_chem_id"),
+        (["mk_pq", "-1", "x", f"{tmp_path}/new.parquet"], "ROWS is -1: it must be 0 or more"),
+    ):
+        assert main(arguments) == 2 and capsys.readouterr().err == f"{arguments[0]}.py: {message}\n"
     for arguments in (["cat_pq", "all", "made"], ["cat_pq", "new", "made", "rsp"], ["mk_pq", "1", "x", "all"]):
         assert main([arguments[0], *(str(tmp_path / f"{a}.parquet") if len(a) > 2 else a for a in arguments[1:])]) == 2
     errors = capsys.readouterr().err.splitlines()
@@ -347,46 +359,6 @@ def test_tables(tmp_path, capsys):
     (tmp_path / "no.parquet").write_text("x")
     assert main(["show_pq", str(tmp_path / "no.parquet")]) == 2
     assert capsys.readouterr().err.count("\n") == 1
-
-
-CELLOSAURUS = """<Cellosaurus><header/><cell-line-list>
-<cell-line sex="Female" age="31Y3M"><accession-list><accession type="secondary">CVCL_X</accession>
-<accession type="primary">CVCL_0030</accession></accession-list>
-<name-list><name type="identifier">HeLa</name><name type="synonym">He,La [old]</name></name-list>
-<comment-list><comment category="Population"> African
- American </comment></comment-list><xref-list><xref accession="ACH-001086"/></xref-list></cell-line>
-<cell-line sex="Sex unspecified" age="Age unspecified"><accession-list><accession type="primary">CVCL_1</accession>
-</accession-list><name-list><name>MC</name><name>HeLa</name></name-list></cell-line>
-</cell-line-list></Cellosaurus>"""
-
-
-def test_cell_grep(tmp_path, capsys):
-    (tmp_path / "c.xml").write_text(CELLOSAURUS)
-    table, data = tmp_path / "table.tsv", tmp_path / "gdsc.csv"
-    assert command("cell-grep", "extract", tmp_path / "c.xml", table) == ["count: 2"]
-    assert table.read_text() == (
-        "CVCL_0030\tFemale\t31\tAfrican American\tHeLa,He La,ACH-001086\nCVCL_1\tNone\tNone\tNone\tMC,HeLa\n"
-    )
-    rows = ['1,"x,\n y",HeLa\n', "2,z,MC\n", "3,z,nobody\n", "4,z,HeLa\n"]
-    data.write_text("DATASET,NOTE,CELL_LINE_NAME\n" + "".join(rows))
-    out = tmp_path / "out.csv"
-    for arguments, chosen in (
-        (["Female", out], [0, 3]),
-        (["--negate", "Female", out], [1]),
-        (["", out, "--sex", "Female", "--age", "30-40", "--population", "African"], [0, 3]),
-        (["", out, "--alias", "MC"], [1]),
-        (["", out, "--age", "25-31"], [0, 3]),
-        (["", out, "--age", "60"], []),
-    ):
-        command("cell-grep", data, table, *arguments)
-        assert out.read_text() == "DATASET,NOTE,CELL_LINE_NAME\n" + "".join(rows[n] for n in chosen)
-    lines = table.read_text().splitlines(keepends=True)
-    table.write_text("".join(lines[::-1]))  # HeLa is the recommended name of the other, wherever that stands
-    assert command("cell-grep", "-c", data, table, "Female") == ["cell lines: found=2 , not found=1 , selected=1"]
-    capsys.readouterr()
-    data.write_text("A,B\n")
-    assert main(["cell-grep", str(data), str(table), "x"]) == 2
-    assert capsys.readouterr().err == f"cell-grep: {data} has no column CELL_LINE_NAME: it has A, B\n"
 
 
 def test_the_wait_for_a_restart_is_no_training(tmp_path):

@@ -326,6 +326,21 @@ def test_final_epoch_is_saved_whatever_the_interval(tmp_path):
     assert not (tmp_path / "ckpts/best").exists()
 
 
+def test_where_checkpoints_lie_and_what_is_better(tmp_path, monkeypatch):
+    """Absolute, because a model may change the working directory."""
+    monkeypatch.chdir(tmp_path)
+    both = {"output_dir": "out", "instance_directory": "run"}
+    directories = [({}, "ckpts"), (both, "out/ckpts"), ({"instance_directory": "run"}, "run/ckpts")]
+    for params, directory in (*directories, (both | {"ckpt_directory": "here"}, "here")):
+        assert read_config(params).directory == tmp_path / directory
+    assert read_config({"save": "out"}).alias == tmp_path / "out/ckpts"
+    assert [read_config(params).metadata for params in ({"metadata": 1}, {"metadata": 1, "ckpt_metadata": 2})] == [1, 2]
+    better = {
+        name: read_config({"ckpt_save_best_metric": name}).maximize for name in ("loss", "r2", "val_R2", "val_mae")
+    }
+    assert better == {"loss": False, "r2": True, "val_R2": True, "val_mae": False}
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [
