@@ -110,7 +110,7 @@ class Store:
         if run := owner.of(self._root):
             run.claim(self._root)
         alias = self.config.alias
-        if alias and alias != self._root and not os.path.lexists(alias):
+        if alias and not os.path.lexists(alias):
             alias.parent.mkdir(parents=True, exist_ok=True)
             alias.symlink_to(os.path.relpath(self._root, alias.parent))
         self._made = True

@@ -72,10 +72,12 @@ def test_layout(tmp_path):
 
 
 def test_the_directory_that_candle_tools_expect(tmp_path):
-    store = Store(read_config({"output_dir": str(tmp_path), "save": str(tmp_path / "output")}))
-    store.save(1, 0.5, writer("model 1"))
-    assert str((tmp_path / "output/ckpts").readlink()) == "../ckpts"
-    info = json.loads((tmp_path / "output/ckpts/last/ckpt-info.json").read_text())
+    for epoch, save in ((1, "new/output"), (2, "new/output"), (3, "new"), (4, ".")):  # a restart finds the link
+        store = Store(read_config({"output_dir": str(tmp_path), "save": str(tmp_path / save)}))
+        assert store.save(epoch, 0.5, writer(f"model {epoch}"))
+    links = [tmp_path / save / "ckpts" for save in ("new/output", "new", ".")]
+    assert [str(link.readlink()) for link in links[:2]] == ["../../ckpts", "../ckpts"] and not links[2].is_symlink()
+    info = json.loads((links[0] / "last/ckpt-info.json").read_text())
     assert info["checksum"] == "__DISABLED__"
 
 
@@ -202,6 +204,7 @@ def test_within_an_epoch(tmp_path, caplog):
     assert store.save_partial(2, 10, writer("model 2.10"))
     assert store.save_partial(2, 20, writer("model 2.20"))
     assert [path.name for path in partial.iterdir()] == ["002-000000020"]
+    assert "saved epoch 3, batch 20 in" in (tmp_path / "ckpts/ckpt.log").read_text()
     assert make(tmp_path).restore(read) == "model 2.20"
     # CANDLE's tools see epoch 2.
     assert str((tmp_path / "ckpts/last").readlink()) == "epochs/002"

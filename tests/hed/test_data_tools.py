@@ -84,11 +84,33 @@ def test_more_responses_than_pairs(tmp_path):
 
 
 def test_synthetic_command_line(tmp_path, capsys):
-    arguments = [str(tmp_path / "d"), "--responses", "20", "--genes", "2"]
-    assert synthetic.main(arguments) == 0 and synthetic.main(arguments) == 0
-    assert "is there" in capsys.readouterr().out
-    assert synthetic.main([str(tmp_path / "d"), "--drugs", "0"]) == 1
-    assert "drugs must be at least 1" in capsys.readouterr().err
+    directory = tmp_path / "new" / "one" / "d"
+    arguments = [str(directory), *"--responses 20 --genes 2 --drugs 1 --seed 0".split()]
+    for state in ("written", "is there"):
+        assert synthetic.main(arguments) == 0
+        assert capsys.readouterr().out.startswith(f"{directory}: {state}: Spec(drugs=1, ")
+    for option, value, message in (
+        ("--drugs", "0", "drugs must be at least 1, not 0"),
+        ("--seed", "-1", "seed must be at least 0, not -1"),
+        ("--drugs", "2", f"{directory} holds something else: choose another directory or remove it"),
+    ):
+        assert synthetic.main([str(directory), option, value]) == 1
+        assert capsys.readouterr().err == f"hed.synthetic: {message}\n"
+
+
+def test_who_comes_second_finds_what_the_first_has_written(tmp_path, monkeypatch):
+    """Which was not there when it looked; an empty directory was."""
+    write, spec, directory = synthetic._write_tables, synthetic.Spec(2, 2, 1, 1, 4), tmp_path / "data"
+    directory.mkdir()
+
+    def write_late(temporary, spec):
+        monkeypatch.setattr(synthetic, "_write_tables", write)
+        assert synthetic.generate(directory, spec)
+        write(temporary, spec)
+
+    monkeypatch.setattr(synthetic, "_write_tables", write_late)
+    assert synthetic.generate(directory, spec) and not synthetic.generate(directory, spec)
+    assert list(tmp_path.iterdir()) == [directory]
 
 
 def test_gen_jsons(tmp_path, capsys):
