@@ -20,8 +20,8 @@ class Batches(NamedTuple):
 
 
 def order(rows: int, seed: int, epoch: int) -> np.ndarray:
-    """The samples' order (int32) in `epoch` (0-based): a permutation that follows from the arguments alone."""
-    return np.random.default_rng([seed, epoch]).permutation(rows).astype(np.int32)
+    """The samples' order in `epoch` (0-based): a permutation that follows from the arguments alone."""
+    return np.random.default_rng([seed, epoch]).permutation(rows)
 
 
 def batches(responses: Responses, rows: np.ndarray, size: int, capacity: int | None = None) -> Batches:

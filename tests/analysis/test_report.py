@@ -17,8 +17,9 @@ from test_rankings import by_drug, make
 
 from analysis import figures, metrics
 from analysis.cli import main
+from analysis.command import AnalysisError
 from analysis.report import pairs
-from analysis.summary import AllRows, summarize
+from analysis.summary import AllRows, read_drug_info, summarize
 
 
 def test_report(tmp_path, capsys):
@@ -87,12 +88,16 @@ def test_pairs_of_runs_held_out_the_same(tmp_path):
     assert [x.run for x, y in pairs(*summaries)] == ["A", "D", "G"], "another index, no name, nothing to tell by"
 
 
-def test_a_run_without_rows_is_named(tmp_path):
+def test_runs_without_rows_are_said(tmp_path):
+    (tmp_path / "EXP001" / "run" / "C").mkdir(parents=True)
     make(tmp_path / "EXP001", "A", rows_with(0.1), **by_drug("X"))
     make(tmp_path / "EXP001", "B", [], **by_drug("Y"))
     summary = summarize(tmp_path / "EXP001", {}, None, [])
     assert [drug.run for drug in summary.drugs()] == ["A"]
-    assert summary.problems == ["1 RUN without rows in the test predictions: B"]
+    assert summary.problems == [
+        "1 RUN without test predictions",
+        "1 RUN without rows in the test predictions: B",
+    ]
 
 
 def test_bias_of_values_outside_0_to_1(tmp_path):
@@ -104,6 +109,32 @@ def test_bias_of_values_outside_0_to_1(tmp_path):
     assert bars[0].get_xydata() == pytest.approx(np.array([[0.205, 0], [0.505, 2.5]]))
     assert [np.ptp(segment[:, 1]) for segment in bars[2][0].get_segments()] == pytest.approx([4 * 0.05 / 2**0.5, 0])
     assert summary.problems == ["3 rows outside 0 to 1: pictures by AUC have them at their edges"]
+
+
+def test_rows_are_counted_by_both_values():
+    every = AllRows()
+    every.add(np.array([0, 0.125, 0.125]), np.array([0.255, 1, 1]))
+    every.add(np.array([-1.0]), np.array([7.0]))
+    assert np.argwhere(every.density).tolist() == [[0, 25], [0, 99], [12, 99]]
+    assert every.density[12, 99] == 2 and every.density.sum() == 4 and every.outside == 1
+    assert every.residuals().tolist() == pytest.approx([0.255, 0.875, 0.875, 8]) and every.residuals().dtype == "f4"
+
+
+def test_drugs_far_above_the_quartiles_have_a_high_error(tmp_path):
+    for number, error in enumerate((0.2, 0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.08, 0.4)):
+        make(tmp_path / "EXP001", f"RUN{number:03}", rows_with(error), **by_drug(f"Drug_{number}"))
+    summary = summarize(tmp_path / "EXP001", {"Drug_9": "Elesclomol"}, None, [])
+    assert [drug.label for drug in summary.high_error()] == ["Elesclomol", "Drug_0"], "worst first"
+
+
+def test_names_of_drugs(tmp_path):
+    path = tmp_path / "drug_info.csv"
+    path.write_text("\ufeffname,improve_chem_id\nElesclomol,D1\n,D2\n")
+    assert read_drug_info(path) == {"D1": "Elesclomol"}
+    for text in ("", "name,drug\nElesclomol,D1\n"):
+        path.write_text(text)
+        with pytest.raises(AnalysisError, match=r"drug_info\.csv has no columns improve_chem_id and name"):
+            read_drug_info(path)
 
 
 fractions = st.integers(0, 10_000).map(lambda n: n / 10_000)
