@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model_runner.ckpt.config import read_config
+from model_runner.ckpt.files import replace_link
 from model_runner.ckpt.state import read_state, write_state
 from model_runner.ckpt.store import CkptError, Store
 
@@ -206,6 +207,8 @@ def test_within_an_epoch(tmp_path, caplog):
     assert [path.name for path in partial.iterdir()] == ["002-000000020"]
     assert "saved epoch 3, batch 20 in" in (tmp_path / "ckpts/ckpt.log").read_text()
     assert make(tmp_path).restore(read) == "model 2.20"
+    log = (tmp_path / "ckpts/ckpt.log").read_text()
+    assert log.endswith("restarting after epoch 2, within the next, after batch 20\n")
     # CANDLE's tools see epoch 2.
     assert str((tmp_path / "ckpts/last").readlink()) == "epochs/002"
     assert models(tmp_path) == {1, 2}
@@ -224,6 +227,7 @@ def test_within_an_epoch_when_not_all_epochs_are_saved(tmp_path):
     store.save(5, 0.4, writer("model 5"))
     assert store.save_partial(8, 3, writer("model 8.3"))
     assert make(tmp_path).restore(read) == "model 8.3"
+    assert str((tmp_path / "ckpts/last").readlink()) == "epochs/005"
     (tmp_path / "ckpts/last").unlink()
     assert make(tmp_path).restore(read) == "model 8.3"
 
@@ -240,16 +244,49 @@ def test_a_roll_back_disregards_what_came_after(tmp_path):
     assert make(tmp_path).restore(read) == "model 1.5"
 
 
-def test_a_deleted_last_loses_nothing(tmp_path):
+def test_a_roll_back_to_before_there_was_a_best(tmp_path):
+    save_all(tmp_path, [None, 0.4])
+    replace_link(tmp_path / "ckpts/last", Path("epochs/001"))
+    assert make(tmp_path).restore(read) == "model 1"
+    assert not os.path.lexists(tmp_path / "ckpts/best")
+
+
+def test_the_best_by_one_metric_is_nothing_to_another(tmp_path):
+    save_all(tmp_path, [0.5, 0.4])
+    store = make(tmp_path, save_best_metric="val_r2")
+    assert store.restore(read) == "model 2"
+    store.save(3, 0.1, writer("model 3"))
+    assert str((tmp_path / "ckpts/best").readlink()) == "epochs/003"
+
+
+def test_what_people_do_to_last_loses_nothing(tmp_path, caplog):
+    """Deleted, or leading to an epoch that is not there; and what they have copied is no epoch."""
     save_all(tmp_path, [0.5, 0.4, 0.6])
-    (tmp_path / "ckpts/last").unlink()
+    last, best = tmp_path / "ckpts/last", tmp_path / "ckpts/best"
+    shutil.copytree(tmp_path / "ckpts/epochs/003", tmp_path / "ckpts/epochs/004-mine")
+    last.unlink()
     assert make(tmp_path).restore(read) == "model 3"
-    assert str((tmp_path / "ckpts/last").readlink()) == "epochs/003"
-    assert str((tmp_path / "ckpts/best").readlink()) == "epochs/002"
+    assert [str(link.readlink()) for link in (last, best)] == ["epochs/003", "epochs/002"]
+    assert not caplog.messages
+    replace_link(last, Path("epochs/009"))
+    assert make(tmp_path).restore(read) == "model 3" and str(last.readlink()) == "epochs/003"
+    assert "the link `last` leads nowhere" in caplog.text
 
 
-def test_restart_modes(tmp_path):
+def test_out_of_memory_is_no_damage(tmp_path):
+    """An older checkpoint would need as much; and training from scratch would overwrite them."""
+
+    def too_large(directory, info):
+        raise MemoryError
+
+    save_all(tmp_path, [0.5, 0.4])
+    with pytest.raises(MemoryError):
+        make(tmp_path).restore(too_large)
+
+
+def test_restart_modes(tmp_path, caplog):
     assert make(tmp_path).restore(read) is None
+    assert not caplog.messages
     with pytest.raises(CkptError, match=r"no usable checkpoint in .*: auto starts from scratch"):
         make(tmp_path, restart_mode="required").restore(read)
     save_all(tmp_path, [0.5])
@@ -257,6 +294,7 @@ def test_restart_modes(tmp_path):
     assert make(tmp_path, restart_mode="required").restore(read) == "model 1"
     (tmp_path / "ckpts/epochs/001/model.h5").write_text("damaged")
     assert make(tmp_path).restore(read) is None
+    assert caplog.messages[-1] == "no usable checkpoint: training starts from scratch"
     with pytest.raises(CkptError):
         make(tmp_path, restart_mode="required").restore(read)
 
