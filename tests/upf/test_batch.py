@@ -151,7 +151,7 @@ def test_a_full_disk_is_one_line_and_leaves_no_exp(tmp_path, monkeypatch, where)
         monkeypatch.setenv(name, value)
     (tmp_path / "upf.json").touch()
     monkeypatch.setattr(where, full)
-    with pytest.raises(UserError, match=rf"^{tmp_path}/m/Output.*: No space left on device$"):
+    with pytest.raises(UserError, match=rf"^{tmp_path}/m/Output.*: No space left on device"):
         submit.submit(Request("slurm", [str(tmp_path / "upf.json")], "/"), None)
     assert list(tmp_path.glob("m/Output/*")) == []
 
