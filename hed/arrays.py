@@ -7,6 +7,7 @@ change, or are staged anew, get another one. What was made from tables that are 
 by the next process that comes.
 """
 
+import contextlib
 import dataclasses
 import functools
 import getpass
@@ -88,7 +89,8 @@ def local_directory(source: Path) -> Path:
     """Where this node keeps what belongs to the data in `source`: beside a staged copy, else the user's in /tmp.
 
     TMP_ORIGINAL in the environment names the staged copy. Any other data is read where it lies, which may be a file
-    system that all nodes share, and whose owner expects nothing beside it.
+    system that all nodes share, and whose owner expects nothing beside it. PermissionError where another user has made
+    the user's own.
     """
     if str(source) == os.environ.get("TMP_ORIGINAL"):
         return source.parent
@@ -96,7 +98,13 @@ def local_directory(source: Path) -> Path:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container started with a number that is not in its passwd
         user = f"uid{os.getuid()}"
-    return Path(tempfile.gettempdir()) / user
+    folder = Path(tempfile.gettempdir()) / user
+    with contextlib.suppress(OSError):  # it is there; or the arrays are the process' own, see `open_arrays`
+        folder.mkdir(mode=0o700)
+    # Who came first to /tmp/alice may put other data there, under names that follow from what all may read.
+    if folder.exists() and folder.stat(follow_symlinks=False).st_uid not in (os.geteuid(), folder.parent.stat().st_uid):
+        raise PermissionError(None, "it belongs to another user: set TMPDIR to a directory of your own", str(folder))
+    return folder
 
 
 def open_arrays(source: Path, names: Columns, directory: Path) -> Arrays:
@@ -190,8 +198,6 @@ def _save(arrays: Arrays, target: Path, source: Path, columns: Columns) -> None:
 
 
 def _load(target: Path) -> Arrays:
-    if target.stat().st_uid != os.geteuid():
-        raise PermissionError(None, "it belongs to another user, and may be of other data", str(target))
     names = json.loads((target / NAMES).read_text(encoding="utf-8"))
     # Copy on write, and nobody writes: TensorFlow takes over no memory that is read-only.
     mapped = {path.stem: np.load(path, mmap_mode="c") for path in target.glob("*.npy")}

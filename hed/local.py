@@ -16,17 +16,10 @@ _held: dict[Path, int] = {}
 
 
 def make(path: Path) -> None:
-    """Make an empty directory, in the place of what is left there, and hold it until `remove`.
-
-    PermissionError in another user's directory: who came first to /tmp/alice may put other data under any name there.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.parent.stat().st_uid not in (0, os.geteuid()):  # root's is /tmp itself
-        problem = "it belongs to another user: set TMPDIR to a directory of your own"
-        raise PermissionError(None, problem, str(path.parent))
+    """Make an empty directory, in the place of what is left there, and hold it until `remove`."""
     shutil.rmtree(path, ignore_errors=True)
     fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")  # a sweep must not find it before it is held
-    fresh.mkdir()
+    fresh.mkdir(parents=True)
     _held[path] = os.open(fresh, os.O_RDONLY | os.O_DIRECTORY)
     with contextlib.suppress(OSError):  # a file system without locks: nothing there is ever swept
         fcntl.flock(_held[path], fcntl.LOCK_SH)

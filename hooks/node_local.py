@@ -110,7 +110,8 @@ def _own(folder: Path, name: str) -> None:
     """Who came first to /tmp/alice might put another Python where the staged one was. A path of the user's own choice
     may lie in a project's directory."""
     folder.mkdir(parents=True, mode=0o700, exist_ok=True)
-    if folder.stat().st_uid not in (0, os.geteuid()):  # root's is the site's own
+    # Whoever owns /tmp can do anything anyway: a site may make the users' directories. Who makes a link may turn it.
+    if folder.stat(follow_symlinks=False).st_uid not in (os.geteuid(), folder.parent.stat().st_uid):
         problem = f"it belongs to another user, who could change what RUNs read and run: set {name}"
         raise PermissionError(None, problem, str(folder))
 

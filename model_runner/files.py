@@ -41,7 +41,7 @@ def forget_unfinished(directory: Path) -> None:
     For the only process that writes there: what another one writes at this moment has such a name, too.
     """
     for path in directory.glob(".*.tmp"):
-        if re.fullmatch(r"\..+\.[0-9a-f]{8}\.tmp", path.name):
+        if re.fullmatch(r"\..+\.[0-9a-f]{8}\.tmp", path.name) and path.is_file():
             path.unlink()
 
 

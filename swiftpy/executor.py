@@ -26,7 +26,7 @@ from swiftpy.errors import TaskError
 from swiftpy.executor_calls import ByValue, Initialized, Initializer, InitializerError, call, call_by_value, call_each
 from swiftpy.flow import program
 from swiftpy.flow.functions import Function, is_found
-from swiftpy.flow.future import Future, Promise
+from swiftpy.flow.future import Future
 from swiftpy.own_job import OwnJob
 
 if TYPE_CHECKING:
@@ -91,9 +91,10 @@ class Executor(concurrent.futures.Executor):
     def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> StandardFuture[R]: ...
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> StandardFuture[Any]:
         """See `concurrent.futures.Executor`."""
-        sent, first = self._sent(fn)
-        kind, function = self._describe(sent)
-        future = Promise()
+        if isinstance(fn, ByValue) or not is_found(fn):
+            fn, args = self._sent(fn, args)
+        kind, function = self._describe(fn)
+        future = Future()
         future.asked = True  # a failure that nobody asks for is no failure of the program
         future.may_be_held = False  # its job may end before that is asked for
         future.translate = self._fate.translate
@@ -103,7 +104,7 @@ class Executor(concurrent.futures.Executor):
             if self._closed:
                 raise RuntimeError("cannot schedule new futures after shutdown")
             self._pending.add(future)
-            return self._engine.submit(kind, function, (*first, *args), kwargs, future)
+            return self._engine.submit(kind, function, args, kwargs, future)
 
     def map(
         self, fn: Callable[..., R], *iterables: Iterable[Any], timeout: float | None = None, chunksize: int = 1
@@ -164,15 +165,13 @@ class Executor(concurrent.futures.Executor):
     def _broken(self) -> str | None:
         return self._fate.broken or (None if self._job is None else self._job.lost)
 
-    def _sent(self, fn: Callable[..., Any]) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        """The function that is called for this one, and its first arguments."""
+    def _sent(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        """What is called in the place of a function that workers cannot find, and with what."""
         if isinstance(fn, ByValue):
-            return call_by_value, (fn.definition, fn.key)
-        if is_found(fn):
-            return fn, ()
+            return call_by_value, (fn.definition, fn.key, *args)
         if type(fn) is types.FunctionType:
-            return call_by_value, (cloudpickle.dumps(fn), self._key)
-        return call, (fn, self._key)
+            return call_by_value, (cloudpickle.dumps(fn), self._key, *args)
+        return call, (fn, self._key, *args)
 
     def _describe(self, fn: Callable[..., Any]) -> tuple[Kind, Function]:
         """What the engine is told of a function that can be found again."""

@@ -32,7 +32,7 @@ from swiftpy.core.task import Kind, Seat
 from swiftpy.errors import TaskError
 from swiftpy.flow.engine import Engine
 from swiftpy.flow.functions import Function
-from swiftpy.flow.future import Future, Promise
+from swiftpy.flow.future import Future
 from swiftpy.runtime.server import BATCH, Server
 from swiftpy.runtime.transport import SERVER, TICK, Transport
 from swiftpy.sites.launch import find_launcher, remove_segments
@@ -135,12 +135,12 @@ class OwnJob(Engine):
         function: Function,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        future: Promise | None = None,
-    ) -> Promise:
+        future: Future | None = None,
+    ) -> Future:
         """See Engine. Raises RuntimeError after `end`."""
         if self._ending:
             raise RuntimeError("cannot schedule new futures after shutdown")
-        future = future or Promise()
+        future = future or Future()
         future.engine = self
         self._inbox.put(_Submitted(kind, function, args, kwargs, future))
         return future

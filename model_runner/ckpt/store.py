@@ -65,7 +65,8 @@ class Store:
     def save(self, epoch: int, metric: float | None, write: Callable[[Path], None], because: str | None = None) -> bool:
         """Save `epoch` if it is `due`; `write(directory)` writes its files, model.h5 among them.
 
-        Returns whether the epoch was saved; a full or failing disk costs this checkpoint only, with a message.
+        Returns whether the epoch was saved; a full or failing disk, or a state that
+        no checkpoint can hold, costs this checkpoint only, with a message.
         """
         reason = self.due(epoch, metric, because)
         if reason is None:
@@ -135,8 +136,9 @@ class Store:
             self._make_directories()
             put_directory(self._root / "work", target, write_all)
             then()
-        except OSError as error:
+        except (OSError, TypeError) as error:  # TypeError: a state that no restart could read, see `write_state`
             shutil.rmtree(self._root / "work", ignore_errors=True)
+            self._models = None  # this one may have its model all the same, and no link or clean-up
             self._note(f"{name} is not saved, training goes on: {error}", logging.WARNING)
             return False
         self._saved_at = time.monotonic()

@@ -35,6 +35,10 @@ class Output(_AnyPath):  # type: ignore[misc]
     made_by: Future | None = None
     prefix: str = ""
 
+    if TYPE_CHECKING:  # which would take any arguments, because of Any
+
+        def __init__(self, path: str | os.PathLike[str], made_by: Future | None = None, prefix: str = "") -> None: ...
+
     def __str__(self) -> str:
         path = os.fspath(self.path)
         raise TypeError(f"an Output is an argument by itself, no part of a text; use Output({path!r}, prefix='--out=')")

@@ -21,7 +21,7 @@ from swiftpy.flow.bulk import Bulk
 from swiftpy.flow.client import ProgramClient
 from swiftpy.flow.fetching import Fetching, HeldBack
 from swiftpy.flow.functions import Function
-from swiftpy.flow.future import Future, Promise
+from swiftpy.flow.future import Future
 from swiftpy.flow.gathering import ENOUGH
 from swiftpy.flow.turns import Turns
 from swiftpy.runtime.server import Server
@@ -65,12 +65,12 @@ class Engine(ProgramClient):
         function: Function,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        future: Promise | None = None,
-    ) -> Promise:
+        future: Future | None = None,
+    ) -> Future:
         """Add one call; its future, which may be one that the caller has prepared."""
         self._must_go_on()
         if future is None:
-            future = Promise()
+            future = Future()
         future.engine = self
         self._gathering.add(future, kind, function, args, kwargs)
         if self._rouse is not None:

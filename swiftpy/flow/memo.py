@@ -111,17 +111,17 @@ class KeptFunction(TaskFunction[P, R]):
             self._keeper = Keeper(self._memo, self.function)
             engine.settling.keepers[engine.functions.find(body).name] = self._keeper
         needed = needs(args, kwargs)
-        future: Promise[R] = Promise()
+        future = Future()
         if needed and not all(other.good() for other in needed):
             keeper, future.engine = self._keeper, engine
             submit = functools.partial(self._submit, engine, future, args, kwargs)
             engine.held_back.add(future, needed, lambda: submit(keeper.key_of_values(args, kwargs)))
         else:
             self._submit(engine, future, args, kwargs, self._keeper.key(args, kwargs))
-        return future
+        return future  # type: ignore[return-value]  # see Promise
 
     def _submit(
-        self, engine: Engine, future: Promise[R], args: tuple[Any, ...], kwargs: dict[str, Any], key: bytes
+        self, engine: Engine, future: Future, args: tuple[Any, ...], kwargs: dict[str, Any], key: bytes
     ) -> None:
         """Give a future the result that is there, or submit its call."""
         value, found = self._memo.find(key)

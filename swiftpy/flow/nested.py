@@ -20,7 +20,7 @@ from swiftpy.errors import TaskError
 from swiftpy.flow import program
 from swiftpy.flow.calls import Owner, because_of, error_of, needs, pack_one
 from swiftpy.flow.functions import Function, Functions
-from swiftpy.flow.future import Future, Promise, results, when_good
+from swiftpy.flow.future import Future, results, when_good
 from swiftpy.flow.leftovers import LeftoversAsked, LeftoversTold
 from swiftpy.runtime.store import InArguments, Packed
 from swiftpy.runtime.worker import Worker
@@ -72,10 +72,10 @@ class NestedEngine:
         function: Function,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        future: Promise | None = None,
-    ) -> Promise:
+        future: Future | None = None,
+    ) -> Future:
         """Add one call; its future. The call is sent when all futures among its arguments have values."""
-        future = future or Promise()
+        future = future or Future()
         future.engine, future.id = self, next(self._ids)
         self._futures[future.id] = future
         kind = self._at_depth(kind, self._worker.depth + 1)

@@ -62,7 +62,7 @@ class TaskFunction(Generic[P, R]):
         """Submit a call."""
         engine = program.engine()
         kind, function = self._description or self.described(engine)
-        return engine.submit(kind, function, args, kwargs)
+        return engine.submit(kind, function, args, kwargs)  # type: ignore[return-value]  # see Promise
 
     @overload
     def __get__(self, instance: None, owner: type) -> TaskFunction[P, R]: ...

@@ -251,6 +251,26 @@ def test_a_roll_back_to_before_there_was_a_best(tmp_path):
     assert not os.path.lexists(tmp_path / "ckpts/best")
 
 
+def test_a_model_that_could_not_be_linked_goes_when_there_is_room(tmp_path, monkeypatch):
+    """Of epochs 2 to 4 it is in its place, and the clean-up was not reached."""
+    store = save_all(tmp_path, [0.9], keep_limit=1)
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("model_runner.ckpt.store.replace_link", full)
+        assert not any(store.save(epoch, 0.5, writer(f"model {epoch}")) for epoch in (2, 3, 4))
+    assert store.save(5, 0.1, writer("model 5")) and models(tmp_path) == {5}
+
+
+def test_a_state_that_no_checkpoint_can_hold_costs_the_checkpoint(tmp_path, caplog):
+    store = save_all(tmp_path, [0.9])
+    assert not store.save(2, 0.5, lambda directory: write_state(directory / "state.npz", {"milestones": {30}}))
+    assert "epoch 2 (best) is not saved, training goes on: a state_dict() holds a set" in caplog.text
+    assert models(tmp_path) == {1} and not (tmp_path / "ckpts/work").exists()
+
+
 def test_the_best_by_one_metric_is_nothing_to_another(tmp_path):
     save_all(tmp_path, [0.5, 0.4])
     store = make(tmp_path, save_best_metric="val_r2")

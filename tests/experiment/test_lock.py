@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import trees
@@ -120,11 +121,12 @@ def test_one_that_cannot_be_removed_does_not_end_its_job(exp, monkeypatch):
     """All RUNs were done, and the last word of the job was a traceback, with exit code 1."""
     held = Lock(exp)
 
-    def read_only(path):
+    def read_only(path, missing_ok=False):
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr(os, "unlink", read_only)
+    monkeypatch.setattr(Path, "unlink", read_only)
     held.release()
+    assert exp.lock.exists()
 
 
 def test_a_job_that_is_known_to_be_over_is_dead_whatever_its_heartbeat(exp, tmp_path):

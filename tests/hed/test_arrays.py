@@ -4,6 +4,7 @@ import errno
 import json
 import multiprocessing
 import os
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from analysis.cli import main
-from hed import arrays, hed_setup, local, synthetic, tables
+from hed import arrays, hed_setup, synthetic, tables
 from hed.uno import data, unorun
 
 SPEC = synthetic.Spec(drugs=5, cells=8, genes=3, descriptors=3, responses=40)
@@ -212,20 +213,26 @@ def test_without_a_place_to_write_they_are_the_process_own(source, monkeypatch, 
     assert table.cells.matrix.shape == (8, 3) and "no arrays in" in caplog.text
 
 
-def test_what_another_user_has_put_there_is_not_read(source, caplog):
-    """Names follow from tables that all may read, and /tmp/alice is whoever's comes first."""
-    y = opened(source).y.copy()
-    [name] = directories(source)
-    np.save(source.parent / name / "y.npy", y + 1)
+def test_a_place_in_tmp_that_another_user_has_made_is_not_used(source, tmp_path, monkeypatch):
+    """It is whoever's comes first to /tmp/alice. One that the owner of /tmp has made is the site's."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    place = arrays.local_directory(source)
+    assert place.parent == tmp_path and place.stat().st_mode & 0o777 == 0o700
     if os.geteuid() != 0:
         pytest.skip("only root can make another user's")
-    os.chown(source.parent / name, 12345, 12345)
-    os.chown(source.parent, 12345, 12345)
-    assert (opened(source).y == y).all() and "no arrays in" in caplog.text and "another user" in caplog.text
-    with pytest.raises(
-        PermissionError, match="set TMPDIR"
-    ):  # a partition's files, which no process can have for itself
-        local.make(source.parent / "index-000")
+    os.chown(place, 12345, 12345)
+    with pytest.raises(PermissionError, match="set TMPDIR"):
+        arrays.local_directory(source)
+    monkeypatch.setenv("TMP_ORIGINAL", str(source))
+    assert arrays.local_directory(source) == source.parent, "the user's own choice, perhaps a project's"
+    monkeypatch.delenv("TMP_ORIGINAL")
+    os.chown(tmp_path, 12345, 12345)
+    assert arrays.local_directory(source) == place
+    place.rmdir()
+    place.symlink_to(source)
+    os.chown(place, 54321, 54321, follow_symlinks=False)
+    with pytest.raises(PermissionError, match="another user"):
+        arrays.local_directory(source)
 
 
 def test_a_full_disk_costs_the_sharing_only(source, monkeypatch, caplog):

@@ -221,7 +221,9 @@ def test_what_an_attempt_that_was_killed_was_writing_is_gone_when_the_next_begin
     (tmp_path / "RUN000").mkdir()
     for name in (".result.txt.0123abcd.tmp", ".mine.tmp"):
         (tmp_path / "RUN000" / name).touch()
+    (tmp_path / "RUN000/.tune.0123abcd.tmp").mkdir()
     _, directory = run("returns", returns=1.5)
+    (directory / ".tune.0123abcd.tmp").rmdir()  # the user's
     assert [name for name in files(directory) if name.startswith(".")] == [".mine.tmp"]
 
 

@@ -76,8 +76,9 @@ def test_a_child_that_was_slow_to_die_is_not_taken_for_the_next(isolated):
     """Its end is told when nobody waits for it any more."""
     pid = run(isolated, "os:getpid")
     os.kill(pid, signal.SIGSTOP)  # or it may end by itself, for nobody is at the other end of its channel
-    while {stat.read_text().rpartition(")")[2].split()[0] for stat in Path(f"/proc/{pid}/task").glob("*/stat")} != {"T"}:
-        time.sleep(0.001)  # its threads stop one after another
+    threads = Path(f"/proc/{pid}/task")
+    while {stat.read_text().rpartition(")")[2].split()[0] for stat in threads.glob("*/stat")} != {"T"}:
+        time.sleep(0.001)  # they stop one after another
     isolated._drop_child()  # as when it has not ended within 5 s of being killed
     os.kill(pid, signal.SIGKILL)
     time.sleep(0.3)

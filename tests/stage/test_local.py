@@ -223,6 +223,8 @@ def test_a_place_in_tmp_that_another_user_has_made_is_not_used(tmp_path, monkeyp
     with pytest.raises(PermissionError, match=r"another user.*: set SOFTWARE_TARGET"):
         place_of({}, "SOFTWARE_TARGET", default, SOURCE)
     place_of({"SOFTWARE_TARGET": default}, "SOFTWARE_TARGET", default, SOURCE)  # a project's, which the user trusts
+    os.chown(tmp_path, 12345, 12345)
+    place_of({}, "SOFTWARE_TARGET", default, SOURCE)  # the owner of /tmp made it
 
 
 def test_variables_in_paths(monkeypatch):
