@@ -216,6 +216,7 @@ def test_without_a_place_to_write_they_are_the_process_own(source, monkeypatch, 
 def test_a_place_in_tmp_that_another_user_has_made_is_not_used(source, tmp_path, monkeypatch):
     """It is whoever's comes first to /tmp/alice. One that the owner of /tmp has made is the site's."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.delenv("TMP_ORIGINAL")
     place = arrays.local_directory(source)
     assert place.parent == tmp_path and place.stat().st_mode & 0o777 == 0o700
     if os.geteuid() != 0:
