@@ -113,7 +113,7 @@ def test_inputs_keep_their_names_unless_that_would_overwrite_something(tmp_path)
 
 
 #: Every path that an EXP has a name for.
-PLACES = [getattr(Exp(Path("/o")), name) for name in vars(Exp)]
+PLACES = [getattr(Exp(Path("/o")), name) for name in vars(Exp) if not name.startswith("_")]
 
 
 @pytest.mark.parametrize("name", [path.name for path in PLACES if isinstance(path, Path) and path.parent == Path("/o")])
