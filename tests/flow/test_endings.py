@@ -142,7 +142,7 @@ def test_a_parallel_task_that_failed_on_one_rank_while_the_others_wait_for_it_in
         """,
         procs=3,
     )
-    assert result.returncode == 1
+    assert result.returncode in (1, 9)  # rank 0 aborts, and mpiexec kills the others: its code is that of either
     assert "Deadlock: meet failed: exception: ValueError: not me (rank 2" in result.stderr
     assert "rank 1 may wait for it in MPI" in result.stderr
 
