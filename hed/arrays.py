@@ -103,7 +103,7 @@ def local_directory(source: Path) -> Path:
         folder.mkdir(mode=0o700)
     # Who came first to /tmp/alice may put other data there, under names that follow from what all may read.
     if folder.exists() and folder.stat(follow_symlinks=False).st_uid not in (os.geteuid(), folder.parent.stat().st_uid):
-        raise PermissionError(None, "it belongs to another user: set TMPDIR to a directory of your own", str(folder))
+        raise PermissionError(f"{folder} belongs to another user: set TMPDIR to a directory of your own")
     return folder
 
 

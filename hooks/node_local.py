@@ -112,8 +112,7 @@ def _own(folder: Path, name: str) -> None:
     folder.mkdir(parents=True, mode=0o700, exist_ok=True)
     # Whoever owns /tmp can do anything anyway: a site may make the users' directories. Who makes a link may turn it.
     if folder.stat(follow_symlinks=False).st_uid not in (os.geteuid(), folder.parent.stat().st_uid):
-        problem = f"it belongs to another user, who could change what RUNs read and run: set {name}"
-        raise PermissionError(None, problem, str(folder))
+        raise PermissionError(f"{folder} belongs to another user, who could change what RUNs read and run: set {name}")
 
 
 def setting(env: Mapping[str, str], name: str, default: str = "") -> Path:

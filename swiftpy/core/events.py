@@ -2,7 +2,7 @@
 
 Named tuples, because the engine makes several for each task: they cost a third of a frozen dataclass. Events that
 concern a worker are also the messages that it sends. Their annotations are no texts, as elsewhere, which typing would
-compile one by one: half of the time that these classes take when a rank starts.
+compile one by one whenever a rank starts.
 """
 
 from typing import NamedTuple

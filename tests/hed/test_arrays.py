@@ -222,7 +222,7 @@ def test_a_place_in_tmp_that_another_user_has_made_is_not_used(source, tmp_path,
     if os.geteuid() != 0:
         pytest.skip("only root can make another user's")
     os.chown(place, 12345, 12345)
-    with pytest.raises(PermissionError, match="set TMPDIR"):
+    with pytest.raises(PermissionError, match=f"^{place} belongs to another user: set TMPDIR"):
         arrays.local_directory(source)
     monkeypatch.setenv("TMP_ORIGINAL", str(source))
     assert arrays.local_directory(source) == source.parent, "the user's own choice, perhaps a project's"

@@ -220,7 +220,7 @@ def test_a_place_in_tmp_that_another_user_has_made_is_not_used(tmp_path, monkeyp
     if os.geteuid() != 0:
         pytest.skip("only root can make another user's")
     os.chown(tmp_path / "alice", 12345, 12345)
-    with pytest.raises(PermissionError, match=r"another user.*: set SOFTWARE_TARGET"):
+    with pytest.raises(PermissionError, match=rf"^{tmp_path}/alice belongs to another user.*: set SOFTWARE_TARGET$"):
         place_of({}, "SOFTWARE_TARGET", default, SOURCE)
     place_of({"SOFTWARE_TARGET": default}, "SOFTWARE_TARGET", default, SOURCE)  # a project's, which the user trusts
     os.chown(tmp_path, 12345, 12345)
