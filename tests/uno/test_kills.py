@@ -31,6 +31,7 @@ HARD = {
     "epochs": 60,
     "custom_loss_module": "mae_poly",
     "alpha": 2,
+    "steps_per_execution": 15,  # an epoch at once; without it a slow machine makes more calls, and a kill comes earlier
 }
 
 
