@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 for folder in ("", "core", "jobs", "sites"):
     sys.path.insert(0, str(Path(__file__).parent / folder))
@@ -13,6 +14,10 @@ for folder in ("", "core", "jobs", "sites"):
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # So it is in the background of a shell script, and in all that tests start there, some of which they interrupt.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# The host of a virtual machine takes it away for seconds; hypothesis would say of what it hit that it is too slow.
+settings.register_profile("no hurry", deadline=None)
+settings.load_profile("no hurry")
 
 
 def pytest_collection_modifyitems(items):

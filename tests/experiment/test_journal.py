@@ -39,7 +39,7 @@ def test_flush_and_close_bring_to_disk_what_was_written(tmp_path, monkeypatch):
     assert synced == [2, 3]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.text(max_size=8), max_size=4), st.data())
 def test_cut_anywhere_it_keeps_what_was_whole_and_goes_on(tmp_path_factory, ids, data):
     path = tmp_path_factory.getbasetemp() / "cut.jsonl"

@@ -31,7 +31,7 @@ def rsp(tmp_path):
     return path
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(responses, st.booleans(), st.sampled_from(["by_drug", "by_cell"]), st.integers(0, 2))
 def test_the_split_is_what_pandas_would_hold_out(tmp_path_factory, rows, categorical, partition, seed):
     """Also from a categorical column, whose dictionary is sorted and may hold names that no row has."""
@@ -76,7 +76,7 @@ def test_another_held_out_drug_leaves_the_other_rows_in_their_order(rsp):
     assert first == second
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(responses, st.booleans())
 def test_the_files_are_the_rows_of_the_input(tmp_path_factory, rows, categorical):
     directory = tmp_path_factory.mktemp("rsp")

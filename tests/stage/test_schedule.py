@@ -15,7 +15,7 @@ from swiftpy.runtime.stage import stream
 rates = st.sampled_from([1e8, 1e9, 1e10])
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(1, 40), st.integers(1, 90), st.integers(1, 4), rates, rates, rates)
 def test_every_node_gets_every_chunk_in_about_the_predicted_time(nodes, chunks, readers, client, link, disk):
     """`Cluster.run` asserts that all have all. The formula leaves out pauses, and waiting for a chunk's turn."""

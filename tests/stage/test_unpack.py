@@ -59,7 +59,7 @@ FILES = [(f"d/{size}", chance_bytes(size)) for size in (0, 1, 511, 512, 513, 2_5
 
 
 @pytest.mark.parametrize("compress", [bytes, gzip.compress, zstandard.compress], ids=["tar", "gzip", "zstd"])
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(sizes=st.lists(st.integers(1, 70_000), min_size=1, max_size=5))
 def test_pieces_of_any_size_give_the_same_files(tmp_path_factory, compress, sizes):
     root = tmp_path_factory.mktemp("x") / "t"

@@ -178,7 +178,7 @@ objects = st.dictionaries(names.filter(lambda key: key not in ("id", "index", "t
 noise = st.sampled_from(["", "   ", "# comment", '  # {"id": "no"}', "#"])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.lists(st.tuples(objects, noise, noise), min_size=1, max_size=5),
     st.booleans(),
