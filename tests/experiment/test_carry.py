@@ -217,7 +217,7 @@ def test_runs_come_over_at_the_same_time(tmp_path, monkeypatch):
     """Each file is round trips to the servers of a shared file system: one by one, a large restart took minutes."""
     old = Exp(trees.make(tmp_path / "EXP000", "run/A/log.txt = a\nrun/B/log.txt = b"))
     new = create(tmp_path, restart=old)
-    both, copy = threading.Barrier(2, timeout=10), shutil.copy2
+    both, copy = threading.Barrier(2, timeout=60), shutil.copy2
     monkeypatch.setattr(shutil, "copy2", lambda *paths: (both.wait(), copy(*paths)))
     done = carry(old, new, [Decision("A", "resume", ""), Decision("B", "skip", "")])
     assert carried(new, old)[-2:] == ["run/A/log.txt = a", "run/B/log.txt = b"]

@@ -273,7 +273,7 @@ def test_processes_that_come_at_once_share_one(source):
     processes = [context.Process(target=_open_in_child, args=(source, barrier, answers)) for _ in range(6)]
     for process in processes:
         process.start()
-    assert len({answers.get(timeout=30) for _ in processes}) == 1
+    assert len({answers.get(timeout=300) for _ in processes}) == 1
     for process in processes:
         process.join()
         assert process.exitcode == 0

@@ -171,16 +171,16 @@ def test_what_is_no_walltime(text):
 
 def test_the_time_that_is_left(monkeypatch):
     assert schedulers.seconds_left({}) is None
-    left = schedulers.seconds_left({"SLURM_JOB_ID": "1", "SLURM_JOB_END_TIME": str(int(time.time()) + 100)})
-    assert 98 < left <= 100
+    monkeypatch.setattr("time.time", lambda: 1.8e9)
+    assert schedulers.seconds_left({"SLURM_JOB_ID": "1", "SLURM_JOB_END_TIME": "1800000100"}) == 100
     answers = {
         "squeue": "1-02:03:04",
-        "qstat": f"Job Id: 1\n    Resource_List.walltime = 01:00:00\n    stime = {time.ctime(time.time() - 600)}\n",
+        "qstat": f"Job Id: 1\n    Resource_List.walltime = 01:00:00\n    stime = {time.ctime(1.8e9 - 600)}\n",
         "flux": "77.5",
     }
     monkeypatch.setattr(schedulers, "_ask", lambda *command: answers[command[0]])
     assert schedulers.seconds_left({"SLURM_JOB_ID": "1"}) == 93784
-    assert 2998 < schedulers.seconds_left({"PBS_JOBID": "1.pbs"}) <= 3001
+    assert schedulers.seconds_left({"PBS_JOBID": "1.pbs"}) == 3000
     assert schedulers.seconds_left({"FLUX_URI": "local://"}) == 77.5
     answers["qstat"] = "Job Id: 1\n    job_state = R\n"
     assert schedulers.seconds_left({"PBS_JOBID": "1.pbs"}) is None
