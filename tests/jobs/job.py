@@ -46,7 +46,7 @@ class Workplace:
                 stderr=subprocess.STDOUT,
             )
 
-    def run(self, *options, procs=3, timeout=120, upf="upf.json", **env):
+    def run(self, *options, procs=3, timeout=300, upf="upf.json", **env):
         return subprocess.run(
             self.command(*options, procs=procs, upf=upf),
             cwd=self.root,

@@ -43,7 +43,7 @@ def submit(workplace):
             timeout=60,
         )
 
-    def jobs(wait=60):
+    def jobs(wait=300):
         folder = workplace.root / "fake" / "jobs"
 
         def over():
@@ -119,9 +119,9 @@ def test_one_job_from_submission_to_end(workplace, submit):
 
 
 def test_killed_every_seven_epochs(workplace, submit):
-    """20 epochs, the job killed with SIGKILL soon after each 7th: three jobs, every epoch once, and no fourth."""
-    workplace.write([{"id": "A"}], {"epochs": 20, "epoch_seconds": 0.3})
-    assert submit("pbs", "--chain", "9", PROCS="2", FAKE_EPOCHS="7").returncode == 0
+    """20 epochs, the job killed with SIGKILL after each 7th: three jobs, every epoch once, and no fourth."""
+    workplace.write([{"id": "A"}], {"epochs": 20, "pause_every": 7})
+    assert submit("pbs", "--chain", "9", PROCS="2", FAKE_PAUSES="1").returncode == 0
     assert submit.jobs() == ["killed", "killed", "0"]
     assert workplace.epochs(2, "A") == list(range(1, 21))
     submissions = [e for exp in workplace.exps() for e in journal(exp) if e["event"] == "job_submitted"]
@@ -134,9 +134,9 @@ def crashes(workplace):
 
 
 def test_jobs_that_end_by_themselves_before_their_walltime(workplace, submit):
-    """Of 16 s, 11 are kept for ending; the RUNs take longer than what is left. It costs neither of them an attempt."""
-    workplace.write([{"id": "A"}, {"id": "B"}], {"epochs": 16, "epoch_seconds": 0.4})
-    result = submit("slurm", "--chain", "9", "--grace", "1", WALLTIME="0:00:16")
+    """Of 24 s, 11 are kept for ending; the RUNs get no further than epoch 9. It costs neither of them an attempt."""
+    workplace.write([{"id": "A"}, {"id": "B"}], {"epochs": 16, "pause_every": 9})
+    result = submit("slurm", "--chain", "9", "--grace", "1", WALLTIME="0:00:24")
     assert result.returncode == 0, result.stderr
     ended = submit.jobs()
     assert ended == ["4"] * (len(ended) - 1) + ["0"] and len(ended) > 1
@@ -163,7 +163,7 @@ def test_a_crash_is_charged_and_what_is_cancelled_is_not_continued(workplace, su
     assert crashes(workplace) == [0, 1, 2]
     assert "crash 3 of this chain" in (workplace.exp(2) / "output.txt").read_text()
 
-    workplace.write([{"id": "A", "epoch_seconds": 60}])
+    workplace.write([{"id": "A", "epoch_seconds": 600}])
     assert submit("pbs", "--chain", "9", "--grace", "0", WALLTIME="01:00:00", PROCS="2").returncode == 0
     wait_for(lambda: (workplace.exp(3) / "run" / "A" / "ckpts").exists())
     subprocess.run([workplace.root / "fake" / "bin" / "qdel", "4.fake-pbs"], check=True)
@@ -172,8 +172,8 @@ def test_a_crash_is_charged_and_what_is_cancelled_is_not_continued(workplace, su
 
 
 def test_a_chain_ends_at_n_and_when_nothing_is_left(workplace, submit):
-    workplace.write([{"id": "A"}], {"epochs": 50, "epoch_seconds": 0.3})
-    assert submit("pbs", "--chain", "2", PROCS="2", FAKE_EPOCHS="3").returncode == 0
+    workplace.write([{"id": "A"}], {"epochs": 50, "pause_every": 3})
+    assert submit("pbs", "--chain", "2", PROCS="2", FAKE_PAUSES="1").returncode == 0
     assert submit.jobs() == ["killed", "killed"]
     assert "job 2 of at most 2" in (workplace.exp(1) / "output.txt").read_text()
     workplace.write([{"id": "A", "do": "raise"}])
@@ -208,7 +208,7 @@ def test_ctrl_c_while_the_scheduler_takes_the_job(workplace):
     process = subprocess.Popen(command, cwd=workplace.root, env=env, stderr=subprocess.PIPE, text=True)
     wait_for((workplace.root / "asked").exists)
     process.send_signal(signal.SIGINT)
-    said = process.communicate(timeout=30)[1]
+    said = process.communicate(timeout=60)[1]
     exp = workplace.exp(0)
     assert said == (
         "interrupted while slurm was taking the job, which may be in the queue:"

@@ -17,7 +17,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 def run(tmp_path, name, *args, procs=4):
     command = [MPIEXEC, "-n", str(procs), sys.executable, "-m", "swiftpy", str(EXAMPLES / name), *map(str, args)]
     result = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, timeout=100, stdin=subprocess.DEVNULL
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL
     )
     assert result.returncode == 0, result.stdout + result.stderr
     assert not result.stderr

@@ -115,7 +115,7 @@ def test_a_summary_that_exits_changes_nothing(workplace, end, said):
     """The other ranks waited for rank 0 for ever."""
     (workplace.root / "mine.py").write_text(f"import sys\ndef table(exp):\n    print('a table')\n    {end}\n")
     workplace.write([{"id": "A"}])
-    result = workplace.run("--summary", "mine:table", procs=2, timeout=20)
+    result = workplace.run("--summary", "mine:table", procs=2)
     assert result.returncode == 0, result.stdout + result.stderr
     assert said in result.stdout
     exp = workplace.exp(0)

@@ -137,7 +137,7 @@ def test_staged_by_the_leader(made_up, tmp_path):
 @pytest.mark.skipif(not GDSC.exists(), reason="the real data are not beside the project")
 def test_real_responses(tmp_path):
     workplace = prepare(tmp_path, GDSC, 3, epochs=3, batch_size=64)
-    result = workplace.run(procs=4, timeout=400)
+    result = workplace.run(procs=4, timeout=900)
     assert result.returncode == 0, result.stdout + result.stderr
     rows, drugs = first_drugs(GDSC, 3)
     for i, drug in enumerate(drugs):
@@ -155,7 +155,7 @@ def test_the_main_script(tmp_path):
 
     def script(*arguments):
         command = [str(ROOT / "upf-uno-heds.sh"), *arguments]
-        return subprocess.run(command, cwd=here, env=env, capture_output=True, text=True, timeout=300)
+        return subprocess.run(command, cwd=here, env=env, capture_output=True, text=True, timeout=900)
 
     result = script("local")
     assert result.returncode == 0, result.stdout + result.stderr

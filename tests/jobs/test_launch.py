@@ -2,11 +2,13 @@
 
 import mmap
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from contextlib import nullcontext
+from pathlib import Path
 
 import pytest
 from test_stop import trained, wait_for
@@ -31,6 +33,11 @@ def launch(workplace, *arguments, **env):
     )
 
 
+def heard(job):
+    """Returns when rank 0 has had a signal."""
+    assert any(": no new RUNs; " in line for line in job.stdout)
+
+
 def test_a_launcher_whose_script_is_killed_before_it_has_asked_to_end_with_it_ends(tmp_path):
     """What the kernel does then it does not do for a parent that is dead already; here another one is pretended."""
     code = "import os; from swiftpy.sites.launch import supervise; os.getpid = lambda: 1; supervise(['touch', 'begun'])"
@@ -50,10 +57,12 @@ def test_the_exit_code_is_the_jobs_and_procs_counts(workplace):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_one_signal_stops_gently_although_the_whole_process_group_gets_it(workplace, number):
     """As Ctrl-C in a terminal does. A second one, 1 s or more later, kills."""
-    workplace.write([{"id": f"R{i}"} for i in range(4)], {"epoch_seconds": 0.5})
+    workplace.write([{"id": f"R{i}"} for i in range(4)], {"do": "wait", "at": 2})
     job = launch(workplace, "local", "upf.json", "dflts.json", PROCS="2")
-    wait_for(lambda: trained(workplace) >= 1)
+    wait_for(lambda: trained(workplace) == 1)
     os.killpg(job.pid, number)
+    heard(job)
+    (workplace.root / "go-on").touch()
     job.communicate(timeout=60)
     assert job.returncode == 4
     assert [e["id"] for e in journal(workplace.exp(0)) if e["event"] == "run_done"] == ["R0"]
@@ -64,8 +73,8 @@ def test_kill_9_of_the_launcher_ends_the_job(workplace):
     job = launch(workplace, "local", "upf.json", "dflts.json", PROCS="2")
     wait_for(lambda: (workplace.exp(0) / "run" / "A" / "ckpts").exists())
     job.kill()
-    job.wait(10)
-    wait_for(lambda: not processes_in(workplace.root), 10)
+    job.wait(60)
+    wait_for(lambda: not processes_in(workplace.root))
 
 
 def test_a_second_signal_kills(workplace):
@@ -73,9 +82,10 @@ def test_a_second_signal_kills(workplace):
     job = launch(workplace, "local", "upf.json", "dflts.json", PROCS="2")
     wait_for(lambda: (workplace.exp(0) / "run" / "A" / "ckpts").exists())
     os.killpg(job.pid, signal.SIGTERM)
-    time.sleep(1.5)
+    heard(job)
+    time.sleep(1.1)
     os.killpg(job.pid, signal.SIGTERM)
-    job.communicate(timeout=20)
+    job.communicate(timeout=50)  # the grace period has 60 s
     assert job.returncode == 4
 
 
@@ -96,12 +106,17 @@ def test_srun_which_kills_its_ranks_when_it_is_told_to_end_is_not_told(tmp_path,
     program = "import sys; from swiftpy.sites.launch import supervise; sys.exit(supervise(['srun', './rank']))"
     env = {**os.environ, "PATH": f"{tmp_path}:/usr/bin:/bin", "SWIFTPY_JOBID": "12"}
     job = subprocess.Popen([sys.executable, "-c", program], cwd=tmp_path, env=env, start_new_session=True)
-    wait_for(lambda: (tmp_path / "step").exists() and (tmp_path / "told").exists())
+    wait_for(lambda: (tmp_path / "step").exists() and (tmp_path / "told").exists() and catches(job.pid, signal.SIGTERM))
     job.terminate()
     if code == 4:
         wait_for(lambda: (tmp_path / "told").read_text() == "told\n")
         job.terminate()  # who insists
-    assert job.wait(20) == code
+    assert job.wait(60) == code
+
+
+def catches(pid, number):
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(re.search(r"^SigCgt:\s*(\w+)", status, re.M)[1], 16) >> number - 1 & 1
 
 
 @pytest.mark.parametrize(("age", "mapped", "stays"), [(0, False, True), (90, True, True), (90, False, False)])

@@ -2,11 +2,11 @@
 
 `install(folder)` makes `folder/bin` with one link per command, and `folder/jobs` for what they remember. A job runs
 `bash SCRIPT` in a session of its own. At its limit it gets what the real scheduler sends (PBS: TERM to everything;
-Slurm: what --signal asks for), and a second later every process of the job is killed with SIGKILL, whatever session it
-has gone to. FAKE_EPOCHS=N in the environment of the submission makes the deadline independent of how fast this machine
-is: job number K is at its limit when its RUNs have trained K times N epochs in all, and does nothing in its last second
-but what its batch script does: it cannot end by itself before it is killed. With FAKE_HOLD in the environment of the
-submission a job stays in the queue until it is deleted.
+Slurm: what --signal asks for), and a minute later every process of the job is killed with SIGKILL, whatever session it
+has gone to. FAKE_PAUSES in the environment of the submission makes both independent of how fast this machine is: job
+number K is at its limit when one of its RUNs has made `paused-K`, does nothing from then on but what its batch script
+does, so that it cannot end by itself, and is killed when that has said whether there is a successor. With FAKE_HOLD in
+the environment of the submission a job stays in the queue until it is deleted.
 
 Directives are parsed strictly: an option that the fake does not know is refused, as a typo would be.
 """
@@ -24,7 +24,7 @@ import time
 from pathlib import Path
 
 COMMANDS = ("qsub", "qstat", "qdel", "sbatch", "squeue", "scancel")
-NOTICE = 1.0
+NOTICE = 60.0
 PREFIXES = {"pbs": "#PBS ", "slurm": "#SBATCH ", "flux": "# flux: "}
 
 
@@ -166,7 +166,7 @@ def run(jobs, number, job):
     job["started"] = time.time()
     (jobs / f"{number}.json").write_text(json.dumps(job))
     mark = f"FAKE_JOB={jobs}/{number}"
-    env = {k: os.environ[k] for k in ("HOME", "USER", "LANG", "FAKE_EPOCHS") if k in os.environ}
+    env = {k: os.environ[k] for k in ("HOME", "USER", "LANG", "FAKE_PAUSES") if k in os.environ}
     env |= dict([mark.split("=", 1)])
     if job["scheduler"] == "pbs":
         env |= {"PBS_JOBID": f"{number}.fake-pbs", "PATH": "/usr/bin:/bin"}
@@ -180,11 +180,10 @@ def run(jobs, number, job):
         )
     end = time.monotonic() + job["limit"]
     notice = end - (float(job["signal"].partition("@")[2]) if job.get("signal") else 0)
-    told = False
-    epochs = number * int(os.environ.get("FAKE_EPOCHS", 0))
+    told = stopped = False
     while process.poll() is None and time.monotonic() < end + NOTICE:
-        if not told and epochs and trained(Path(job["o"]).parent) >= epochs:
-            notice = end = time.monotonic()
+        if not told and "FAKE_PAUSES" in os.environ and list(Path(job["o"]).parent.glob(f"run/*/paused-{number}")):
+            notice, stopped = time.monotonic(), True
             for pid in set(marked(mark)) - {process.pid}:
                 send(pid, signal.SIGSTOP)
         deleted = (jobs / f"{number}.deleted").exists()
@@ -193,6 +192,8 @@ def run(jobs, number, job):
             end = min(end, time.monotonic()) if deleted else end
             for pid in [process.pid] if job["scheduler"] == "slurm" else marked(mark):
                 send(pid, signal.SIGTERM)
+        if stopped and "successor" in Path(job["o"]).read_text():
+            break
         time.sleep(0.05)
     killed = process.poll() is None
     while left := marked(mark):
@@ -200,10 +201,6 @@ def run(jobs, number, job):
             send(pid, signal.SIGKILL)
         time.sleep(0.05)
     (jobs / f"{number}.ended").write_text("killed" if killed else str(process.wait()))
-
-
-def trained(exp):
-    return sum(len(log.read_text().splitlines()) for log in exp.glob("run/*/epochs.log"))
 
 
 def marked(mark):

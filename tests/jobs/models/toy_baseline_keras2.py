@@ -1,7 +1,8 @@
 """A third party's model for tests of whole jobs: one "weight", a checkpoint each epoch, and every way to die.
 
 `do` says what happens in the epoch `at` (the first by default); `history.txt`, result and checkpoint are as any
-CANDLE model's. `epochs.log` in the RUN directory gets a line for each epoch that was really trained.
+CANDLE model's. `epochs.log` in the RUN directory gets a line for each epoch that was really trained. With `pause_every`
+training goes no further after each so many epochs: the RUN makes `paused-K` the K-th time, and waits to be killed.
 """
 
 import ctypes
@@ -16,7 +17,7 @@ import numpy as np
 
 
 def initialize_parameters(default_model=None):
-    return {"epochs": 3, "do": "train", "at": 1, "epoch_seconds": 0.0, "seed": 1}
+    return {"epochs": 3, "do": "train", "at": 1, "epoch_seconds": 0.0, "pause_every": 0, "seed": 1}
 
 
 class History:
@@ -42,6 +43,9 @@ def run(params):
         temporary = state_file.with_suffix(".new")
         temporary.write_text(json.dumps(state))
         temporary.replace(state_file)
+        if params["pause_every"] and epoch % params["pause_every"] == 0:
+            Path(f"paused-{epoch // params['pause_every']}").touch()
+            time.sleep(3600)
     return History(state["val_loss"])
 
 
@@ -56,6 +60,9 @@ def misbehave(what):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         while True:
             time.sleep(60)
+    if what == "wait":
+        while not (Path(os.environ["CANDLE_DATA_DIR"]).parent / "go-on").exists():
+            time.sleep(0.02)
     if what == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     if what == "fill":
