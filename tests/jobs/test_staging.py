@@ -1,6 +1,5 @@
 """Staging in whole jobs: whose data a RUN sees, what is left when it is over, and leaders that die."""
 
-import contextlib
 import os
 import random
 import re
@@ -12,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from test_stop import ranks_of, wait_for
+from test_stop import kill_9, ranks_of, wait_for
 
 from job import MPIEXEC, Workplace, journal, processes_in
 
@@ -20,7 +19,7 @@ STAGE = ["--hook", "hooks.leader:stage_data"]
 MODEL = """
 import os, time
 from pathlib import Path
-def initialize_parameters(): return {"seconds": 0.0, "until": ""}
+def initialize_parameters(): return {"together": 1, "until": ""}
 def run(params):
     table = Path(params["input_dir"]) / "rsp_merged.parquet"
     first = table.read_bytes()
@@ -28,7 +27,7 @@ def run(params):
     Path("python").write_text(__import__("sys").executable)
     (Path(params["input_dir"]).parent / "index-000-left-by-a-run").mkdir(exist_ok=True)
     (Path(os.environ["TMPDIR"]) / "__autograph_generated_fileabc.py").touch()
-    time.sleep(params["seconds"])
+    while len(list(Path("..").glob("*/local"))) < params["together"]: time.sleep(0.02)
     while params["until"] and not Path(params["until"]).exists(): time.sleep(0.02)
     if params.get("die"): os._exit(1)
     if table.read_bytes() != first: raise RuntimeError("the data changed")
@@ -87,14 +86,12 @@ def test_runs_that_die_leave_nothing_on_the_node(place):
 
 
 def test_what_a_killed_job_left_serves_or_goes(place):
-    place.write([{"id": "A", "seconds": 60}], {"input_dir": "$TMP_ORIGINAL"})
+    place.write([{"id": "A", "until": "killed"}], {"input_dir": "$TMP_ORIGINAL"})
     job = place.start(*STAGE, procs=2)
     wait_for(lambda: (place.exp(0) / "run" / "A" / "local").exists())
-    for pid in [job.pid, *processes_in(place.root)]:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    job.wait(30)
-    wait_for(lambda: not processes_in(place.root), 10)
+    kill_9([job.pid, *processes_in(place.root)])
+    job.wait(60)
+    wait_for(lambda: not processes_in(place.root))
     left = sorted(path.name for path in (place.root / "node").iterdir())
     assert len(left) == 3 and left[0] == "original"
     place.write([{"id": "A"}], {"input_dir": "$TMP_ORIGINAL"})
@@ -105,7 +102,7 @@ def test_what_a_killed_job_left_serves_or_goes(place):
 
 
 def test_pretended_nodes_have_their_own_copies(place):
-    place.write([{"id": f"R{i}", "seconds": 1} for i in range(3)], {"input_dir": "/tmp/$USER/original"})
+    place.write([{"id": f"R{i}", "together": 3} for i in range(3)], {"input_dir": "/tmp/$USER/original"})
     local = str(place.root / "node$SWIFTPY_NODE" / "original")
     result = place.run(*STAGE, "--ranks-per-node", "2", procs=4, TMP_ORIGINAL=local, STAGE_KEEP="1")
     assert result.returncode == 0, result.stdout + result.stderr
@@ -167,9 +164,8 @@ def test_a_hook_that_fails_on_one_node_while_the_others_wait_for_it(place):
         "swiftpy.runtime.hooks.PATIENCE = 1.0\n"
         "def hook(leaders, env):\n    if leaders.rank == 1: raise OSError('no such fabric')\n    leaders.barrier()\n"
     )
-    began = time.monotonic()
     result = place.run("--hook", "bad.py", "--ranks-per-node", "1", procs=3)
-    assert result.returncode != 0 and time.monotonic() - began < 20
+    assert result.returncode != 0
     assert "node 1: OSError: no such fabric" in result.stderr
 
 
@@ -180,7 +176,7 @@ def test_a_hook_that_fails_on_one_node_does_not_go_on_where_it_did_not(place):
         "    if leaders.rank == 1: raise OSError('no such fabric')\n"
         "    try:\n        yield {}\n        leaders.barrier()\n    finally:\n        print('closed')\n"
     )
-    result = place.run("--hook", "bad.py", "--ranks-per-node", "1", procs=3, timeout=40)
+    result = place.run("--hook", "bad.py", "--ranks-per-node", "1", procs=3)
     assert result.returncode == 2 and "node 1: OSError: no such fabric" in result.stdout
     closed = [path.read_text().count("closed") for path in sorted((place.exp(0) / "out").iterdir())]
     assert closed == [1, 0, 1]
@@ -189,18 +185,18 @@ def test_a_hook_that_fails_on_one_node_does_not_go_on_where_it_did_not(place):
 def test_a_hook_that_fails_on_one_node_when_it_cleans_up(place):
     """The others wait for it, and the RUNs are done: the job ends, and not for want of patience with the summary."""
     place.write([{"id": "A"}], {"input_dir": str(place.root / "one")})
-    (place.root / "slow.py").write_text("import time\ndef table(exp): time.sleep(2)\n")
+    (place.root / "slow.py").write_text("import time\ndef table(exp): time.sleep(7)\n")
     (place.root / "bad.py").write_text(
         "import os, swiftpy.runtime.hooks\n"
-        "swiftpy.runtime.hooks.PATIENCE = 1.0\n"
+        "swiftpy.runtime.hooks.PATIENCE = 1.0 if 'WAITS' in os.environ else 6.0\n"
         "def hook(leaders, env):\n    yield {'TMPDIR': '.'}\n    if leaders.rank == 1: raise OSError('unmounted')\n"
         "    if 'WAITS' in os.environ: leaders.barrier()\n"
     )
     options = ("--hook", "bad.py", "--ranks-per-node", "1", "--summary", "slow:table")
     path = {"PYTHONPATH": f"{place.root}:{place.env.get('PYTHONPATH', '')}"}
-    result = place.run(*options, procs=3, timeout=40, **path)
+    result = place.run(*options, procs=3, **path)
     assert result.returncode == 0 and "aborted" not in result.stderr
-    result = place.run(*options, procs=3, timeout=40, WAITS="1", **path)
+    result = place.run(*options, procs=3, WAITS="1", **path)
     assert result.returncode != 0
     line = f"{place.root}/bad.py:5"
     assert f"node 1: OSError: unmounted ({line}); other nodes still wait in the hook after 1 s" in result.stderr
@@ -216,8 +212,9 @@ def test_a_hook_that_hangs_in_mpi_ends_at_the_second_signal(place):
     job.send_signal(signal.SIGTERM)
     time.sleep(1.2)
     assert job.poll() is None
-    job.send_signal(signal.SIGTERM)
-    assert job.wait(10) != 0
+    # The second; and more, where a rank was so late that it heard the first two at once.
+    wait_for(lambda: job.send_signal(signal.SIGTERM) or time.sleep(1.2) or job.poll() is not None, 50)
+    assert job.wait(0) != 0
     assert " did not end when told to: the job is aborted" in (place.root / "job.log").read_text()
 
 
@@ -228,23 +225,25 @@ def test_a_leader_is_killed_while_data_arrive_and_the_job_is_started_again(place
         for number in range(50):
             file.write(bytes([number]) * (4 << 20))
     local = str(place.root / "node$SWIFTPY_NODE" / "original")
-    place.write([{"id": "A"}], {"input_dir": "$TMP_ORIGINAL"})
+    go_on = place.root / "go-on"
+    place.write([{"id": "A", "until": str(go_on)}], {"input_dir": "$TMP_ORIGINAL"})
     options = [*STAGE, "--ranks-per-node", "1"]
-    chance, killed = random.Random(0), 0
+    chance = random.Random(0)
+
+    def arriving():
+        return set(place.root.glob("node2/.original-*.part-*/ge_*"))
+
     for number in range(4):
+        left, over = arriving(), place.exp(number) / "run" / "A" / "local"
         job = place.start(*options, procs=3, TMP_ORIGINAL=local)
         wait_for(lambda: ranks_of(place.exp(number)).get(2))
         victim = ranks_of(place.exp(number))[2]
-        while job.poll() is None and not list(place.root.glob("node2/.original-*.part-*/ge_*")):
-            pass
+        wait_for(lambda: arriving() - left or over.exists())
         time.sleep(chance.uniform(0, 0.05))
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(victim, signal.SIGKILL)
-        began = time.monotonic()
-        killed += job.wait(10) != 0
-        assert time.monotonic() - began < 5
-        wait_for(lambda: not processes_in(place.root), 10)
-    assert killed >= 2
+        os.kill(victim, signal.SIGKILL)
+        assert job.wait(60) != 0
+        wait_for(lambda: not processes_in(place.root))
+    go_on.touch()
     result = place.run(*options, procs=3, TMP_ORIGINAL=local, STAGE_KEEP="1")
     assert result.returncode == 0, result.stdout + result.stderr
     for node in range(3):
@@ -266,7 +265,7 @@ def test_a_signal_ends_staging_at_once(place):
     job = place.start("--hook", "long.py", "--ranks-per-node", "1", procs=2)
     wait_for((place.root / "begun1").exists)
     job.send_signal(signal.SIGTERM)
-    assert job.wait(10) == 4
+    assert job.wait(60) == 4
     assert "cannot stage: the job was told to end (SIGTERM)" in (place.root / "job.log").read_text()
     assert journal(place.exp(0))[-1]["code"] == 4
 
@@ -343,13 +342,13 @@ def network(tmp_path):
 def test_nodes_with_networks_and_disks_of_their_own(place, network):
     """Over TCP between two addresses. The first node's disk has 10 MB, the second's 20."""
     local, options = network
-    place.write([{"id": f"R{i}", "seconds": 1} for i in range(3)], {"input_dir": "$TMP_ORIGINAL"})
+    place.write([{"id": f"R{i}", "together": 3} for i in range(3)], {"input_dir": "$TMP_ORIGINAL"})
     place.env["TMP_ORIGINAL"] = str(local / "original")
     hosts = [MPIEXEC, *options, "-hosts", "10.213.7.1,10.213.7.2", "-ppn", "2", "-n", "4"]
 
     def run():
         command = [*hosts, *place.command(*STAGE)[3:]]
-        return subprocess.run(command, cwd=place.root, env=place.env, capture_output=True, text=True, timeout=100)
+        return subprocess.run(command, cwd=place.root, env=place.env, capture_output=True, text=True, timeout=300)
 
     result = run()
     assert result.returncode == 0, result.stdout + result.stderr
