@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 import time
+from pathlib import Path
 
 import beside
 
@@ -121,6 +122,12 @@ def failures(executor):
     assert executor.submit(square, 3).result() == 9
 
 
+def hold(name):
+    """Until there is a file of this name, in the job's directory and the program's."""
+    while not Path(name).exists():
+        time.sleep(0.01)
+
+
 def mapping(executor):
     assert list(executor.map(square, range(10))) == [x * x for x in range(10)]
     assert list(executor.map(lambda x, y: x + y, range(1000), range(1000, 0, -1), chunksize=7)) == [1000] * 1000
@@ -131,12 +138,12 @@ def mapping(executor):
         except ValueError:
             continue
         raise AssertionError("no ValueError")
-    results = executor.map(time.sleep, [0, 1], timeout=0.3)
-    next(results)
+    assert list(executor.map(square, [1, 2], timeout=120)) == [1, 4]
+    results = executor.map(hold, ["timed out"], timeout=0.3)
     try:
         next(results)
     except concurrent.futures.TimeoutError:
-        pass
+        Path("timed out").touch()
     else:
         raise AssertionError("no TimeoutError")
 
@@ -144,7 +151,7 @@ def mapping(executor):
 def waiting(executor):
     numbers = [executor.submit(square, number) for number in range(20_000)]
     assert sum(future.result() for future in numbers) == sum(x * x for x in range(20_000))
-    done, rest = concurrent.futures.wait([executor.submit(square, i) for i in range(50)], timeout=30)
+    done, rest = concurrent.futures.wait([executor.submit(square, i) for i in range(50)], timeout=120)
     assert len(done) == 50 and not rest
     assert (
         sum(f.result() for f in concurrent.futures.as_completed(executor.submit(square, i) for i in range(50))) == 40425
@@ -161,20 +168,21 @@ def waiting(executor):
             executor.submit(square, len(chained)).add_done_callback(again)
 
     executor.submit(square, 0).add_done_callback(again)
-    assert ended.wait(30) and chained == [4, 5, 8, 13, 20], chained
+    assert ended.wait(120) and chained == [4, 5, 8, 13, 20], chained
 
-    slow = executor.submit(time.sleep, 4)
+    slow = executor.submit(hold, "all are heard")
     thread = threading.Thread(target=slow.result)
     thread.start()
     assert all(executor.submit(square, i).result() == i * i for i in range(150))
-    assert not slow.done()  # a thread that waits does not keep another from hearing
+    Path("all are heard").touch()  # a thread that waits does not keep another from hearing
+    slow.result()
 
     sums = []
     threads = [threading.Thread(target=lambda: sums.append(sum(executor.map(square, range(300))))) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(120)
     assert sums == [sum(x * x for x in range(300))] * 4
 
 

@@ -33,7 +33,7 @@ def test_what_is_done_when_it_is_first_seen_is_handed_out_once(error):
     for future in futures:
         future.add_done_callback(called.append)
     assert all(future.settle(1, error) for future in futures[:2])
-    completed = concurrent.futures.as_completed(futures, timeout=5)
+    completed = concurrent.futures.as_completed(futures, timeout=60)
     seen = [next(completed)]
     for future in futures[:2]:
         future.tell()
@@ -57,7 +57,7 @@ def test_waiting_while_they_are_settled(many_switches, shared):
                 future.tell()
 
         thread = in_a_thread(settle)
-        seen = [future.result() for future in concurrent.futures.as_completed(futures, timeout=5)]
+        seen = [future.result() for future in concurrent.futures.as_completed(futures, timeout=60)]
         thread.join()
         assert sorted(seen) == list(range(8)) and len(called) == 8 * shared
 

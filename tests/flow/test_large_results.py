@@ -24,6 +24,11 @@ def peak():  # bytes
 def in_use():
     return int(open("/proc/self/statm").read().split()[1]) * 4096
 
+def soon(true):
+    until = time.monotonic() + 60
+    while not true() and time.monotonic() < until: time.sleep(0.1)
+    assert true()
+
 @swiftpy.task
 def make(size, value):
     return np.full(size, value, np.uint8)
@@ -43,7 +48,9 @@ def passes(tmp_path, program, procs=3):
     script = tmp_path / "script.py"
     script.write_text(PRELUDE + textwrap.dedent(program))
     command = [MPIEXEC, "-n", str(procs), sys.executable, "-m", "swiftpy", str(script)]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=90, stdin=subprocess.DEVNULL)
+    result = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL
+    )
     assert result.returncode == 0, result.stdout + result.stderr
 
 
@@ -58,10 +65,8 @@ def test_they_do_not_pass_through_rank_0_and_are_freed(tmp_path):
             assert swiftpy.gather(sums) == [20 * MB * (i + (i + 3) % 6) for i in range(6)]
             del arrays, sums
         assert peak() - before < 40 * MB, "rank 0 saw them"
-        time.sleep(0.5)
         for rank in (1, 2, 3):
-            used = memory.options(rank=rank)().result()
-            assert used < 220 * MB, f"rank {rank} still has {used / MB} MB"
+            soon(lambda: memory.options(rank=rank)().result() < 220 * MB)
         """,
         procs=4,
     )
@@ -181,9 +186,8 @@ def test_tasks_of_tasks(tmp_path):
 
         assert int(tree(4).result()[5]) == 16
         assert late().result() == 3 * MB
-        time.sleep(0.5)
         for rank in (1, 2, 3):
-            assert memory.options(rank=rank)().result() < 160 * MB
+            soon(lambda: memory.options(rank=rank)().result() < 160 * MB)
         """,
         procs=4,
     )
@@ -214,17 +218,18 @@ def test_a_busy_holder_still_gives(tmp_path):
         tmp_path,
         """
         @swiftpy.task
-        def compute(seconds):
-            end = time.monotonic() + seconds
-            while time.monotonic() < end:
+        def compute():
+            open("begun", "w").close()
+            while not os.path.exists("given"):
                 sum(range(1000))
 
         array = make.options(rank=1)(8 * MB, 1)
         swiftpy.wait([array])
-        busy = compute.options(rank=1)(1.5)
-        time.sleep(0.1)
+        busy = compute.options(rank=1)()
+        while not os.path.exists("begun"): time.sleep(0.01)
         assert total.options(rank=2)(array).result() == 8 * MB
-        assert not busy.done()
+        open("given", "w").close()
+        busy.result()
         """,
     )
 
@@ -245,8 +250,7 @@ def test_what_calls_of_tasks_needed_is_forgotten(tmp_path):
 
         for _ in range(10):
             adds(3).result()
-        time.sleep(0.5)
-        assert max(swiftpy.gather([held.options(rank=rank)() for rank in (1, 2)])) <= 3
+        soon(lambda: max(swiftpy.gather([held.options(rank=rank)() for rank in (1, 2)])) <= 3)
         """,
     )
 
@@ -288,12 +292,15 @@ def test_a_kept_call_waits_for_its_arguments_and_others_do_not(tmp_path):
         def quick(): pass
         @swiftpy.task(ranks=2)
         def together(comm):
+            open(f"begun-{comm.rank}", "w").close()
             if comm.rank == 0:
                 time.sleep(1)
                 quick().result()
             comm.barrier()
         @swiftpy.task(rank=3)
-        def nap(): time.sleep(0.5)
+        def nap():  # until the others are together: this rank is not to be one of them
+            while not all(os.path.exists(f"begun-{rank}") for rank in (0, 1)): time.sleep(0.01)
+            time.sleep(0.1)
 
         big = made()
         nap()
@@ -302,7 +309,7 @@ def test_a_kept_call_waits_for_its_arguments_and_others_do_not(tmp_path):
         end = together()
         time.sleep(0.7)
         swiftpy.gather([quick() for _ in range(5)])
-        assert kept.result() == MB and end.done()
+        assert kept.result() == MB and end.result() is None
         """,
         procs=4,
     )
@@ -328,11 +335,13 @@ def test_a_value_that_lies_within_a_parallel_task(tmp_path, waits):
             return x + 1
         @swiftpy.task(ranks=2)
         def together(comm):
+            open(f"begun-{{comm.rank}}", "w").close()
             if comm.rank == 0:
                 time.sleep(1)
             return comm.bcast(below(1).result() if comm.rank == 0 else None)
         @swiftpy.task(rank=3)
-        def nap(): time.sleep(0.5)
+        def nap():  # until the others are together: this rank is not to be one of them
+            while not all(os.path.exists(f"begun-{{rank}}") for rank in (0, 1)): time.sleep(0.01)
 
         big = made()
         swiftpy.wait([big, be_quick()])
@@ -354,20 +363,23 @@ def test_a_thread_fetches_while_another_waits(tmp_path):
         import threading
 
         @swiftpy.task(rank=1)
-        def nap(): time.sleep(3)
+        def nap():
+            while not os.path.exists("fetched"): time.sleep(0.01)
 
         def fetch():
             time.sleep(0.3)
-            began = time.monotonic()
-            for array in arrays: array.result()
-            times.append(time.monotonic() - began)
+            for array in arrays:
+                began = time.monotonic()
+                array.result()
+                times.append(time.monotonic() - began)
+            open("fetched", "w").close()
 
-        times, arrays = [], [make.options(rank=2)(MB, i) for i in range(5)]
+        times, arrays = [], [make.options(rank=2)(MB, i) for i in range(20)]
         swiftpy.wait(arrays)
         thread = threading.Thread(target=fetch)
         thread.start()
         nap().result()
         thread.join()
-        assert times[0] < 1.5, times
+        assert sorted(times)[10] < 0.4, times  # a slow machine makes some of them slow
         """,
     )

@@ -18,7 +18,7 @@ def test_who_follows_looks_again_when_it_is_told_and_when_the_leader_ends():
         if last:
             turns.end()
         turns.tell_followers()
-        follower.join(10)
+        follower.join(50)
         assert answers == [False]
     assert len(woken) == 2, "what it submitted waits for the leader, who may be asleep"
     assert turns.lead(lambda: False, 0.0, False)

@@ -43,7 +43,7 @@ def monitor_line(log):
 
 
 def wait_until_gone(pid):
-    for _ in range(1000):
+    for _ in range(6000):
         stat = Path(f"/proc/{pid}/stat")
         if not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z":
             return

@@ -83,9 +83,9 @@ def test_messages_that_leave_late_wake_their_receiver(world):
     elif world.rank == 1:
         time.sleep(0.3)
         began = time.monotonic()
-        assert [until_message(world.transport, 20.0) for _ in range(count)] == list(range(count))
+        assert [until_message(world.transport, 60.0) for _ in range(count)] == list(range(count))
         world.transport.send(SERVER, "thanks")
-        assert time.monotonic() - began < 15, "nobody woke it"
+        assert time.monotonic() - began < 50, "nobody woke it"
     world.meet()
 
 

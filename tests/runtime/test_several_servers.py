@@ -272,7 +272,7 @@ def run(tmp_path, *options, script=SCRIPT, procs=5):
     path = tmp_path / "script.py"
     path.write_text(textwrap.dedent(script))
     command = [MPIEXEC, "-n", str(procs), sys.executable, "-m", "swiftpy", *options, str(path)]
-    return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)
+    return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL)
 
 
 @pytest.mark.mpi_job
@@ -322,12 +322,15 @@ def test_a_program_that_can_never_end_says_so_and_does(tmp_path):
 @pytest.mark.mpi_job
 def test_what_is_cancelled_is_not_tried_again(tmp_path):
     script = """
-        import time
+        import os, time
         import swiftpy
-        slow = swiftpy.task(retries=2)(time.sleep)
-        futures = [slow(0.01 * (i % 3)) for i in range(40)]
+        @swiftpy.task(retries=2)
+        def slow():
+            while not os.path.exists("cancelled"): time.sleep(0.01)
+        futures = [slow() for _ in range(40)]
         cancelled = [future for future in futures[::3] if future.cancel()]
-        assert swiftpy.gather([slow(0) for _ in range(20)]) == [None] * 20
+        open("cancelled", "w").close()
+        assert swiftpy.gather([slow() for _ in range(20)]) == [None] * 20
         assert all(future.result() is None for future in futures if future not in cancelled)
         print(len(cancelled))
     """
@@ -367,7 +370,7 @@ def test_a_rank_that_is_killed_ends_the_job(tmp_path, victim):
     result = run(tmp_path, "--servers", "2", script=script)
     assert result.returncode not in (0, 1), result.stderr
     assert (tmp_path / "killed").exists()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while processes_in(tmp_path):
         assert time.monotonic() < deadline, "something of the job lives on"
         time.sleep(0.05)

@@ -73,7 +73,7 @@ def run(tasks, workers=3, stop_reason=lambda: None):
         thread.start()
     client = Values()
     scheduler = Scheduler({rank: Seat(f"node{rank}") for rank in range(1, workers + 1)})
-    server = Server(transports[0], scheduler, client, StopRequest(), 1.0, time.monotonic)
+    server = Server(transports[0], scheduler, client, StopRequest(), 60.0, time.monotonic)
     server.run(tasks)
     assert server.clean
     for thread in threads:
@@ -85,7 +85,7 @@ def run(tasks, workers=3, stop_reason=lambda: None):
     return client
 
 
-def heard_by(transport, seconds=10):
+def heard_by(transport, seconds=60):
     """The messages that came together."""
     message = transport.recv(seconds)
     return message if type(message) is list else [] if message is None else [message]
@@ -98,6 +98,20 @@ def alone():
     thread = threading.Thread(target=Worker(transport, InlineExecutor("here", 1, None), beside, lambda: None).run)
     thread.start()
     return server, thread
+
+
+_gates = {}
+_made = []
+
+
+def hold(name):
+    """Until the test opens this gate; a time might be over before the test has done its part."""
+    _gates[name].wait(60)
+
+
+def note():
+    time.sleep(0.01)
+    _made.append(1)
 
 
 def sleeps(*seconds, first=0, **kind):
@@ -159,11 +173,14 @@ def test_a_definition_is_kept_though_its_order_was_given_back():
 
     server, thread = alone()
     double = cloudpickle.dumps(lambda x: 2 * x)
-    for message in order(0, 1, "time:sleep", None, 0.3), order(1, 1, "double#1", double, 1), RecallTasks(1):
+    _gates["first"] = threading.Event()
+    for message in order(0, 1, f"{__name__}:hold", None, "first"), order(1, 1, "double#1", double, 1), RecallTasks(1):
         server.send(1, message)
     heard = []
     while not heard or not isinstance(heard[-1], TaskFinished):
         heard += heard_by(server) or pytest.fail(f"nothing came after {heard}")
+        if any(isinstance(message, TaskReturned) for message in heard):
+            _gates["first"].set()
     assert [(m.task_id, m.kept) for m in heard if isinstance(m, TaskReturned)] == [(1, 0)]
     server.send(1, order(1, 2, "double#1", None, 4))
     [finished] = heard_by(server)
@@ -189,10 +206,14 @@ def test_who_is_asked_to_share_before_it_has_begun_keeps_its_first_task():
 def test_what_has_ended_is_told_while_a_long_task_runs():
     """Outcomes wait for those of the next tasks at hand; one of which may turn out long."""
     server, thread = alone()
-    server.send(1, [Order(id, 1, "time:sleep", (None, pickle.dumps([(id / 2,)]), None)) for id in range(2)])
+    _gates.update({id: threading.Event() for id in range(2)})
+    _gates[0].set()
+    server.send(1, [Order(id, 1, f"{__name__}:hold", (None, pickle.dumps([(id,)]), None)) for id in range(2)])
     together = []
     while not together or not isinstance(together[-1][-1], TaskFinished) or together[-1][-1].task_id != 1:
-        together.append(heard_by(server) or pytest.fail(f"nothing came after {together}"))
+        together.append(heard_by(server, 20) or pytest.fail(f"nothing came after {together}"))
+        if isinstance(together[-1][-1], TaskFinished):
+            _gates[1].set()
     server.send(1, StopWorker(1))
     thread.join(10)
     assert [[message.task_id for message in each] for each in together[1:]] == [[0], [1]]
@@ -236,10 +257,8 @@ def test_the_rank_stays_until_it_is_told_to_stop_whichever_thread_has_the_loop()
 
 
 def test_a_worker_that_gets_the_signal_tells_the_server():
-    since = time.monotonic()
-    client = run(
-        sleeps(*[0.05] * 100),
-        stop_reason=lambda: "SIGTERM" if time.monotonic() - since > 0.3 else None,
-    )
+    _made.clear()
+    tasks = [Task(i, Kind(f"{__name__}:note"), [()]) for i in range(100)]
+    client = run(tasks, stop_reason=lambda: "SIGTERM" if len(_made) >= 10 else None)
     assert client.drained == "SIGTERM"
     assert {TaskState.DONE, TaskState.INTERRUPTED} == set(client.final.values())
