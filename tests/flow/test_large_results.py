@@ -367,19 +367,19 @@ def test_a_thread_fetches_while_another_waits(tmp_path):
             while not os.path.exists("fetched"): time.sleep(0.01)
 
         def fetch():
-            time.sleep(0.3)
             for array in arrays:
+                time.sleep(0.15)  # who leads is asleep again
                 began = time.monotonic()
                 array.result()
                 times.append(time.monotonic() - began)
             open("fetched", "w").close()
 
-        times, arrays = [], [make.options(rank=2)(MB, i) for i in range(20)]
+        times, arrays = [], [make.options(rank=2)(MB, i) for i in range(8)]
         swiftpy.wait(arrays)
         thread = threading.Thread(target=fetch)
         thread.start()
         nap().result()
         thread.join()
-        assert sorted(times)[10] < 0.4, times  # a slow machine makes some of them slow
+        assert sorted(times)[3] < 0.4, times  # a slow machine makes some of them slow
         """,
     )
