@@ -188,6 +188,7 @@ class Server(Loop):
         self._interrupt_at = clock() + walltime - grace - PATIENCE
         self._kill_at = math.inf
         self._give_up_at = math.inf
+        self._not_ended = math.inf  # how many were busy when that was looked at last
         #: False if workers had to be given up, so that the job can only be aborted.
         self.clean = True
 
@@ -225,9 +226,20 @@ class Server(Loop):
             self.take([InterruptRequested()])
         insisted = self._stop.reason is not None and self._stop.insisted
         if (now >= self._kill_at or insisted) and self._give_up_at == math.inf:
-            self._give_up_at = now + PATIENCE
             self.take([GraceExpired()])
-        if now >= self._give_up_at and self._scheduler.busy:
-            self.clean = False
-            reason = f"it did not end within {PATIENCE:g} s of being told to"
-            self.take([WorkerLost(worker, reason) for worker in self._scheduler.busy])
+            self._give_up_at = self._clock() + PATIENCE  # they were told only when the disk had the journal
+        if now >= self._give_up_at and (busy := self._scheduler.busy):
+            self._give_up(busy)
+
+    def _give_up(self, busy: list[int]) -> None:
+        """Take these for lost, unless there were more of them at the last look.
+
+        The answers of hundreds that ended in time may still lie here: while all of them write checkpoints, one fsync of
+        the journal can take longer than PATIENCE; and answers are taken in BATCH at a time.
+        """
+        if len(busy) < self._not_ended:
+            self._not_ended = len(busy)
+            return
+        self.clean = False
+        reason = f"it did not end within {PATIENCE:g} s of being told to"
+        self.take([WorkerLost(worker, reason) for worker in busy])

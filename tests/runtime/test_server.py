@@ -3,10 +3,18 @@
 import pytest
 from queues import QueueTransport
 
-from swiftpy.core.events import StopWorker, SubmissionClosed, TaskFinished, TaskSubmitted, WorkerReady
+from swiftpy.core.events import (
+    KillTask,
+    StopWorker,
+    SubmissionClosed,
+    TaskFinished,
+    TaskKilled,
+    TaskSubmitted,
+    WorkerReady,
+)
 from swiftpy.core.scheduler import Scheduler
 from swiftpy.core.task import Kind, Seat, Task, TaskState
-from swiftpy.runtime.server import Loop, Server
+from swiftpy.runtime.server import BATCH, PATIENCE, Loop, Server
 from swiftpy.runtime.signals import StopRequest
 
 
@@ -70,7 +78,39 @@ def test_a_job_that_ends_early_is_aborted_only_if_a_worker_does_not_end(hangs):
     server.progress(0.0)
     now[0] = 20.0
     server.progress(0.0)
+    server.progress(0.0)
     server.take([SubmissionClosed()])
     assert server.clean is not hangs
     if not hangs:
         assert type(worker.recv(0)) is StopWorker
+
+
+class SlowDisk(Submits):
+    """Each fsync takes longer than workers have to end."""
+
+    def __init__(self, now):
+        super().__init__()
+        self._now = now
+
+    def resolved(self, report): ...
+
+    def commit(self):
+        self._now[0] += 2 * PATIENCE
+
+
+def test_workers_that_ended_while_the_disk_kept_the_server_are_not_given_up():
+    """Their answers are there: more than are taken in at once."""
+    stop, now, ranks = StopRequest(), [0.0], range(1, BATCH + 11)
+    transport, *workers = QueueTransport.group(1 + len(ranks))
+    scheduler = Scheduler({rank: Seat("a") for rank in ranks})
+    server = Server(transport, scheduler, SlowDisk(now), stop, grace=0.0, clock=lambda: now[0])
+    server.take([*(TaskSubmitted(Task(number, Kind("f"), [number])) for number in ranks), SubmissionClosed()])
+    server.take([WorkerReady(rank) for rank in ranks])
+    stop.reason = "SIGTERM"
+    while scheduler.busy:
+        server.progress(0.0)
+        for worker in workers:
+            while message := worker.recv(0):
+                if type(message) is KillTask:
+                    worker.send(0, TaskKilled(worker.rank, message.task_id, message.attempt, 1.0))
+    assert server.clean
