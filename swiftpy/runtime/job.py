@@ -170,11 +170,13 @@ def run(
 
 
 def _layout(world: World) -> Layout:
-    # With a server slot, the first rank of each node has no device: it is the server, or nothing but a leader.
-    works = world.rank != SERVER and not (world.local_rank == 0 and "SWIFTPY_SERVER_SLOT" in os.environ)
-    ranks = world.gather((world.host, world.node, works))
-    workers = {rank: Seat(node) for rank, (_, node, works) in enumerate(ranks) if works}
-    return Layout([host for host, _, _ in ranks], workers)
+    # With a server slot, the first rank of each node has no device: it is the server, or nothing but a leader. Rank 0
+    # says for all whether there are slots: some launchers hand the environment to the ranks of its own node alone.
+    ranks = world.gather((world.host, world.node, world.local_rank, "SWIFTPY_SERVER_SLOT" in os.environ))
+    slots = ranks[SERVER][3]
+    works = [rank != SERVER and not (slots and place == 0) for rank, (_, _, place, _) in enumerate(ranks)]
+    workers = {rank: Seat(node) for rank, (_, node, _, _) in enumerate(ranks) if works[rank]}
+    return Layout([host for host, *_ in ranks], workers)
 
 
 def _take_part(

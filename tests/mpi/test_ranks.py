@@ -10,6 +10,7 @@ from mpi4py import MPI
 from swiftpy.core.events import RecallAnswered, TaskFinished
 from swiftpy.errors import TaskError
 from swiftpy.runtime import mpi
+from swiftpy.runtime.job import _layout
 from swiftpy.runtime.mpi import World
 from swiftpy.runtime.order import Order
 from swiftpy.runtime.transport import SERVER
@@ -27,6 +28,14 @@ def test_layout(world):
     assert world.size == MPI.COMM_WORLD.size and world.rank == MPI.COMM_WORLD.rank
     assert world.gather(world.local_rank) == list(range(world.size)), "one machine is one node"
     assert world.leader == 0 and (world.leaders is not None) == (world.rank == 0)
+
+
+def test_rank_0_says_for_all_whether_there_are_server_slots(monkeypatch):
+    """The launcher may hand the environment to the ranks of its own node alone; leaders have no device."""
+    world = World(ranks_per_node=2)
+    if world.rank == SERVER:
+        monkeypatch.setenv("SWIFTPY_SERVER_SLOT", "1")
+    assert list(_layout(world).workers) == list(range(1, world.size, 2))
 
 
 def test_cores_are_shared_by_those_that_may_run_on_them(world):
