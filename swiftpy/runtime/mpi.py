@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple, cast, get_args
 
@@ -33,6 +33,8 @@ from swiftpy.runtime.transport import Backoff, Transport  # noqa: E402
 _TAG = 7
 #: Of the large parts of a message, which follow it.
 _DATA_TAG = 8
+#: Bytes of the longest message: an MPI before 4.0, such as Cray's, counts them in an int.
+_LONGEST = 1 << 30
 #: Seconds between two looks while a large message waits to be fetched: MPI moves it only when it is called.
 _UNFINISHED_PAUSE = 1e-3
 
@@ -92,12 +94,13 @@ class MpiTransport(Transport):
         """The sizes of its parts, and then the parts from where they lie."""
         parts = [packed.data, *packed.buffers]
         self.send(dest, _Announced(reference, [len(part) for part in parts]))
-        self._unfinished += [(self._comm.Isend([part, MPI.BYTE], dest, _DATA_TAG), dest) for part in parts]
+        for piece in _pieces(parts):
+            self._unfinished.append((self._comm.Isend([piece, MPI.BYTE], dest, _DATA_TAG), dest))
 
     def _receive_data(self, source: int, announced: _Announced) -> None:
         """Begin to: it takes its time, and other messages of the source may be faster."""
         parts = [bytearray(size) for size in announced.sizes]
-        requests = [self._comm.Irecv([part, MPI.BYTE], source, _DATA_TAG) for part in parts]
+        requests = [self._comm.Irecv([piece, MPI.BYTE], source, _DATA_TAG) for piece in _pieces(parts)]
         self._incoming.append((announced.reference, parts, requests))
 
     def recv(self, timeout: float, also: Sequence[int] = ()) -> Any | None:
@@ -162,6 +165,13 @@ class MpiTransport(Transport):
         """See Transport."""
         _flush()
         self._comm.Abort(code)
+
+
+def _pieces(parts: Sequence[bytes | bytearray]) -> Iterator[memoryview]:
+    """The parts of a large message as they travel."""
+    for part in parts:
+        for start in range(0, len(part), _LONGEST):
+            yield memoryview(part)[start : start + _LONGEST]
 
 
 def _plain(message: Any) -> Any:

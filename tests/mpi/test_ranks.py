@@ -13,6 +13,7 @@ from swiftpy.runtime import mpi
 from swiftpy.runtime.job import _layout
 from swiftpy.runtime.mpi import World
 from swiftpy.runtime.order import Order
+from swiftpy.runtime.store import DataSent, Packed, Reference
 from swiftpy.runtime.transport import SERVER
 
 pytestmark = pytest.mark.mpi(min_size=3)
@@ -63,6 +64,33 @@ def test_messages_keep_their_order_and_large_ones_arrive(world):
         for rank in seen:
             world.transport.send(rank, "thanks")
     assert world.transport.recv(0) is None
+
+
+class CountsInInts:
+    """A communicator of an MPI before 4.0, as if an int had one byte."""
+
+    def __init__(self, comm):
+        self._comm = comm
+
+    def __getattr__(self, name):
+        return getattr(self._comm, name)
+
+    def Isend(self, buffer, *where):  # noqa: N802
+        assert len(buffer[0]) < 128, "OverflowError: value too large to convert to int"
+        return self._comm.Isend(buffer, *where)
+
+
+def test_values_that_are_longer_than_a_message_can_be(world, monkeypatch):
+    monkeypatch.setattr(mpi, "_LONGEST", 100)
+    monkeypatch.setattr(world.transport, "_comm", CountsInInts(world.transport._comm))
+    sent = DataSent(Reference(0, 1), Packed(b"", [bytearray(range(256)), bytearray(100), bytearray(b"end")]))
+    if world.rank == SERVER:
+        for rank in range(1, world.size):
+            world.transport.send(rank, sent)
+            assert until_message(world.transport) == ["thanks"]
+    else:
+        assert until_message(world.transport) == sent
+        world.transport.send(SERVER, ["thanks"])
 
 
 def test_who_looks_seldom_gets_all_that_has_come(world, shared):
