@@ -11,7 +11,6 @@ import multiprocessing
 import os
 import pickle
 import queue
-import select
 import socket
 import struct
 import subprocess
@@ -203,11 +202,14 @@ class OwnJob(Engine):
 
     def _accept(self, key: bytes) -> Connection | None:
         """The gateway's connection, None if the job ended without."""
+        self._listener.settimeout(TICK)
         while True:
-            while not select.select([self._listener], [], [], TICK)[0]:
+            try:
+                accepted = self._listener.accept()[0]
+            except TimeoutError:
                 if self._process.poll() is not None:
                     return None
-            accepted = self._listener.accept()[0]
+                continue
             # Anybody can connect to an abstract socket; who has no key must not be able to end the job.
             _, user, _ = struct.unpack("3i", accepted.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
             if user == os.geteuid():

@@ -11,6 +11,9 @@ import select
 import socket
 from collections.abc import Mapping, Sequence
 
+#: Descriptors from this one on are too high for `select` (Linux).
+_FD_SETSIZE = 1024
+
 
 class Doorbell:
     """One rank's own bell, and its way to ring others.
@@ -48,7 +51,7 @@ class Doorbell:
 
     def sleep(self, seconds: float, also: Sequence[int] = ()) -> bool:
         """Sleep until somebody rings or one of the descriptors `also` is readable (True), or the time is up."""
-        readable = select.select([self._socket.fileno(), *also], [], [], seconds)[0]
+        readable = _readable([self._socket.fileno(), *also], seconds)
         if self._socket.fileno() in readable:
             with contextlib.suppress(BlockingIOError):
                 while True:
@@ -58,3 +61,17 @@ class Doorbell:
     def get_up(self) -> None:
         """This rank is awake."""
         self._flags[self._own] = 0
+
+
+def _readable(descriptors: Sequence[int], seconds: float) -> list[int]:
+    """Those that are readable, as soon as one is; [] when the time is up.
+
+    A task may leave a thousand files open, and MPI over TCP has a connection for each peer: so a child's channel can
+    have a number that `select` does not take. `poll` takes any, but no pauses of less than a millisecond.
+    """
+    if max(descriptors) < _FD_SETSIZE:
+        return select.select(descriptors, [], [], seconds)[0]
+    poll = select.poll()
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
+    return [descriptor for descriptor, _ in poll.poll(1000 * seconds)]
