@@ -7,10 +7,12 @@ import importlib.metadata
 import platform
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from swiftpy.upf.prepare import Intent, parameters
 from swiftpy.upf.task import offer, problem
+
+if TYPE_CHECKING:
+    from swiftpy.upf.prepare import Intent
 
 #: Where these differ between ranks, RUNs would compute different things.
 _PACKAGES = ("swiftpy", "numpy", "pandas", "pyarrow", "h5py", "tensorflow", "keras", "torch")
@@ -20,6 +22,8 @@ _NAMES = ("model_name", "framework", "pre_module", "post_module")
 
 def request(intent: Intent) -> tuple[Any, ...]:
     """The name and the arguments of the call: one parameter set for each choice of modules, with nothing else in it."""
+    from swiftpy.upf.prepare import parameters  # half of swiftpy, which the ranks that only look have no use for
+
     site, options = intent.site, intent.options
     sets = (parameters(spec, options, intent.settings) for spec in intent.specs)
     choices = {tuple(params.get(name) for name in _NAMES): params for params in sets}

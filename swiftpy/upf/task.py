@@ -7,10 +7,12 @@ import json
 import numbers
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from swiftpy.experiment.restart import Pair
 from swiftpy.runtime.call import resolve
+
+if TYPE_CHECKING:  # this is imported beside each rank, on a file system that all share
+    from swiftpy.experiment.restart import Pair
 
 
 def offer(function: str, name: str) -> Callable[..., Any] | None:

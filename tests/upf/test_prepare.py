@@ -4,6 +4,8 @@ import contextlib
 import errno
 import os
 import re
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -315,3 +317,11 @@ def test_a_disk_that_is_full_when_a_job_begins_is_one_line_and_leaves_no_exp(tmp
     with pytest.raises(UserError, match=f"^{parent}: No space left on device: the job cannot start$"):
         establish(intent, lead)
     assert [path.name for path in parent.iterdir()] == ["EXP000"]
+
+
+def test_what_every_rank_imports_to_look_and_to_run():
+    """Ten thousand ranks do, from one file system."""
+    code = "import sys, swiftpy.upf.preflight, swiftpy.upf.task; print(*sys.modules)"
+    names = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    rank_0s = ("swiftpy.experiment", "swiftpy.sites", "swiftpy.upf.prepare", "swiftpy.runtime.job")
+    assert not [name for name in names if name.startswith(rank_0s)]
