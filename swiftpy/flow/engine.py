@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
 
 from swiftpy.core.events import SubmissionClosed, ValueGiven
 from swiftpy.core.scheduler import Scheduler
@@ -26,6 +27,8 @@ from swiftpy.flow.gathering import ENOUGH
 from swiftpy.flow.turns import Turns
 from swiftpy.runtime.server import Server
 from swiftpy.runtime.transport import TICK, share_interpreter
+
+T = TypeVar("T")
 
 #: Seconds between the looks of the thread that drives while nobody waits.
 NAP = 1e-3
@@ -49,6 +52,7 @@ class Engine(ProgramClient):
         self._called = threading.Event()
         self._latest = self._handed_over_at = time.monotonic()
         self._ended = False
+        self._telling: list[int] = []  # the threads that call callbacks
         self.told_to_stop = False  # the program was
 
     def attach(self, server: Server, scheduler: Scheduler) -> None:
@@ -144,6 +148,8 @@ class Engine(ProgramClient):
                 if not turns.lead(enough, left, bool(self._gathering)):
                     continue
                 try:
+                    if self._ended:  # this is a thread that the script left behind, and MPI is the main thread's
+                        raise SystemExit("the script has ended")
                     # Again: it may have come about between the last look and this turn, by another thread's doing.
                     came = enough() or self._advance(left, enough=enough)
                 finally:
@@ -159,19 +165,32 @@ class Engine(ProgramClient):
     def wait_for_all(self) -> None:
         """Wait for all that was submitted. Raises Deadlock."""
         futures = self._gathering.futures
-
-        def over() -> bool:  # in this order, for that is how calls move on
-            return not (self._gathering or self.held_back.futures or futures) and self.finished
-
         try:
-            self.drive(over)
+            self._drive_to_the_end()
         except Deadlock:
             if not all(future.done() or future.by_hand for future in [*futures.values(), *self.held_back.futures]):
                 raise
             self._give_up_unset()
-            self.drive(over)
+            self._drive_to_the_end()
         if count := sum(self._leftovers.stranded.values()):
             raise Deadlock(f"{count} calls of tasks can never be made: futures that they need were never set")
+
+    def _drive_to_the_end(self) -> None:
+        """Wait until nothing is left, nor a callback that may submit more."""
+
+        def over() -> bool:  # in this order, for that is how calls move on
+            calling = self.settling.untold or self._others_tell
+            return (
+                not (calling or self._gathering or self.held_back.futures or self._gathering.futures) and self.finished
+            )
+
+        while True:
+            self.drive(over)
+            with (
+                self._turns.lock
+            ):  # else one may just become a future whose callbacks are due, and have been in neither
+                if over():
+                    return
 
     def _give_up_unset(self) -> None:
         """Only calls that were cancelled wait for the futures that nobody has set: nobody waits for them.
@@ -188,8 +207,9 @@ class Engine(ProgramClient):
 
     def close(self) -> None:
         """No more tasks: let the workers end. Tasks that still run are given up if the job shall end early."""
+        self._ended = True
+        self.wake()  # a thread that the script left behind may drive
         with self._turns.lock:
-            self._ended = True
             self._server.take([SubmissionClosed()])
             self._server.progress(0.0)  # sees at once whether the job shall end early
             while not self._scheduler.over:
@@ -204,12 +224,12 @@ class Engine(ProgramClient):
             rouse()
 
     def _hand_over_if_free(self) -> None:
+        """Callbacks are called by who drives next: who submits may have a lock that they take, as an executor does."""
         if self._turns.lock.acquire(blocking=False):
             try:
                 self._advance(0.0)
             finally:
                 self._turns.lock.release()
-            self._tell()
 
     def _advance(self, timeout: float, hand_over: bool = True, enough: Callable[[], bool] = lambda: False) -> bool:
         """Hand over what was gathered, take in what has come, or wait so long for it; whether anything came."""
@@ -230,17 +250,25 @@ class Engine(ProgramClient):
 
     def _tell(self) -> None:
         """Call the callbacks. Nobody drives meanwhile: one may do anything, even wait for another future."""
-        settling, due = self.settling, self._fetching.due
-        if not (settling.untold or due):
+        untold, due = self.settling.untold, self._fetching.due
+        if not (untold or due):
             return
-        while settling.untold or due:
-            untold, settling.untold = settling.untold, []
-            for future in untold:
-                future.tell()
-            while due:
-                due.popleft()()
+        self._telling.append(threading.get_ident())  # first: see `_drive_to_the_end`
+        try:
+            while untold or due:
+                for future in _taken(untold):
+                    future.tell()
+                for call in _taken(due):
+                    call()
+        finally:
+            self._telling.remove(threading.get_ident())
         if self._turns.lock.locked():  # who drives now may wait for what the callbacks did
             self.wake()
+
+    @property
+    def _others_tell(self) -> bool:
+        """Whether another thread calls callbacks at this moment."""
+        return bool(set(self._telling) - {threading.get_ident()})
 
     def _drive_alone(self) -> None:
         """What the thread does that drives while the program computes."""
@@ -273,7 +301,16 @@ class Engine(ProgramClient):
     def _check_for_deadlock(self) -> None:
         """Called when nothing came for SILENCE, so that no message is on its way: can what is waited for ever come?"""
         only_program = threading.current_thread() is threading.main_thread() and threading.active_count() == 2
-        if only_program and not self._gathering and not self._data.waiting:
+        if only_program and not (self._others_tell or self._gathering or self._data.waiting):
             futures, silence = self._gathering.futures.values(), time.monotonic() - self._latest
             if found := deadlock.find(self._scheduler, futures, self.held_back.futures, silence):
                 raise found
+
+
+def _taken(due: deque[T]) -> Iterator[T]:
+    """What is due, each for one of the threads that call this."""
+    while True:
+        try:
+            yield due.popleft()
+        except IndexError:
+            return

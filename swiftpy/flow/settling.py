@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ class Settling:
     """
 
     def __init__(self, futures: dict[int, Future], keepers: dict[str, Keeper], failures: Failures) -> None:
-        self.untold: list[Future] = []
+        self.untold: deque[Future] = deque()  # for whoever comes first: many threads take from it
         self.keepers = keepers
         self.interrupted = 0  # calls without which the job ends
         self._futures, self._failures = futures, failures

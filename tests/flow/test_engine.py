@@ -1,12 +1,17 @@
-"""The thread that drives while nobody waits."""
+"""The threads that drive, and those that call callbacks meanwhile."""
 
 import math
+import pickle
+import threading
+import time
 from types import SimpleNamespace
 
 import pytest
 
-from swiftpy.core.task import Kind
-from swiftpy.flow.engine import Engine
+from swiftpy.core.events import ReportOutcome
+from swiftpy.core.task import Kind, Task, TaskState
+from swiftpy.flow.engine import ENOUGH, Engine
+from swiftpy.flow.future import Future
 
 
 class Watched(Engine):
@@ -54,3 +59,106 @@ def test_calls_wake_it_once_and_it_does_not_sleep_while_there_are_some(quiet):
     engine._ended = False
     engine.add()
     assert engine.woken == 1, "it is awake"
+
+
+class Idle(Engine):
+    """No task is left; `advanced` is called when somebody drives, and takes what was submitted."""
+
+    def __init__(self, advanced=lambda: None):
+        super().__init__()
+        self._advanced = advanced
+        self._scheduler = SimpleNamespace(quiet=True, stuck=[], forsaken={})
+        self._data = SimpleNamespace(waiting=False)
+        self._server = SimpleNamespace(transport=SimpleNamespace(wake=lambda: None))
+
+    def _advance(self, timeout, **_):
+        self._advanced()
+        self._gathering.added.clear()
+        return False
+
+    def add(self):
+        function = self.functions.find(abs)
+        self.submit(Kind(function.name), function, (1,), {})
+
+    def will_tell(self, callback):
+        """A future that is done, whose callbacks are due."""
+        future = Future()
+        future.add_done_callback(callback)
+        assert future.settle(1, None)
+        self.settling.untold.append(future)
+        return future
+
+
+def in_thread(function):
+    thread = threading.Thread(target=function)
+    thread.start()
+    return thread
+
+
+def test_who_submits_many_calls_does_not_call_back():
+    """It may hold a lock that a callback takes, as an executor does."""
+    called = []
+    engine = Idle(lambda: called or engine.will_tell(called.append))
+    for _ in range(ENOUGH):
+        engine.add()
+    assert engine.settling.untold
+    assert not called
+    engine._tell()
+    assert len(called) == 1
+
+
+def test_a_callback_that_another_thread_calls_submits_before_the_program_ends():
+    begun, go_on, submitted = threading.Event(), threading.Event(), []
+
+    def submit(_):
+        begun.set()
+        assert go_on.wait(60)
+        submitted.append(engine.add())
+
+    engine = Idle(go_on.set)
+    engine.will_tell(submit)
+    teller = in_thread(engine._tell)
+    assert begun.wait(60)
+    engine._latest = -math.inf  # as after a long silence
+    engine._check_for_deadlock()  # it may yet set what is waited for
+    engine.wait_for_all()
+    assert submitted
+    teller.join()
+
+
+def test_each_callback_is_called_once_though_others_are_settled_meanwhile():
+    telling, settled, called = threading.Event(), threading.Event(), []
+
+    def call(future):
+        called.append(future)
+        telling.set()
+        assert len(called) > 1 or settled.wait(60)
+
+    class Late(Future):
+        def settle(self, value, exception):
+            assert telling.wait(60)
+            return super().settle(value, exception)
+
+    def settle():
+        engine.settling.resolved(ReportOutcome(Task(7, Kind("f"), [()]), TaskState.DONE, 1, 1, value=pickle.dumps([2])))
+        teller = in_thread(engine._tell)
+        teller.join()
+        settled.set()
+
+    engine = Idle()
+    first, late = engine.will_tell(call), Late()
+    late.add_done_callback(called.append)
+    engine._gathering.futures[7] = late
+    driver = in_thread(settle)
+    while driver.is_alive() and engine._gathering.futures:  # until it is being settled
+        time.sleep(0.001)
+    engine._tell()
+    driver.join()
+    assert called == [first, late]
+
+
+def test_a_thread_that_the_script_left_behind_does_not_drive():
+    engine = Idle(lambda: pytest.fail("MPI is the main thread's"))
+    engine._ended = True
+    with pytest.raises(SystemExit):
+        engine.drive(lambda: False)
