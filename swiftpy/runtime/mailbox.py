@@ -92,9 +92,12 @@ class Mailbox:
                 seconds = 0.0
                 self._take_in(message, running)
 
-    def pick(self, wanted: Callable[[Any], bool]) -> list[Any]:
-        """Those messages that the rank has not taken, in order; they are not the rank's any more."""
+    def pick(self, wanted: Callable[[Any], bool], running: Running) -> list[Any]:
+        """Those messages that the rank has not taken, in order; they are not the rank's any more. None if what ran has
+        ended, for the rank may have taken an earlier one by then."""
         with self._turn:
+            if running is not self.running:
+                return []
             found = [message for message in self._inbox if wanted(message)]
             for message in found:
                 self._inbox.remove(message)

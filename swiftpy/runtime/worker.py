@@ -23,7 +23,7 @@ from swiftpy.core.events import (
 from swiftpy.errors import ENGINE_THREAD
 from swiftpy.runtime.call import Killed, Run, forget
 from swiftpy.runtime.executors import InlineExecutor, IsolatedExecutor, Outcome
-from swiftpy.runtime.mailbox import Mailbox
+from swiftpy.runtime.mailbox import Mailbox, Running
 from swiftpy.runtime.order import FunctionForgotten, Order
 from swiftpy.runtime.store import LostError, Packed, Reference, fetch_with, released
 from swiftpy.runtime.transport import SERVER, TICK, Transport, share_interpreter
@@ -80,6 +80,7 @@ class Worker:
         fetch_with(self.fetch)
         #: What handles messages that are not the engine's. While a task computes, the thread that stands by calls it.
         self.guest: Callable[[Any], None] | None = None
+        self._guests_turn = threading.Lock()  # one message after the other, though the task ends meanwhile
         self._bystander = 0  # that thread
 
     def run(self) -> None:
@@ -197,8 +198,8 @@ class Worker:
         elif isinstance(message, FunctionForgotten):
             forget(message.function)
         else:
-            assert self.guest is not None, f"a worker cannot be sent {message}"
-            self.guest(message)
+            with self._guests_turn:
+                self._give_guest(message)
 
     def _count_assembled(self, message: Any) -> bool:
         if type(message) is not Assembled:
@@ -299,17 +300,21 @@ class Worker:
             running = self._mail.running
             if running is not None and running is last and not running[0].gang:
                 self._mail.attend(running=running)
-                self._serve_guest()
+                self._serve_guest(running)
             last = running
 
-    def _serve_guest(self) -> None:
+    def _serve_guest(self, running: Running) -> None:
         """The task may look whether what it submitted is done, and other calls may need that."""
-        messages = self._mail.pick(lambda message: not isinstance(message, _OURS))
-        for message in messages:
-            assert self.guest is not None, f"a worker cannot be sent {message}"
-            self.guest(message)
+        with self._guests_turn:
+            messages = self._mail.pick(lambda message: not isinstance(message, _OURS), running)
+            for message in messages:
+                self._give_guest(message)
         if messages:
             self._mail.look_again()  # the task may wait for that meanwhile
+
+    def _give_guest(self, message: Any) -> None:
+        assert self.guest is not None, f"a worker cannot be sent {message}"
+        self.guest(message)
 
     def _attend_until(self, enough: Callable[[], bool]) -> None:
         """Answer in the rank's own thread until something has come that the task needs."""

@@ -12,6 +12,7 @@ from swiftpy.core.events import ReportOutcome
 from swiftpy.core.task import Kind, Task, TaskState
 from swiftpy.flow.engine import ENOUGH, Engine
 from swiftpy.flow.future import Future
+from swiftpy.flow.leftovers import Leftovers, LeftoversTold
 
 
 class Watched(Engine):
@@ -162,3 +163,17 @@ def test_a_thread_that_the_script_left_behind_does_not_drive():
     engine._ended = True
     with pytest.raises(SystemExit):
         engine.drive(lambda: False)
+
+
+def test_a_worker_that_owes_an_answer_is_asked_again_after_that():
+    """What it has submitted since may have ended, and a call that needs that is not in its first answer."""
+    leftovers, asked = Leftovers(), []
+    for _ in range(2):
+        leftovers.submitted(1)
+        assert not leftovers.none()
+        leftovers.ask(lambda worker, _: asked.append(worker))
+    for count in (1, 2):
+        assert asked == [1] * count
+        leftovers.told(LeftoversTold(1, 0))
+        assert leftovers.none() == (count == 2)
+        leftovers.ask(lambda worker, _: asked.append(worker))
