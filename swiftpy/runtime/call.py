@@ -285,6 +285,14 @@ def _answer(values: list[Any], failures: list[tuple[int, TaskError]], name: Name
 
 def describe(exception: BaseException) -> TaskError:
     """An exception of a task as data."""
+    try:
+        return _described(exception)
+    except BaseException as problem:  # its class' code, or that of an exit code, may do anything when it is asked
+        message = f"{type(exception).__name__}, of which nothing can be said, because of {type(problem).__name__}"
+        return TaskError("exception", message, "".join(traceback.format_tb(exception.__traceback__)[1:]))
+
+
+def _described(exception: BaseException) -> TaskError:
     if isinstance(exception, SystemExit):
         message = f"it called exit({exception.code!r})"
     elif isinstance(exception, Ended):

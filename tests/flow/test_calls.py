@@ -201,6 +201,26 @@ def test_what_exits_where_it_is_pickled_ends_its_call_and_no_process(when):
     assert made(shown, [(give(when),)]) == ([None], [0])
 
 
+class MuteError(Exception):
+    """Its attributes cannot be asked for, which traceback does; nor can it be printed."""
+
+    def __getattr__(self, name):
+        raise KeyError(name)
+
+    def __repr__(self):
+        raise MuteError
+
+
+def fail(exception):
+    raise exception
+
+
+@pytest.mark.parametrize("exception", [MuteError(), SystemExit(MuteError())], ids=["raised", "as an exit code"])
+def test_an_exception_of_which_nothing_can_be_said_is_that_of_its_call(exception):
+    assert made(fail, [(exception,), (ValueError(),)])[1] == [0, 1]
+    assert type(exception).__name__ in describe(exception).message
+
+
 def test_a_call_that_was_cancelled_is_no_failure():
     """`run` would end the program for one, see `Failures`."""
     answer = Run(f"{__name__}:add", pack_calls(None, [CANCELLED_CALL, (1, 2)], None, None)).make()
