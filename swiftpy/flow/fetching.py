@@ -86,7 +86,7 @@ class HeldBack:
 
         def fail(culprit: Future) -> None:
             self.futures.pop(future, None)
-            future.when_heard(culprit.ask)
+            future.when_heard(culprit)
             if future.settle(None, because_of(culprit)):
                 future.tell()
 

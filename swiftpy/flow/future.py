@@ -76,7 +76,7 @@ class Future(concurrent.futures.Future[T]):
     id = -1
     by_hand = False  # made by the program, and an argument of a call
     asked = False
-    _tell_heard: Callable[[], None] | None = None
+    _tell_heard: Callable[[], None] | Future | None = None
     may_be_held = True  # where it was made, if it is large: the result may come when it is asked for
     #: What the future raises in the place of the error that it is settled with.
     translate: Callable[[BaseException], BaseException] | None = None
@@ -122,18 +122,22 @@ class Future(concurrent.futures.Future[T]):
         self.ask()
         return super().exception(timeout)
 
-    def when_heard(self, tell: Callable[[], None]) -> None:
-        """Call this once when the program hears how it ended; at once, if it has asked."""
+    def when_heard(self, tell: Callable[[], None] | Future) -> None:
+        """Call this once when the program hears how it ended; at once, if it has asked. A future, because of which this
+        one failed, is asked."""
         self._tell_heard = tell
         if self.asked:
             self.ask()
 
     def ask(self) -> None:
         """Somebody hears how it ended, if only that others ended so, too."""
-        self.asked = True
-        if self._tell_heard is not None:
-            tell, self._tell_heard = self._tell_heard, None
-            tell()
+        future: Any = self
+        while isinstance(future, Future):  # no recursion: a chain of a thousand calls may have failed
+            future.asked = True
+            tell, future._tell_heard = future._tell_heard, None
+            future = tell
+        if future is not None:
+            future()
 
     def _wait(self, timeout: float | None) -> float | None:
         """Let the engine work until this is done; how long the standard class may wait after that."""

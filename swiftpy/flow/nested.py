@@ -10,7 +10,9 @@ import dataclasses
 import functools
 import itertools
 import pickle
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -64,6 +66,7 @@ class NestedEngine:
         self._futures: dict[int, Future] = {}
         self._needed: dict[int, list[Future]] = {}
         self._deeper: dict[tuple[Kind, int], Kind] = {}
+        self._told = _Told()
         self.functions = Functions()
 
     def submit(
@@ -85,7 +88,7 @@ class NestedEngine:
         when_good(
             needed,
             lambda: self._send(future, kind, function, args, kwargs),
-            lambda culprit: self._settle(future.id, None, because_of(culprit), culprit.ask),
+            lambda culprit: self._settle(future.id, None, because_of(culprit), culprit),
         )
         return future
 
@@ -139,7 +142,7 @@ class NestedEngine:
         self._settle(message.id, value, error)
 
     def _settle(
-        self, id: int, value: Any, error: TaskError | None, when_heard: Callable[[], None] | None = None
+        self, id: int, value: Any, error: TaskError | None, when_heard: Callable[[], None] | Future | None = None
     ) -> None:
         future = self._futures.pop(id, None)
         self._needed.pop(id, None)
@@ -150,7 +153,20 @@ class NestedEngine:
             seen = FailureSeen(id, self._worker.rank)
             future.when_heard(when_heard or functools.partial(self._worker.send, seen))
         if future.settle(value, error):
-            future.tell()
+            self._tell(future)
+
+    def _tell(self, future: Future) -> None:
+        """Call the callbacks, of which one may settle what needs this: a long chain that fails is told one by one, for
+        each inside of the one before would be too deep."""
+        if self._told.untold is not None:
+            self._told.untold.append(future)
+            return
+        self._told.untold = untold = deque([future])
+        try:
+            while untold:
+                untold.popleft().tell()
+        finally:
+            self._told.untold = None
 
     def _send(
         self, future: Future, kind: Kind, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -169,6 +185,12 @@ class NestedEngine:
         if (kind, depth) not in self._deeper:
             self._deeper[kind, depth] = dataclasses.replace(kind, depth=depth)
         return self._deeper[kind, depth]
+
+
+class _Told(threading.local):
+    """Futures whose callbacks a thread is to call after those that it calls now; None if it calls none."""
+
+    untold: deque[Future] | None = None
 
 
 def _key(id: int) -> int:

@@ -61,7 +61,7 @@ class Settling:
         """These calls need the result of one that failed."""
         error = because_of(culprit)
         for id in ids:
-            self._settle_one(id, None, error, culprit.ask)
+            self._settle_one(id, None, error, culprit)
 
     def _settle_all(self, report: ReportOutcome) -> None:
         values, first = values_of(report), report.task.id
@@ -76,7 +76,7 @@ class Settling:
             self.untold += settle_all(futures, values)
 
     def _settle_one(
-        self, id: int, value: Any, error: TaskError | None, when_heard: Callable[[], None] | None = None
+        self, id: int, value: Any, error: TaskError | None, when_heard: Callable[[], None] | Future | None = None
     ) -> None:
         future = self._futures.pop(id)
         if error is not None and not future.done():  # it may have been cancelled when its call had begun

@@ -14,7 +14,7 @@ from swiftpy.flow.bulk import Bulk
 from swiftpy.flow.failures import Failures
 from swiftpy.flow.functions import Functions
 from swiftpy.flow.future import Future
-from swiftpy.flow.nested import NestedEngine, Relay
+from swiftpy.flow.nested import CallSettled, FailureSeen, NestedEngine, Relay
 from swiftpy.flow.settling import Settling
 from test_programs import passes, run
 
@@ -78,6 +78,18 @@ def test_what_was_asked_for_is_forgotten():
     futures[3].cancel()  # when its call had begun
     settling.resolved(failed(3))
     assert failures.unheard == []
+
+
+def test_a_long_chain_of_a_tasks_calls_fails_and_is_heard_of():
+    """Each call fails because the one before did: neither is inside of the other."""
+    to_server = []
+    engine = NestedEngine(SimpleNamespace(rank=1, depth=0, send=to_server.append, data=SimpleNamespace(held={})))
+    kind, function, future = Kind("add"), Functions().find(add), 1
+    for _ in range(3000):
+        future = engine.submit(kind, function, (future,), {})
+    engine.heard(CallSettled(0, None, TaskError("exit", "code 3")))
+    assert future.done() and "code 3" in str(future.exception())
+    assert to_server[1:] == [FailureSeen(0, 1)]
 
 
 def test_who_hears_of_a_failure_in_a_map_has_asked_for_all():
