@@ -88,7 +88,7 @@ class HeldBack:
             self.futures.pop(future, None)
             future.when_heard(culprit)
             if future.settle(None, because_of(culprit)):
-                future.tell()
+                self._fetching.due.append(future.tell)  # not in here: a chain of a thousand would be as deep
 
         def go_on() -> None:
             self.futures.pop(future, None)

@@ -1,5 +1,6 @@
 """Who hears of a failure: the program or a task that asks, or else whoever reads what is said at the end."""
 
+import itertools
 import json
 import weakref
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ from swiftpy.errors import TaskError
 from swiftpy.flow import program
 from swiftpy.flow.bulk import Bulk
 from swiftpy.flow.failures import Failures
+from swiftpy.flow.fetching import Fetching, HeldBack
 from swiftpy.flow.functions import Functions
 from swiftpy.flow.future import Future
 from swiftpy.flow.nested import CallSettled, FailureSeen, NestedEngine, Relay
@@ -90,6 +92,18 @@ def test_a_long_chain_of_a_tasks_calls_fails_and_is_heard_of():
     engine.heard(CallSettled(0, None, TaskError("exit", "code 3")))
     assert future.done() and "code 3" in str(future.exception())
     assert to_server[1:] == [FailureSeen(0, 1)]
+
+
+def test_a_long_chain_of_kept_results_fails():
+    fetching = Fetching()
+    held_back, futures = HeldBack(fetching), [Future() for _ in range(3000)]
+    for before, after in itertools.pairwise(futures):
+        held_back.add(after, [before], None)
+    assert futures[0].settle(None, TaskError("exit", "code 3"))
+    futures[0].tell()
+    while fetching.due:
+        fetching.due.popleft()()
+    assert futures[-1].failed() and not held_back.futures
 
 
 def test_who_hears_of_a_failure_in_a_map_has_asked_for_all():
