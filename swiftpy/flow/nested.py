@@ -67,6 +67,7 @@ class NestedEngine:
         self._needed: dict[int, list[Future]] = {}
         self._deeper: dict[tuple[Kind, int], Kind] = {}
         self._told = _Told()
+        self._suspended: set[int] = set()  # threads of tasks that wait
         self.functions = Functions()
 
     def submit(
@@ -105,10 +106,21 @@ class NestedEngine:
         deadline = None if timeout is None else time.monotonic() + timeout
         if enough():
             return
-        if deadline is None:
-            self._worker.wait_until(enough)
-        else:
-            self._worker.wait_until(lambda: enough() or time.monotonic() > deadline, timed=True)
+        thread = threading.get_ident()
+        self._suspended.add(thread)
+        try:
+            if deadline is None:
+                self._worker.wait_until(enough)
+            else:
+                self._worker.wait_until(lambda: enough() or time.monotonic() > deadline, timed=True)
+        finally:
+            self._suspended.discard(thread)
+
+    def make_way(self, thread: int) -> None:
+        """Called by who needs something that another thread is making. If that one waits for tasks, and this one keeps
+        the rank from them, let it go on."""
+        if thread in self._suspended and self._worker.runs_here:
+            self.drive(lambda: thread not in self._suspended)
 
     def wake(self) -> None:
         """See Engine."""

@@ -82,6 +82,7 @@ class Worker:
         self.guest: Callable[[Any], None] | None = None
         self._guests_turn = threading.Lock()  # one message after the other, though the task ends meanwhile
         self._bystander = 0  # that thread
+        self._runner = 0  # the thread that runs a task in the rank itself
 
     def run(self) -> None:
         """Work until the server says stop."""
@@ -99,6 +100,11 @@ class Worker:
         """How deep the running task is below the program's own, see `Kind.depth`."""
         return self._mail.running[0].depth if self._mail.running is not None else 0
 
+    @property
+    def runs_here(self) -> bool:
+        """Whether the calling thread is the one that runs a task, and keeps the rank from all others."""
+        return self._mail.running is not None and threading.get_ident() == self._runner
+
     def send(self, message: Any) -> None:
         """Send to the server, after all that it was to be told before."""
         self._mail.tell(message)
@@ -108,7 +114,7 @@ class Worker:
 
         `timed`: that will be at some time, whatever others do.
         """
-        running, went_on = self._mail.running, threading.Event()
+        running, runner, went_on = self._mail.running, self._runner, threading.Event()
         if threading.get_ident() == self._bystander:
             raise RuntimeError("a callback that runs while its task computes cannot wait for futures")
         if running is None:
@@ -128,7 +134,7 @@ class Worker:
         running[1].waited += time.perf_counter() - began
         if self._stopped.is_set():
             raise SystemExit("the job ends")
-        self._mail.running = running
+        self._mail.running, self._runner = running, runner
         self.send(TaskResumed(self.rank, *attempt))
         if attempt in self._killed:
             raise Killed("the job ends")
@@ -209,7 +215,7 @@ class Worker:
 
     def _run_here(self, order: Order) -> None:
         run = Run(order.function, order.payload, order.chained)
-        self._mail.running = (order, run)
+        self._mail.running, self._runner = (order, run), threading.get_ident()
         if order.gang:
             run.bring()
             self._assemble(order)

@@ -249,6 +249,20 @@ def test_resources_are_loaded_once_in_each_process(tmp_path):
         loads = [name for name in os.listdir() if name.startswith("loaded-")]
         assert {int(name.split("-")[1]) for name in loads} == pids
         assert all(open(name).read() == "x" for name in loads)
+
+        @swiftpy.resource
+        def joined():
+            open("loads", "a").write("x")
+            return part.options(rank=2)().result()
+        @swiftpy.task
+        def part():
+            while not os.path.exists("begun-1"): time.sleep(0.01)
+        @swiftpy.task(rank=1)
+        def use(i):  # the second one has the worker while the first waits
+            open(f"begun-{i}", "w").close()
+            joined()
+        swiftpy.gather([use(i) for i in range(3)])
+        assert open("loads").read() == "x"
         """,
     )
 
