@@ -20,6 +20,7 @@ from types import FrameType
 
 from swiftpy.parent import end_with_parent
 from swiftpy.runtime.call import Run, forget
+from swiftpy.runtime.output import flush
 from swiftpy.runtime.signals import in_forks
 from swiftpy.runtime.store import LostError, Packed, Reference, fetch_with
 
@@ -72,19 +73,8 @@ def main() -> None:
         answer = Run(function, payload).make()
         if payload[0] is not None:  # it comes with each call
             forget(function)
-        _flush()
+        flush()
         channel.send(answer)
-
-
-def _flush() -> None:
-    """The output of the task. One that it closed is opened anew: the next task's first print() would fail."""
-    for name, fd in (("stdout", 1), ("stderr", 2)):
-        try:
-            getattr(sys, name).flush()
-        except OSError:  # the disk is full
-            pass
-        except Exception:  # closed, or anything that the task put in its place
-            setattr(sys, name, os.fdopen(fd, "w", buffering=1, closefd=False))
 
 
 if __name__ == "__main__":

@@ -78,3 +78,14 @@ class _Lossy(io.FileIO):
 def _text(fd: int) -> TextIO:
     raw = _Lossy(fd, "w", closefd=False)
     return io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", write_through=True)
+
+
+def flush() -> None:
+    """The output of a task. What it closed is opened anew: the next task's first print() would fail, or the rank's."""
+    for name, fd in (("stdout", 1), ("stderr", 2)):
+        try:
+            getattr(sys, name).flush()
+        except OSError:  # the disk is full
+            pass
+        except Exception:  # closed, or anything that the task put in its place
+            setattr(sys, name, os.fdopen(fd, "w", buffering=1, closefd=False))

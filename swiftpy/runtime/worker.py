@@ -25,6 +25,7 @@ from swiftpy.runtime.call import Killed, Run, forget
 from swiftpy.runtime.executors import InlineExecutor, IsolatedExecutor, Outcome
 from swiftpy.runtime.mailbox import Mailbox, Running
 from swiftpy.runtime.order import FunctionForgotten, Order
+from swiftpy.runtime.output import flush
 from swiftpy.runtime.store import LostError, Packed, Reference, fetch_with, released
 from swiftpy.runtime.transport import SERVER, TICK, Transport, share_interpreter
 
@@ -221,6 +222,7 @@ class Worker:
             self._assemble(order)
         outcome = self._inline.make(run, order.timeout, order.gang)
         self._mail.running = None
+        flush()
         self._report(order, outcome, run.waited)
 
     def _assemble(self, order: Order) -> None:

@@ -1,6 +1,7 @@
 """Server and workers as threads that exchange messages through queues."""
 
 import pickle
+import sys
 import threading
 import time
 from types import SimpleNamespace
@@ -130,6 +131,17 @@ def test_a_call_that_fails_costs_its_own_result_alone():
     client = run([Task(0, Kind("operator:truediv", retries=1), [(1, i % 7) for i in range(700)], 700)])
     assert client.values == {i: 1 / (i % 7) for i in range(700) if i % 7}
     assert all("ZeroDivisionError" in client.errors[i].message and client.attempts[i] >= 2 for i in range(0, 700, 7))
+
+
+def close_stdout():
+    sys.stdout.close()
+
+
+def test_a_task_that_closes_its_output_costs_neither_the_rank_nor_the_next_task(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.stdout", (tmp_path / "out").open("w"))
+    close = Task(0, Kind(f"{__name__}:close_stdout", label="close"), [()])
+    client = run([close, Task(1, Kind("builtins:print", label="print"), [("said",)])], workers=1)
+    assert client.values == {0: None, 1: None}
 
 
 def test_a_chain_hands_on_its_results_until_one_fails():
