@@ -134,9 +134,9 @@ def crashes(workplace):
 
 
 def test_jobs_that_end_by_themselves_before_their_walltime(workplace, submit):
-    """Of 24 s, 11 are kept for ending; the RUNs get no further than epoch 9. It costs neither of them an attempt."""
+    """Of 32 s, 11 are kept for ending; the RUNs get no further than epoch 9. It costs neither of them an attempt."""
     workplace.write([{"id": "A"}, {"id": "B"}], {"epochs": 16, "pause_every": 9})
-    result = submit("slurm", "--chain", "9", "--grace", "1", WALLTIME="0:00:24")
+    result = submit("slurm", "--chain", "9", "--grace", "1", WALLTIME="0:00:32")
     assert result.returncode == 0, result.stderr
     ended = submit.jobs()
     assert ended == ["4"] * (len(ended) - 1) + ["0"] and len(ended) > 1

@@ -80,13 +80,13 @@ def test_after_the_grace_period_runs_are_killed_and_can_be_resumed(workplace):
 
 
 def test_a_job_ends_by_itself_before_its_walltime(workplace):
-    """Of 24 s, 11 are kept for ending, and 2 go to a hook."""
-    workplace.write([{"id": f"R{i:02d}"} for i in range(30)], {"epoch_seconds": 0.2})
+    """Of 32 s, 11 are kept for ending, and 2 go to a hook."""
+    workplace.write([{"id": f"R{i:02d}"} for i in range(40)], {"epoch_seconds": 0.2})
     (workplace.root / "slow.py").write_text("import time\ndef hook(leaders, env): time.sleep(2)\n")
-    result = workplace.run("--grace", "1", "--hook", "slow.py", procs=2, WALLTIME="00:00:24")
+    result = workplace.run("--grace", "1", "--hook", "slow.py", procs=2, WALLTIME="00:00:32")
     assert result.returncode == 4 and "walltime: no new RUNs" in result.stdout
     events = journal(workplace.exp(0))
-    assert max(e["t"] for e in events if e["event"] == "run_started") < events[0]["t"] + 13
+    assert max(e["t"] for e in events if e["event"] == "run_started") < events[0]["t"] + 21
     assert {e["event"] for e in events} >= {"run_done", "job_stopped"}
     assert result.stdout.count(" done in ") >= 2
 
