@@ -53,6 +53,7 @@ class Engine(ProgramClient):
         self._latest = self._handed_over_at = time.monotonic()
         self._ended = False
         self._telling: list[int] = []  # the threads that call callbacks
+        self._advancing = 0  # the thread in `_advance`
         self.told_to_stop = False  # the program was
 
     def attach(self, server: Server, scheduler: Scheduler) -> None:
@@ -134,6 +135,8 @@ class Engine(ProgramClient):
 
     def drive(self, enough: Callable[[], bool], timeout: float | None = None) -> None:
         """Drive until `enough()`, or for so many seconds. Raises Deadlock if neither can ever be."""
+        if self._advancing == threading.get_ident():  # it would wait for itself
+            raise RuntimeError("nothing can wait for a future while it is pickled or freed: pass the future itself on")
         deadline = None if timeout is None else time.monotonic() + timeout
         turns = self._turns
         turns.waiting += 1
@@ -233,20 +236,24 @@ class Engine(ProgramClient):
 
     def _advance(self, timeout: float, hand_over: bool = True, enough: Callable[[], bool] = lambda: False) -> bool:
         """Hand over what was gathered, take in what has come, or wait so long for it; whether anything came."""
-        if hand_over and self._gathering:
-            self._latest = self._handed_over_at = time.monotonic()
-            runs, given, _ = self._gathering.take()
-            self._server.take(self._handed_over(runs, given))
-        if self._fetching and self._fetching.advance(self._data):
-            timeout = 0.0
-        self._data.tell_released()
-        self._leftovers.ask(self._server.transport.send)
-        if self.settling.untold or enough():  # what was handed over may have failed at once
-            timeout = 0.0
-        came = self._server.progress(timeout)
-        if came:
-            self._latest = time.monotonic()
-        return came
+        self._advancing = threading.get_ident()
+        try:
+            if hand_over and self._gathering:
+                self._latest = self._handed_over_at = time.monotonic()
+                runs, given, _ = self._gathering.take()
+                self._server.take(self._handed_over(runs, given))
+            if self._fetching and self._fetching.advance(self._data):
+                timeout = 0.0
+            self._data.tell_released()
+            self._leftovers.ask(self._server.transport.send)
+            if self.settling.untold or enough():  # what was handed over may have failed at once
+                timeout = 0.0
+            came = self._server.progress(timeout)
+            if came:
+                self._latest = time.monotonic()
+            return came
+        finally:
+            self._advancing = 0
 
     def _tell(self) -> None:
         """Call the callbacks. Nobody drives meanwhile: one may do anything, even wait for another future."""

@@ -177,3 +177,18 @@ def test_a_worker_that_owes_an_answer_is_asked_again_after_that():
         leftovers.told(LeftoversTold(1, 0))
         assert leftovers.none() == (count == 2)
         leftovers.ask(lambda worker, _: asked.append(worker))
+
+
+def test_what_runs_while_values_are_pickled_or_freed_cannot_wait():
+    """It has the lock that it would wait for: such a `__reduce__` or `__del__` hung its program for ever."""
+    engine = Engine()
+    engine._data = SimpleNamespace(tell_released=lambda: None, waiting=False)
+    engine._server = SimpleNamespace(
+        transport=SimpleNamespace(wake=lambda: None, send=None),
+        progress=lambda timeout: engine.wait_for(Future(), 0.01),
+    )
+    with pytest.raises(RuntimeError, match="pass the future itself on"):
+        engine.drive(lambda: False, 0.05)
+    came = []
+    engine._server.progress = lambda timeout: came.append(timeout) or True
+    engine.drive(lambda: len(came) > 1)
