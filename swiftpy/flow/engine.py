@@ -182,7 +182,7 @@ class Engine(ProgramClient):
         """Wait until nothing is left, nor a callback that may submit more."""
 
         def over() -> bool:  # in this order, for that is how calls move on
-            calling = self.settling.untold or self._others_tell
+            calling = self.settling.untold or self._fetching.due or self._others_tell
             return (
                 not (calling or self._gathering or self.held_back.futures or self._gathering.futures) and self.finished
             )

@@ -104,6 +104,8 @@ class NestedEngine:
     def drive(self, enough: Callable[[], bool], timeout: float | None = None) -> None:
         """Let the worker do other things until `enough()`, or for so many seconds."""
         deadline = None if timeout is None else time.monotonic() + timeout
+        while self._told.untold:  # a callback that waits may wait for what is told after it
+            self._told.untold.popleft().tell()
         if enough():
             return
         thread = threading.get_ident()

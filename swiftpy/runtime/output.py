@@ -88,4 +88,16 @@ def flush() -> None:
         except OSError:  # the disk is full
             pass
         except Exception:  # closed, or anything that the task put in its place
-            setattr(sys, name, os.fdopen(fd, "w", buffering=1, closefd=False))
+            setattr(sys, name, _open(fd))
+
+
+def _open(fd: int) -> TextIO:
+    """A stream that goes where this descriptor goes; nowhere, if it is closed: the next file would get its number."""
+    try:
+        return _text(fd)
+    except OSError:
+        null = os.open(os.devnull, os.O_WRONLY)
+        if null != fd:
+            os.dup2(null, fd)
+            os.close(null)
+        return _text(fd)

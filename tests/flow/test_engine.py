@@ -192,3 +192,12 @@ def test_what_runs_while_values_are_pickled_or_freed_cannot_wait():
     came = []
     engine._server.progress = lambda timeout: came.append(timeout) or True
     engine.drive(lambda: len(came) > 1)
+
+
+def test_callbacks_that_are_due_are_called_before_the_program_ends():
+    engine = Idle()
+    engine._scheduler.over = True
+    told = []
+    engine._fetching.due.append(lambda: told.append(1))
+    engine.wait_for_all()
+    assert told == [1]

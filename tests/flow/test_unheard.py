@@ -94,6 +94,22 @@ def test_a_long_chain_of_a_tasks_calls_fails_and_is_heard_of():
     assert to_server[1:] == [FailureSeen(0, 1)]
 
 
+def test_a_callback_in_a_task_waits_for_what_is_told_after_it():
+    waits = []
+    worker = SimpleNamespace(
+        rank=1, depth=0, send=print, data=SimpleNamespace(held={}), wait_until=lambda enough: waits.append(enough())
+    )
+    engine = NestedEngine(worker)
+    kind, function = Kind("add"), Functions().find(add)
+    first = engine.submit(kind, function, (1,), {})
+    second = engine.submit(kind, function, (first,), {})
+    third = engine.submit(kind, function, (second,), {})
+    seen = []
+    first.add_done_callback(lambda _: seen.append(third.exception()))
+    engine.heard(CallSettled(0, None, TaskError("exit", "code 3")))
+    assert "code 3" in str(seen[0]) and not waits
+
+
 def test_a_long_chain_of_kept_results_fails():
     fetching = Fetching()
     held_back, futures = HeldBack(fetching), [Future() for _ in range(3000)]

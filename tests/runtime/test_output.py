@@ -1,5 +1,8 @@
 """Where ranks' output goes."""
 
+import subprocess
+import sys
+
 from swiftpy.runtime.output import redirect
 
 
@@ -9,3 +12,22 @@ def test_a_rank_whose_file_cannot_be_made_prints_where_the_launcher_takes_it(tmp
     assert redirect(path) == 1
     text = f"{path}: No such file or directory: what this rank prints comes here instead\n"
     assert capsys.readouterr().err == text
+
+
+def test_what_a_task_closed_down_to_the_descriptor_does_not_end_in_the_next_file(tmp_path):
+    """The next file that is opened gets the lowest free descriptor."""
+    program = """
+import os, sys
+from swiftpy.runtime.output import flush
+sys.stdout.close()
+os.close(1)
+flush()
+data = open("data", "w")
+print("said")
+sys.stdout.flush()
+data.write("kept")
+data.close()
+sys.exit(3 if os.path.samestat(os.fstat(1), os.stat(os.devnull)) else 4)
+"""
+    ended = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, timeout=50)
+    assert ended.returncode == 3 and (tmp_path / "data").read_text() == "kept"
