@@ -68,6 +68,9 @@ class NestedEngine:
         self._deeper: dict[tuple[Kind, int], Kind] = {}
         self._told = _Told()
         self._suspended: set[int] = set()  # threads of tasks that wait
+        self._lock = threading.Lock()  # of the next two
+        self._hearing = 0  # threads that take messages
+        self._owes_answer = False  # to LeftoversAsked
         self.functions = Functions()
 
     def submit(
@@ -139,15 +142,34 @@ class NestedEngine:
         if (stored := future.elsewhere) is not None:
             future.bring(self._worker.fetch(stored.reference).value())
 
-    def heard(self, message: Any) -> None:
-        """Rank 0 says what became of a call, or asks what is left of them."""
-        if type(message) is LeftoversAsked:
-            waiting = sum(not future.done() for future in self._futures.values())
+    def hear(self, messages: Iterable[Any]) -> None:
+        """Rank 0 says what became of calls, or asks what is left of them.
+
+        One thread may be in here for long, amid a callback, while another comes. This one does not wait for it, for the
+        callback may need a lock that a task holds until it hears what became of a call. But of what is left the
+        last one to leave tells, for the callback may be about to submit.
+        """
+        with self._lock:
+            self._hearing += 1  # before it takes the first
+        try:
+            for message in messages:
+                if type(message) is LeftoversAsked:
+                    self._owes_answer = True
+                else:
+                    assert isinstance(message, CallSettled), f"a worker cannot be sent {message!r}"
+                    self._settled(message)
+        finally:
+            with self._lock:
+                self._hearing -= 1
+                answers = self._owes_answer and not self._hearing
+                if answers:
+                    self._owes_answer = False
+        if answers:
+            waiting = sum(not future.done() for future in list(self._futures.values()))
             self._worker.send(LeftoversTold(self._worker.rank, waiting))
-            return
-        assert isinstance(message, CallSettled), f"a worker cannot be sent {message!r}"
-        value = None
-        error = message.error
+
+    def _settled(self, message: CallSettled) -> None:
+        value, error = None, message.error
         if message.value is not None:
             try:
                 (value,) = pickle.loads(message.value)
@@ -239,5 +261,5 @@ class Relay(Owner):
 def join(worker: Worker) -> None:
     """Let the tasks that this worker will run submit tasks."""
     engine = NestedEngine(worker)
-    worker.guest = engine.heard
+    worker.guest = engine.hear
     program.begin(engine)

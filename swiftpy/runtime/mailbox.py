@@ -92,16 +92,16 @@ class Mailbox:
                 seconds = 0.0
                 self._take_in(message, running)
 
-    def pick(self, wanted: Callable[[Any], bool], running: Running) -> list[Any]:
-        """Those messages that the rank has not taken, in order; they are not the rank's any more. None if what ran has
-        ended, for the rank may have taken an earlier one by then."""
+    def pick(self, wanted: Callable[[Any], bool], running: Running) -> Any | None:
+        """The first such message that the rank has not taken, which is not the rank's any more; None if there is none,
+        or if what ran has ended, for the rank may have taken an earlier one by then."""
         with self._turn:
             if running is not self.running:
-                return []
-            found = [message for message in self._inbox if wanted(message)]
-            for message in found:
-                self._inbox.remove(message)
-        return found
+                return None
+            found = next(filter(wanted, self._inbox), None)
+            if found is not None:
+                self._inbox.remove(found)
+            return found
 
     def let_go(self, message: Any) -> None:
         """Give back all that was not begun, and tell the server something: what runs will wait for other tasks."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from swiftpy.core.events import (
@@ -79,9 +79,9 @@ class Worker:
         #: What this rank holds for others, and gets from them.
         self.data = self._mail.data
         fetch_with(self.fetch)
-        #: What handles messages that are not the engine's. While a task computes, the thread that stands by calls it.
-        self.guest: Callable[[Any], None] | None = None
-        self._guests_turn = threading.Lock()  # one message after the other, though the task ends meanwhile
+        #: What takes and handles messages that are not the engine's. While a task computes, the thread that stands by
+        #: calls it, and may still be at it when the rank does.
+        self.guest: Callable[[Iterable[Any]], None] | None = None
         self._bystander = 0  # that thread
         self._runner = 0  # the thread that runs a task in the rank itself
 
@@ -205,8 +205,8 @@ class Worker:
         elif isinstance(message, FunctionForgotten):
             forget(message.function)
         else:
-            with self._guests_turn:
-                self._give_guest(message)
+            assert self.guest is not None, f"a worker cannot be sent {message}"
+            self.guest((message,))
 
     def _count_assembled(self, message: Any) -> bool:
         if type(message) is not Assembled:
@@ -308,21 +308,15 @@ class Worker:
             running = self._mail.running
             if running is not None and running is last and not running[0].gang:
                 self._mail.attend(running=running)
-                self._serve_guest(running)
+                if self.guest is not None:
+                    self.guest(self._picked(running))
             last = running
 
-    def _serve_guest(self, running: Running) -> None:
-        """The task may look whether what it submitted is done, and other calls may need that."""
-        with self._guests_turn:
-            messages = self._mail.pick(lambda message: not isinstance(message, _OURS), running)
-            for message in messages:
-                self._give_guest(message)
-        if messages:
+    def _picked(self, running: Running) -> Iterator[Any]:
+        """For the guest: the task may look whether what it submitted is done, and other calls may need that."""
+        while (message := self._mail.pick(lambda message: not isinstance(message, _OURS), running)) is not None:
+            yield message
             self._mail.look_again()  # the task may wait for that meanwhile
-
-    def _give_guest(self, message: Any) -> None:
-        assert self.guest is not None, f"a worker cannot be sent {message}"
-        self.guest(message)
 
     def _attend_until(self, enough: Callable[[], bool]) -> None:
         """Answer in the rank's own thread until something has come that the task needs."""

@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import pickle
+import threading
 import weakref
 from types import SimpleNamespace
 
@@ -16,6 +18,7 @@ from swiftpy.flow.failures import Failures
 from swiftpy.flow.fetching import Fetching, HeldBack
 from swiftpy.flow.functions import Functions
 from swiftpy.flow.future import Future
+from swiftpy.flow.leftovers import LeftoversAsked, LeftoversTold
 from swiftpy.flow.nested import CallSettled, FailureSeen, NestedEngine, Relay
 from swiftpy.flow.settling import Settling
 from test_programs import passes, run
@@ -36,7 +39,7 @@ def test_a_failure_in_a_task_that_nobody_asks_for_is_told_at_the_end(asks):
     to_server = []
     worker = SimpleNamespace(rank=1, depth=0, send=to_server.append, data=SimpleNamespace(held={}))
     engine = NestedEngine(worker)
-    to_worker = SimpleNamespace(send=lambda rank, message: engine.heard(message))
+    to_worker = SimpleNamespace(send=lambda rank, message: engine.hear([message]))
     if "map" in asks:
         results = engine.submit_all(Kind("add"), Functions().find(add), [1], column=True)
     else:
@@ -89,7 +92,7 @@ def test_a_long_chain_of_a_tasks_calls_fails_and_is_heard_of():
     kind, function, future = Kind("add"), Functions().find(add), 1
     for _ in range(3000):
         future = engine.submit(kind, function, (future,), {})
-    engine.heard(CallSettled(0, None, TaskError("exit", "code 3")))
+    engine.hear([CallSettled(0, None, TaskError("exit", "code 3"))])
     assert future.done() and "code 3" in str(future.exception())
     assert to_server[1:] == [FailureSeen(0, 1)]
 
@@ -106,8 +109,25 @@ def test_a_callback_in_a_task_waits_for_what_is_told_after_it():
     third = engine.submit(kind, function, (second,), {})
     seen = []
     first.add_done_callback(lambda _: seen.append(third.exception()))
-    engine.heard(CallSettled(0, None, TaskError("exit", "code 3")))
+    engine.hear([CallSettled(0, None, TaskError("exit", "code 3"))])
     assert "code 3" in str(seen[0]) and not waits
+
+
+def test_what_is_left_is_told_when_no_thread_is_amid_a_callback():
+    """It may be about to submit."""
+    to_server, asked = [], threading.Event()
+    engine = NestedEngine(SimpleNamespace(rank=1, depth=0, send=to_server.append, data=SimpleNamespace(held={})))
+    kind, function = Kind("add"), Functions().find(add)
+
+    def submits(_):
+        threading.Thread(target=lambda: (engine.hear([LeftoversAsked()]), asked.set())).start()
+        assert asked.wait(60)
+        engine.submit(kind, function, (2,), {})
+
+    engine.submit(kind, function, (1,), {}).add_done_callback(submits)
+    engine.hear([CallSettled(0, pickle.dumps([3]), None)])
+    assert [type(message).__name__ for message in to_server] == ["CallSubmitted", "CallSubmitted", "LeftoversTold"]
+    assert to_server[-1] == LeftoversTold(1, 1)
 
 
 def test_a_long_chain_of_kept_results_fails():
