@@ -148,15 +148,17 @@ class Engine(ProgramClient):
                 left = 1.0 if deadline is None else min(1.0, deadline - time.monotonic())
                 if left <= 0:
                     return
-                if not turns.lead(enough, left, bool(self._gathering)):
-                    continue
+                led = turns.lead(enough, left, bool(self._gathering))
                 try:
                     if self._ended:  # this is a thread that the script left behind, and MPI is the main thread's
                         raise SystemExit("the script has ended")
+                    if not led:
+                        continue
                     # Again: it may have come about between the last look and this turn, by another thread's doing.
                     came = enough() or self._advance(left, enough=enough)
                 finally:
-                    turns.end()
+                    if led:
+                        turns.end()
                 self._tell()
                 turns.tell_followers()
                 if deadline is None and not came and time.monotonic() - self._latest > SILENCE and not enough():
@@ -189,9 +191,8 @@ class Engine(ProgramClient):
 
         while True:
             self.drive(over)
-            with (
-                self._turns.lock
-            ):  # else one may just become a future whose callbacks are due, and have been in neither
+            # Without the lock, a call may just become a future whose callbacks are due, and have been in neither.
+            with self._turns.lock:
                 if over():
                     return
 

@@ -40,14 +40,13 @@ class Leftovers:
         """Whether there are none, as far as is known when there is nothing else to do; else the workers are asked."""
         # Who has not answered yet is asked again after that: the answer may be older than what was submitted since.
         for worker in self._submitters - self._asked:
-            self._submitters.discard(worker)
+            self._submitters.discard(worker)  # first: it may submit more at any time, and one thread alone looks
             self._to_ask.add(worker)
         return not (self._submitters or self._to_ask or self._asked)
 
     def ask(self, send: Callable[[int, Any], None]) -> None:
         """Send the questions; by the thread that may."""
-        while self._to_ask:
-            worker = min(self._to_ask)
+        for worker in list(self._to_ask):
             self._asked.add(worker)  # first: another thread may look whether there are none
             self._to_ask.discard(worker)
             send(worker, LeftoversAsked())

@@ -163,6 +163,8 @@ def test_a_thread_that_the_script_left_behind_does_not_drive():
     engine._ended = True
     with pytest.raises(SystemExit):
         engine.drive(lambda: False)
+    with engine._turns.lock, pytest.raises(SystemExit):  # nor does it wake the main thread until that is done
+        engine.drive(lambda: False)
 
 
 def test_a_worker_that_owes_an_answer_is_asked_again_after_that():

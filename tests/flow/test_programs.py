@@ -64,10 +64,10 @@ def test_short_tasks_that_are_not_alike_travel_together(tmp_path):
         @swiftpy.task
         def multiply(a, b): return a * b % 1009
         @swiftpy.task
-        def meet(workers):  # so many, or wait
-            open(f"pid-{os.getpid()}", "w").close()
-            while sum(name.startswith("pid-") for name in os.listdir()) < workers: time.sleep(0.01)
-        def other(workers): meet.function(workers)
+        def meet(name, workers):  # so many, or wait
+            open(f"{name}-{os.getpid()}", "w").close()
+            while sum(file.startswith(f"{name}-") for file in os.listdir()) < workers: time.sleep(0.01)
+        def other(name, workers): meet.function(name, workers)
         other = swiftpy.task(other)
 
         draw = random.Random(1)
@@ -78,8 +78,8 @@ def test_short_tasks_that_are_not_alike_travel_together(tmp_path):
             futures.append(task(futures[a], futures[b]))
             values.append(task.function(values[a], values[b]))
         assert swiftpy.gather(futures) == values
-        swiftpy.gather([(meet, other)[i % 2](0) for i in range(200)])
-        swiftpy.gather([(meet, other)[i % 2](3) for i in range(12)])
+        swiftpy.gather([(meet, other)[i % 2]("few", 0) for i in range(200)])
+        swiftpy.gather([(meet, other)[i % 2]("all", 3) for i in range(12)])
         """,
         procs=4,
     )
