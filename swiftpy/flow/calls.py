@@ -16,7 +16,8 @@ from swiftpy.core.events import ReportOutcome, StartTask
 from swiftpy.core.task import TaskState
 from swiftpy.errors import TaskError
 from swiftpy.flow.future import Future, as_arguments
-from swiftpy.runtime.call import ATOMS, PREVIOUS, Cancelled, Payload, describe
+from swiftpy.runtime.call import ATOMS, PREVIOUS, Payload
+from swiftpy.runtime.exceptions import Cancelled, describe
 from swiftpy.runtime.store import InArguments, Name, Packed, pack
 
 _PLAIN = ATOMS | {type(PREVIOUS)}

@@ -13,7 +13,8 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from swiftpy.errors import TaskError
-from swiftpy.runtime.call import Answer, Run, TimeLimitExceeded, describe
+from swiftpy.runtime.call import Answer, Run
+from swiftpy.runtime.exceptions import TimeLimitExceeded, describe
 from swiftpy.runtime.order import Order
 from swiftpy.runtime.spawner import Spawner
 from swiftpy.runtime.store import LostError, Packed, Reference

@@ -21,7 +21,8 @@ from swiftpy.core.events import (
     WorkerReady,
 )
 from swiftpy.errors import ENGINE_THREAD
-from swiftpy.runtime.call import Killed, Run, forget
+from swiftpy.runtime.call import Run, forget
+from swiftpy.runtime.exceptions import Killed
 from swiftpy.runtime.executors import InlineExecutor, IsolatedExecutor, Outcome
 from swiftpy.runtime.mailbox import Mailbox, Running
 from swiftpy.runtime.order import FunctionForgotten, Order

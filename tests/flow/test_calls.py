@@ -24,7 +24,8 @@ from swiftpy.flow.gathering import Gathering
 from swiftpy.flow.nested import NestedEngine
 from swiftpy.flow.tasks import map as flow_map
 from swiftpy.flow.tasks import task
-from swiftpy.runtime.call import PREVIOUS, Run, describe
+from swiftpy.runtime.call import PREVIOUS, Run
+from swiftpy.runtime.exceptions import describe
 from swiftpy.runtime.executors import InlineExecutor
 
 
