@@ -6,6 +6,7 @@ from run to run.
 
 from __future__ import annotations
 
+import copyreg
 import dis
 import functools
 import hashlib
@@ -115,7 +116,8 @@ def _sequence(kind: type, parts: list[bytes]) -> bytes:
 
 def _encode_object(value: Any, depth: int, walk: _Walk) -> bytes:
     """Any other object, by what pickle would make of it."""
-    reduced = value.__reduce_ex__(5)
+    reduce = copyreg.dispatch_table.get(type(value))  # as for compiled regular expressions, often globals of a script
+    reduced = reduce(value) if reduce is not None else value.__reduce_ex__(5)
     if isinstance(reduced, str):
         return b"g" + _digest(f"{value.__module__}:{reduced}".encode())
     make, args, state, elements, items = (*reduced, None, None, None)[:5]

@@ -1,6 +1,7 @@
 import copy
 import itertools
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -58,6 +59,8 @@ def test_what_counts_is_the_value():
     assert key(np.arange(6.0)) == key(np.arange(6.0)) != key(np.arange(6))
     assert key(np.arange(6)) != key(np.arange(6).reshape(2, 3))
     assert key(itertools) == key(itertools) != key(copy), "modules go by their names"
+    assert key(re.compile("a")) == key(re.compile("a")) != key(re.compile("b")), "how is known to copyreg alone"
+    assert key(np.add) == key(np.add) != key(np.multiply)
     assert key(True) != key(False) and key("a", "b") != key("asb")
     assert len({key(kind(100 * letter)) for kind in (str, str.encode) for letter in "xy"}) == 4, "long ones as well"
     assert key(1, 2) != key((1, 2)) and key(x=1) != key(y=1) and key(1) != key(x=1)
@@ -69,7 +72,7 @@ def test_what_counts_is_the_value():
 
 
 SCRIPT = """
-import functools, threading
+import functools, re, threading
 from dataclasses import dataclass
 import numpy as np
 import beside, package.inner
@@ -89,6 +92,7 @@ SETTINGS = {"best": [Settings(0.5)]}
 WEIGHTS = np.array([1.0, 2.5])
 UNSENT = [threading.Lock(), 10]
 OFFSET = 1000
+NAME = re.compile("abc")
 class Base:
     WIDTH = 64
     LOCK = threading.Lock()
@@ -112,7 +116,7 @@ class Net(Base):
 def silent(x, log=UNSENT):
     return x // 5
 def helper(x):
-    beside.direct(SETTINGS), package.inner.deep(WEIGHTS), imported(UNSENT), activation(silent(0))
+    beside.direct(SETTINGS), package.inner.deep(WEIGHTS), imported(UNSENT), activation(silent(0)), NAME
     return cached(x + 1) + Net().run(SIZES["layers"][0])
 def model(x, *, names={"a", "b", "c", "d"}):
     inner = lambda y: y * LIMIT  # a comment
@@ -164,7 +168,7 @@ def test_functions_differ_by_what_they_compute_and_not_from_run_to_run(tmp_path)
     changes += [("20)]", "30)]"), ("x - 1", "x - 2"), ("x ^ OFFSET", "x ^ 2"), ("OFFSET = 1000", "OFFSET = 2000")]
     changes += [("(0.5)", "(0.25)"), ("0.125", "0.0625"), ("2.5]", "3.5]"), ("WIDTH = 64", "WIDTH = 32")]
     changes += [("exp as", "sqrt as"), ("FACTOR = 7", "FACTOR = 8"), ("% FACTOR", "* FACTOR"), ("| 1", "| 2")]
-    changes += [("x & 3", "x & 7"), ("x @ x", "x + x"), ("x // 5", "x // 6")]
+    changes += [("x & 3", "x & 7"), ("x @ x", "x + x"), ("x // 5", "x // 6"), ("abc", "xyz")]
     changes += [(f"return 4{n}", "return 0") for n in range(1, 6)]
     keys = keys_of_changed(tmp_path, [*same, *changes], "0")
     assert {*keys[: len(same)], *keys_of_changed(tmp_path, same[:1], "7")} == {keys[0]}
