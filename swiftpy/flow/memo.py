@@ -62,33 +62,45 @@ class Memo:
         return Records(self._place)
 
     def find(self, key: bytes) -> tuple[Any, bool]:
-        """(the result, True) if it is there. One that cannot be read any more, of a class that is gone, is not."""
+        """(the result, True) if it is there. One that cannot be read any more, of a class that is gone, is not, and
+        makes room for that of the call that is made again."""
         data = self.records.get(key)
         if data is None:
             return None, False
         try:
             return pickle.loads(data), True
         except Exception:
+            self.records.forget(key)
             return None, False
 
     def keep(self, key: bytes, value: Any) -> None:
-        """Add a result, which is safe after `save`."""
+        """Add a result, which is safe after `save`. One that came pickled, and cannot be again, is lost alone."""
         if key in self.records:
             return
         try:
-            data = pickle.dumps(value, protocol=5)
-        except Exception:  # of a class or function without a name
-            data = cloudpickle.dumps(value, protocol=5)
-        self.records.add(key, data)
+            self.records.add(key, _pickled(value))
+        except Exception as error:
+            self._warn(error)
 
     def save(self) -> None:
         """Bring all results to disk. A full disk costs those of this moment, not the job."""
         try:
             self.records.save()
         except OSError as error:
-            if not self._warned:
-                print(f"swiftpy: some results were not kept in {self.directory}: {error.strerror}", file=sys.stderr)
-            self._warned = True
+            self._warn(error.strerror)
+
+    def _warn(self, problem: object) -> None:
+        if not self._warned:
+            print(f"swiftpy: some results were not kept in {self.directory}: {problem}", file=sys.stderr)
+        self._warned = True
+
+
+def _pickled(value: Any) -> bytes:
+    try:
+        return pickle.dumps(value, protocol=5)
+    except Exception:  # of a class or function without a name
+        data: bytes = cloudpickle.dumps(value, protocol=5)
+        return data
 
 
 class KeptFunction(TaskFunction[P, R]):

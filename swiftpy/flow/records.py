@@ -23,7 +23,8 @@ class Records:
     """All records of a directory, and this process' own new file in it.
 
     Each process that adds records has a file of its own: two jobs at once disturb neither each other nor what is
-    there, and nothing is ever appended behind a torn record. Of records with equal keys the first that is found counts.
+    there, and nothing is ever appended behind a torn record. Of records with equal keys the last counts: others may
+    have been such that nobody could read them.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -51,12 +52,17 @@ class Records:
         # Not kept open: a thousand jobs leave as many files.
         with contextlib.suppress(FileNotFoundError, struct.error), path.open("rb") as file:
             file.seek(offset)
-            _, _, length, checksum = _HEADER.unpack(file.read(_PREFIX)[: _HEADER.size])
-            data = file.read(length)
-            if zlib.crc32(data) == checksum:
-                return data
-        del self._where[key]
+            _, found, length, checksum = _HEADER.unpack(file.read(_PREFIX)[: _HEADER.size])
+            if found == key:
+                data = file.read(length)
+                if zlib.crc32(data) == checksum:
+                    return data
+        self.forget(key)
         return None
+
+    def forget(self, key: bytes) -> None:
+        """A saved record is of no use: one that is added takes its place, also for later jobs."""
+        self._where.pop(key, None)  # another thread may have found the same
 
     def add(self, key: bytes, data: bytes) -> None:
         """Add a record; it is safe, and can be got, after `save`."""
@@ -110,5 +116,5 @@ class Records:
                 following = offset + _PREFIX + length
                 if not intact or following > size:
                     return  # torn: nothing comes after it
-                self._where.setdefault(key, (path, offset))
+                self._where[key] = path, offset
                 offset = following

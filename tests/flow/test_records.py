@@ -86,6 +86,53 @@ def test_a_record_whose_key_the_disk_has_changed_is_no_result_of_another_call(tm
     assert len(Records(tmp_path)) == 0
 
 
+def test_a_record_that_was_replaced_by_another_is_no_result_of_that_one(tmp_path):
+    """So a job may see it that looked while another's disk was full: what that takes back makes room for the next."""
+    records = fill(tmp_path, [KEYS[4]])
+    (file,) = tmp_path.glob("*.records")
+    fill(tmp_path / "other", [KEYS[11]])
+    next(tmp_path.glob("other/*.records")).replace(file)
+    assert records.get(KEYS[4]) is None
+
+
+class Gone:
+    def __reduce__(self):
+        return Gone.make, ()
+
+    def make():
+        raise AttributeError("it is gone")
+
+
+@pytest.mark.parametrize("damaged", [True, False], ids=["changed on disk", "of a class that is gone"])
+def test_what_cannot_be_read_is_made_again_and_kept(tmp_path, damaged):
+    memo = Memo(tmp_path)
+    memo.keep(KEYS[1], "old" if damaged else Gone())
+    memo.save()
+    (file,) = tmp_path.glob("*.records")
+    if damaged:
+        file.write_bytes(file.read_bytes().replace(b"old", b"odd"))
+    file.rename(tmp_path / "0.records")  # of a job before
+    memo = Memo(tmp_path)
+    assert memo.find(KEYS[1]) == (None, False) and len(memo) == 0
+    for value in ("new", "newer"):
+        memo.keep(KEYS[1], value)
+    memo.save()
+    assert memo.find(KEYS[1]) == Memo(tmp_path).find(KEYS[1]) == ("new", True)
+
+
+def test_any_result_is_kept_that_can_be_pickled_and_others_cost_themselves(tmp_path, capfd):
+    memo, number = Memo(tmp_path), 5
+    deep = []
+    for _ in range(100_000):  # it came as a pickle, for which its task had raised the recursion limit
+        deep = [deep]
+    for key, value in zip(KEYS[1:], (deep, lambda: number, deep), strict=False):
+        memo.keep(key, value)
+    memo.save()
+    assert len(memo) == 1 and Memo(tmp_path).find(KEYS[2])[0]() == 5
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith(f"swiftpy: some results were not kept in {tmp_path}: ") and "recursion" in line
+
+
 def test_a_job_that_finds_all_results_leaves_no_file(tmp_path):
     fill(tmp_path, [])
     assert not list(tmp_path.iterdir())
