@@ -7,6 +7,7 @@ somebody drives: the cost of a task in the scheduler is that of its run, shared.
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections import deque
@@ -77,6 +78,10 @@ class Engine(ProgramClient):
         if future is None:
             future = Future()
         future.engine = self
+        if self.held_back.futures and (held_back := self.held_back.among(args, kwargs)):
+            again = functools.partial(self.submit, kind, function, args, kwargs, future)
+            self.held_back.add(future, held_back, again, fetch=False)
+            return future
         self._gathering.add(future, kind, function, args, kwargs)
         if self._rouse is not None:
             self._wake()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from typing import Any
 
-from swiftpy.flow.calls import because_of
+from swiftpy.flow.calls import because_of, needs
 from swiftpy.flow.future import Future, when_good
 from swiftpy.runtime.store import Exchange
 
@@ -69,7 +70,8 @@ class HeldBack:
     """Calls that are not submitted before the values of other futures are here, because these say what is to be called.
 
     The scheduler does not know them: once it starts a call there is no time to fetch anything. The holder may be inside
-    of MPI, with a parallel task that waits for just those calls which the server would then leave lying.
+    of MPI, with a parallel task that waits for just those calls which the server would then leave lying. As it takes no
+    call before those that it needs, calls that need one of these are held back, too.
     """
 
     def __init__(self, fetching: Fetching) -> None:
@@ -77,8 +79,13 @@ class HeldBack:
         self.futures: dict[Future, list[Future]] = {}
         self._fetching = fetching
 
-    def add(self, future: Future, needed: list[Future], submit: Callable[[], None]) -> None:
-        """Call `submit`, which submits the call of a future or settles it, when what it needs is here.
+    def among(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Future]:
+        """The futures in a call's arguments whose own calls are held back."""
+        return [future for future in needs(args, kwargs) or () if future in self.futures and not future.done()]
+
+    def add(self, future: Future, needed: list[Future], submit: Callable[[], object], fetch: bool = True) -> None:
+        """Call `submit`, which submits the call of a future or settles it, when what it needs is there and, if it is
+        to be fetched, here.
 
         If that fails, so does the future.
         """
@@ -91,10 +98,10 @@ class HeldBack:
                 self._fetching.due.append(future.tell)  # not in here: a chain of a thousand would be as deep
 
         def go_on() -> None:
-            self.futures.pop(future, None)
             if culprit := next((other for other in needed if other.failed()), None):  # it has gone on its way here
                 fail(culprit)
             elif not future.done():
                 submit()
+            self.futures.pop(future, None)  # now: a call that needs it, and finds it gone, comes after it
 
-        when_good(needed, lambda: self._fetching.call(needed, go_on), fail)
+        when_good(needed, lambda: self._fetching.call(needed if fetch else [], go_on), fail)

@@ -1,5 +1,6 @@
 """The threads that drive, and those that call callbacks meanwhile."""
 
+import functools
 import math
 import pickle
 import threading
@@ -203,3 +204,30 @@ def test_callbacks_that_are_due_are_called_before_the_program_ends():
     engine._fetching.due.append(lambda: told.append(1))
     engine.wait_for_all()
     assert told == [1]
+
+
+def test_a_call_that_needs_one_that_is_held_back_comes_after_it():
+    """Whoever submits it: the scheduler takes no call before those that it needs."""
+    engine, value, held = Idle(), Future(), Future()
+    function = engine.functions.find(abs)
+    submit = functools.partial(engine.submit, Kind(function.name), function)
+
+    def submit_held():
+        behind.append(submit((held,), {}))  # another thread does, at this moment
+        submit((value,), {}, held)
+
+    def added_when(done):
+        if done.settle(1, None):
+            done.tell()
+        while engine._fetching:
+            engine._fetching.advance(None)
+            engine._tell()
+        return [call[0] for call in engine._gathering.added]
+
+    engine.held_back.add(held, [value], submit_held)
+    behind = [submit(([held], 1), {})]
+    behind.append(submit((), {"x": behind[0]}))
+    assert added_when(value) == [held]
+    assert added_when(held) == [held, behind[0], behind[2]]
+    assert added_when(behind[0]) == [held, behind[0], behind[2], behind[1]]
+    assert not engine.held_back.futures

@@ -26,7 +26,8 @@ def made(tmp_path):
 
 
 def test_what_is_there_is_not_computed_again(tmp_path):
-    """Arguments that are plain, futures of kept tasks, of others, or of gangs; classes of the script; a chain."""
+    """Arguments that are plain, futures of kept tasks, of others, or of gangs; classes of the script; a chain; calls
+    that need a result whose call is not submitted yet, for its key is not known."""
     program = (
         MADE
         + """
@@ -50,7 +51,9 @@ def test_what_is_there_is_not_computed_again(tmp_path):
         @swiftpy.task(ranks=2)
         def together(comm, x): made("gang"); return comm.allreduce(x)
         @memo
-        def fails(): made("fails"); raise ValueError("no")
+        def fails(*_): made("fails"); raise ValueError("no")
+        @swiftpy.task
+        def add(a, b): return a + b
 
         points = [point(i) for i in range(300)]
         assert type(points[0].result()) is Point and points[7].result() == Point(7)
@@ -59,16 +62,19 @@ def test_what_is_there_is_not_computed_again(tmp_path):
         x = 0
         for _ in range(50): x = step(x)
         assert x.result() == 50
-        assert total([1], 2).result() == 2 and fails().exception().kind == "exception"
+        assert total([1], 2).result() == 2 and fails().exception().task == "fails"
+        sums = [add(0, add(total([x_of(p)], i + 2), x_of(point(x_of(p))))) for i, p in enumerate(points[:5])]
+        assert swiftpy.gather(sums) == [i * (i + 2) + i for i in range(5)]
+        assert "fails" in add(fails(x_of(points[0])), 1).exception().message
         print(len(memo))
         """
     )
     first = passes(tmp_path, program)
-    expected = ["fails", "gang", "gang"] + ["point"] * 300 + ["step"] * 50 + ["total"] * 2
+    expected = ["fails"] * 2 + ["gang", "gang"] + ["point"] * 300 + ["step"] * 50 + ["total"] * 7
     assert sorted(made(tmp_path)) == expected
     second = passes(tmp_path, program, procs=4)
-    assert sorted(made(tmp_path)[len(expected) :]) == ["fails"]
-    assert first.stdout.strip() == second.stdout.strip() == "353"
+    assert sorted(made(tmp_path)[len(expected) :]) == ["fails", "fails"]
+    assert first.stdout.strip() == second.stdout.strip() == "358"
     passes(tmp_path, program.replace("return x + 1", "return 1 + x"))
     assert made(tmp_path).count("step") == 100
 
