@@ -150,9 +150,6 @@ class KeptFunction(TaskFunction[P, R]):
     def _variant(self, options: dict[str, Any]) -> TaskFunction[P, R]:
         return KeptFunction(self.function, options, self._memo)
 
-    def __reduce__(self) -> Any:
-        return TaskFunction, (self.function, self._options)
-
 
 class Keeper:
     """What the engine asks about calls of one function: before they start, and with their results."""
@@ -167,7 +164,7 @@ class Keeper:
         """The key of a call. Raises TypeError if an argument has no value that could be compared."""
         try:
             return fingerprint.key_of_call(self._fingerprint, args, kwargs)
-        except (TypeError, pickle.PicklingError, RecursionError) as error:
+        except Exception as error:  # what is pickled may raise anything
             name = name_of(self._function)
             raise TypeError(f"a result of {name} cannot be kept: an argument cannot be compared: {error}") from None
 

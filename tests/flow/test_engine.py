@@ -14,6 +14,7 @@ from swiftpy.core.task import Kind, Task, TaskState
 from swiftpy.flow.engine import ENOUGH, Engine
 from swiftpy.flow.future import Future
 from swiftpy.flow.leftovers import Leftovers, LeftoversTold
+from swiftpy.runtime.store import Stored, released
 
 
 class Watched(Engine):
@@ -216,8 +217,8 @@ def test_a_call_that_needs_one_that_is_held_back_comes_after_it():
         behind.append(submit((held,), {}))  # another thread does, at this moment
         submit((value,), {}, held)
 
-    def added_when(done):
-        if done.settle(1, None):
+    def added_when(done, value=1):
+        if done.settle(value, None):
             done.tell()
         while engine._fetching:
             engine._fetching.advance(None)
@@ -229,5 +230,8 @@ def test_a_call_that_needs_one_that_is_held_back_comes_after_it():
     behind.append(submit((), {"x": behind[0]}))
     assert added_when(value) == [held]
     assert added_when(held) == [held, behind[0], behind[2]]
-    assert added_when(behind[0]) == [held, behind[0], behind[2], behind[1]]
+    lies_with_a_worker = Stored(1, 7)  # and stays there
+    assert added_when(behind[0], lies_with_a_worker) == [held, behind[0], behind[2], behind[1]]
     assert not engine.held_back.futures
+    del lies_with_a_worker, behind
+    released.clear()

@@ -79,18 +79,39 @@ def test_what_is_there_is_not_computed_again(tmp_path):
     assert made(tmp_path).count("step") == 100
 
 
-def test_what_cannot_be_compared_is_refused(tmp_path):
-    result = passes(
-        tmp_path,
-        """
+def test_what_cannot_be_compared_is_refused_or_not_kept(tmp_path):
+    """Where it came from another task, it is too late to refuse it. And what tasks call is not kept, either."""
+    program = (
+        MADE
+        + """
         memo = swiftpy.memo("memo")
+        class Opens:
+            def __reduce__(self): return open, ("a script.py",)
+        @swiftpy.task
+        def opens(): return Opens()
         @memo
-        def f(x): return 1
-        try: f(i for i in range(3))
-        except TypeError as error: print(error)
-        """,
+        def f(x): made("f"); return 1
+        @swiftpy.task
+        def calls(x):
+            import beside
+            return f(x).result() * beside.one(x=1).result()
+
+        for wrong in (lambda: f(i for i in range(3)), lambda: memo(f)):
+            try: wrong()
+            except TypeError as error: print(error)
+        assert swiftpy.gather([f(opens()), f(opens()), calls(5), f.options(priority=1)(6)]) == [1] * 4
+        print(len(memo))
+        """
     )
-    assert "a result of f cannot be kept: an argument cannot be compared" in result.stdout
+    (tmp_path / "beside.py").write_text("import swiftpy\n@swiftpy.memo('memo')\ndef one(x): return x")
+    for round in (1, 2):
+        result = passes(tmp_path, program)
+        compared = "a result of f cannot be kept: an argument cannot be compared: cannot "
+        refused, twice, count = result.stdout.splitlines()
+        assert refused.startswith(compared) and twice == "the results of f are kept already"
+        assert count == "1" and made(tmp_path) == ["f"] * (1 + 3 * round)
+        (line,) = result.stderr.splitlines()
+        assert line.startswith(f"swiftpy: {compared}")
 
 
 KILLED = """
@@ -144,6 +165,18 @@ def test_nothing_that_was_reported_is_computed_again_after_kill_9(tmp_path):
 def test_a_call_that_was_given_back_begins_again_as_it_did(tmp_path):
     keeper, future, call = Keeper(memo(tmp_path), abs), Future(), (b"key", -3)
     assert keeper.begin(future, call) == keeper.begin(future, call) == (-3,) and future.key == b"key"
+
+
+class Refuses:
+    def __reduce__(self):
+        raise RuntimeError("not this one")
+
+
+def test_an_argument_that_refuses_to_be_pickled_costs_no_thread_of_the_engine(tmp_path, capsys):
+    keeper = Keeper(memo(tmp_path), abs)
+    for _ in range(2):
+        assert keeper.key_of_values((Refuses(),), {}) == b""
+    assert capsys.readouterr().err.count("not this one") == 1
 
 
 def test_the_rest_of_a_run_begins_as_its_first_piece_did(tmp_path):
