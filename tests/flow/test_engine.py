@@ -14,7 +14,7 @@ from swiftpy.core.task import Kind, Task, TaskState
 from swiftpy.flow.engine import ENOUGH, Engine
 from swiftpy.flow.future import Future
 from swiftpy.flow.leftovers import Leftovers, LeftoversTold
-from swiftpy.runtime.store import Stored, released
+from swiftpy.runtime import store
 
 
 class Watched(Engine):
@@ -207,8 +207,9 @@ def test_callbacks_that_are_due_are_called_before_the_program_ends():
     assert told == [1]
 
 
-def test_a_call_that_needs_one_that_is_held_back_comes_after_it():
+def test_a_call_that_needs_one_that_is_held_back_comes_after_it(monkeypatch):
     """Whoever submits it: the scheduler takes no call before those that it needs."""
+    monkeypatch.setattr(store, "released", [])  # of what lies with no worker
     engine, value, held = Idle(), Future(), Future()
     function = engine.functions.find(abs)
     submit = functools.partial(engine.submit, Kind(function.name), function)
@@ -230,8 +231,6 @@ def test_a_call_that_needs_one_that_is_held_back_comes_after_it():
     behind.append(submit((), {"x": behind[0]}))
     assert added_when(value) == [held]
     assert added_when(held) == [held, behind[0], behind[2]]
-    lies_with_a_worker = Stored(1, 7)  # and stays there
+    lies_with_a_worker = store.Stored(1, 7)
     assert added_when(behind[0], lies_with_a_worker) == [held, behind[0], behind[2], behind[1]]
     assert not engine.held_back.futures
-    del lies_with_a_worker, behind
-    released.clear()
