@@ -84,13 +84,29 @@ def test_what_nobody_wants_any_more_is_not_kept(late):
     assert not asked.arrived(Reference(2, 7)) and not asked.waiting
 
 
+def test_what_two_want_is_asked_for_once():
+    """The program and a call, or two calls; a second answer would stay for ever."""
+    asked, sent = Exchange(1, lambda *message: sent.append(message)), []
+    assert not asked.waiting
+    for _ in range(2):
+        asked.request(Reference(2, 7))
+    assert asked.waiting and not asked.arrived(Reference(2, 7))
+    asked.handle(store.DataSent(Reference(2, 7), Packed(b"", [])))
+    asked.request(Reference(2, 7))
+    assert not asked.waiting and asked.arrived(Reference(2, 7))
+    assert sent == [(2, store.DataRequested(1, 7))]
+
+
 def test_what_a_rank_holds_itself_is_copied_too():
     ranks = Ranks(1)
     ranks.exchanges[0].held[3] = packed = store.pack(np.zeros(LARGE, np.uint8))
     assert isinstance(packed, Packed)
     ranks.fetch(0, Reference(0, 3)).value()[0] = 1
     assert ranks.fetch(0, Reference(0, 3)).value()[0] == 0
-    assert not ranks.sent
+    del packed
+    Stored(0, 3)
+    ranks.exchanges[0].tell_released()
+    assert not ranks.exchanges[0].held and not ranks.sent
 
 
 def test_what_is_small_travels_with_its_message():
