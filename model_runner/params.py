@@ -22,12 +22,18 @@ _PLAIN = (bool, int, float, str, list, type(None))
 
 
 def apply_rules(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Apply CANDLE's rules for values; applying them again changes nothing.
+    """Apply CANDLE's rules for values, as users write them.
 
     `dense`, `dense_feature_layers` become lists of int; `cell_features` a list of one; a string of numbers
     with spaces a list (int, or float if the first has a dot or one is no integer); environment variables and
     `~` in paths are expanded.
     """
+    written = {k: expand(value) if isinstance(value, str) and is_path(k) else value for k, value in params.items()}
+    return apply_rules_again(written)
+
+
+def apply_rules_again(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The same for what a pre module may have changed. Paths stay: a `$` that is in one now belongs to the name."""
     return {key: _rule(key, value) for key, value in params.items()}
 
 
@@ -40,9 +46,9 @@ def _rule(key: str, value: Any) -> Any:
             raise RunError(f"{key} must be a list of integers, not {value!r}") from None
     if key == "cell_features":
         return value if isinstance(value, list) else [value]
-    if not isinstance(value, str) or key in _NAMES:
+    if not isinstance(value, str) or key in _NAMES or is_path(key):
         return value
-    return expand(value) if is_path(key) else _number_list(value)
+    return _number_list(value)
 
 
 def expand(path: str) -> str:
@@ -115,6 +121,7 @@ def complete(params: Mapping[str, Any], work_dir: Path) -> dict[str, Any]:
         "save": f"{params['instance_directory']}/output",
         "output_dir": params["instance_directory"],
         **with_paths(copied(params), work_dir),
+        "instance_directory": params["instance_directory"],  # as it is: the EXP may be in a directory called a$USER
     }
 
 

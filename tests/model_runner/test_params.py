@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model_runner.errors import RunError
-from model_runner.params import apply_rules, complete, model_defaults, read_config, with_paths
+from model_runner.params import apply_rules, apply_rules_again, complete, model_defaults, read_config, with_paths
 from model_runner.results import write_parameters
 
 
@@ -40,7 +40,7 @@ def test_rules(monkeypatch, key, value, ruled):
     monkeypatch.setenv("WHERE", "/there")
     once = apply_rules({key: value})[key]
     assert once == ruled and type(once) is type(ruled)
-    assert apply_rules({key: once})[key] == ruled
+    assert apply_rules_again({key: once})[key] == ruled
 
 
 @pytest.mark.parametrize("value", ["a b", None, [1, None], [{"units": 1}]])
@@ -55,6 +55,16 @@ def test_complete_fills_in_and_makes_input_dir_absolute():
     own = {"output_dir": "/exp/run/R1", "save": "/exp/run/R1/output"}
     assert full == {**given, **own, "input_dir": "/home/me/data"}
     assert complete({**given, "output_dir": "out"}, Path("/home/me"))["output_dir"] == "out"
+
+
+def test_variables_are_filled_in_once_and_not_in_the_name_of_a_directory(monkeypatch):
+    """Every RUN failed: with a `$` in the path of the EXP, or of the directory of the submission, it had another."""
+    monkeypatch.setenv("USER", "me")
+    given = {"instance_directory": "/a $USER/run/R1", "input_dir": "data", "config_file": "$USER.txt"}
+    full = complete(given, Path("/a $USER"))
+    assert full["output_dir"] == full["instance_directory"] == "/a $USER/run/R1"
+    assert full["input_dir"] == "/a $USER/data" and full["config_file"] == "me.txt"
+    assert apply_rules_again({**full, "dense": "3 4"}) == {**full, "dense": [3, 4]}
 
 
 @pytest.mark.parametrize(("given", "used"), [("/data/own", "/data/own"), ("/tmp/me/original", "/tmp/me/original.123")])
