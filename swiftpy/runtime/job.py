@@ -160,13 +160,18 @@ def run(
         print(f"no usable MPI: {exception}; on a machine without its own: pip install mpich", file=sys.stderr)
         return UserError.exit_code
     mpi.end_job_on_uncaught()
-    world = mpi.World(ranks_per_node)
-    lead = Lead(_layout(world), console, spawner, stop)
-    application = make() if world.rank == SERVER else None  # what it imports, workers need not wait for
-    prepared = world.broadcast(_prepare(application, lead) if application is not None else None)
-    if isinstance(prepared, int):
-        return prepared if world.rank == SERVER else 0
-    return _take_part(application, join, world, lead, prepared)
+    try:
+        world = mpi.World(ranks_per_node)
+        lead = Lead(_layout(world), console, spawner, stop)
+        application = make() if world.rank == SERVER else None  # what it imports, workers need not wait for
+        prepared = world.broadcast(_prepare(application, lead) if application is not None else None)
+        if isinstance(prepared, int):
+            return prepared if world.rank == SERVER else 0
+        return _take_part(application, join, world, lead, prepared)
+    except SystemExit as end:
+        # No excepthook hears of it, and the other ranks would wait for ever. A script called random.py, where the user
+        # stands, is imported in the place of Python's, by some ranks only, and finds arguments that are not its own.
+        raise RuntimeError("what was imported ends the program: give scripts other names than modules have") from end
 
 
 def _layout(world: World) -> Layout:

@@ -1,6 +1,7 @@
 """Input that cannot work: every problem named with file and line, exit code 2, and nothing created."""
 
 import json
+import subprocess
 
 import pytest
 
@@ -122,3 +123,13 @@ def test_help_and_usage(workplace):
     result = workplace.run("--help")
     assert result.returncode == 0 and result.stdout.count("example:") == 1
     assert "--nonsense" in "".join(refused(workplace.run("--nonsense"), workplace))
+
+
+def test_a_script_that_is_imported_in_the_place_of_a_module_ends_all_ranks(workplace):
+    """Called random.py, it ended rank 0 alone; the others waited for ever. Without mpiexec there is but rank 0."""
+    script = workplace.root / "random.py"
+    script.write_text("import argparse\nargparse.ArgumentParser().parse_args()\n")
+    command = workplace.command(procs=1)[3:]
+    ended = subprocess.run(command, cwd=workplace.root, env=workplace.env, capture_output=True, text=True, timeout=100)
+    assert ended.returncode == 1 and f'File "{script}", line 2' in ended.stderr
+    assert "RuntimeError: what was imported ends the program: give scripts other names" in ended.stderr
