@@ -34,7 +34,7 @@ from swiftpy.flow.functions import Function
 from swiftpy.flow.future import Future
 from swiftpy.runtime.server import BATCH, Server
 from swiftpy.runtime.transport import SERVER, TICK, Transport
-from swiftpy.sites.launch import find_launcher, remove_segments
+from swiftpy.sites.launch import find_launcher, handed_on, remove_segments
 
 #: Seconds that a job has to end once it was told to.
 _PATIENCE = 10.0
@@ -122,6 +122,8 @@ class OwnJob(Engine):
             [launcher, "-n", str(workers + 1), sys.executable, "-m", "swiftpy.gateway"],
             env={**os.environ, "PYTHONPATH": path, gateway.SOCKET: name, gateway.KEY: key.hex()},
             stdin=subprocess.DEVNULL,
+            stdout=handed_on(1),
+            stderr=handed_on(2),
             start_new_session=True,  # Ctrl-C in a terminal is for the program alone
         )
         threading.Thread(target=self._read, args=(key,), daemon=True, name="swiftpy link").start()

@@ -74,9 +74,15 @@ def supervise(command: list[str], told_to_end: Callable[[], None] = lambda: None
     second time from the terminal, which would mean: kill everything now.
     """
     remove_segments(older_than=_STALE)
-    # A job whose script was killed with SIGKILL must not go on unseen.
-    preexec = partial(end_with_parent, os.getpid())
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=preexec)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # who started us may ignore it, and subprocess take any exit for 0
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=handed_on(1),
+        stderr=handed_on(2),
+        start_new_session=True,
+        preexec_fn=partial(end_with_parent, os.getpid()),  # it must not go on unseen when we are killed with SIGKILL
+    )
     signals: list[int] = []
     # In batch jobs only: where salloc gave the nodes, the user's shell may be a step of its job, and we in it.
     steps_of = os.environ.get(JOBID) if Path(command[0]).name == "srun" else None
@@ -101,6 +107,17 @@ def supervise(command: list[str], told_to_end: Callable[[], None] = lambda: None
     if code:
         remove_segments(older_than=_SETTLED)
     return code if code >= 0 else 128 - code
+
+
+def handed_on(descriptor: int) -> int | None:
+    """The launcher's stdout (1) or stderr (2), for Popen: ours, but nothing where that is closed, as daemons have it.
+
+    MPICH's mpiexec ends at once if one is missing. That it is, too, where a file that was opened since has the number.
+    """
+    try:
+        return None if os.get_inheritable(descriptor) else subprocess.DEVNULL
+    except OSError:
+        return subprocess.DEVNULL
 
 
 def remove_segments(older_than: float) -> None:

@@ -49,6 +49,16 @@ def test_a_launcher_whose_script_is_killed_before_it_has_asked_to_end_with_it_en
     assert not (tmp_path / "begun").exists()
 
 
+def test_a_daemon_that_ignores_its_children_or_closes_its_streams_gets_the_exit_code(tmp_path):
+    """It was 0 whatever became of the job; and without stdout or stderr no job began, nor an executor's."""
+    code = (
+        "import os, sys; from signal import *; from swiftpy.sites.launch import supervise; signal(SIGCHLD, SIG_IGN)\n"
+        "[os.close(fd) for fd in (1, 2)]; file = open('took the number 1', 'w')\n"
+        "sys.exit(supervise(['sh', '-c', 'echo a && echo b >&2 && exit 7']))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path).returncode == 7
+
+
 def test_the_exit_code_is_the_jobs_and_procs_counts(workplace):
     workplace.write([{"id": "A", "do": "raise"}])
     job = launch(workplace, "local", "upf.json", "dflts.json", "--retries", "0", PROCS="2")
