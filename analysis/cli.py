@@ -77,7 +77,9 @@ def run(name: str, arguments: Sequence[str]) -> int:
     parser = _Parser(prog=name, description=command.summary, epilog=f"example: {name} {command.example}")
     module, function = command.target.split(":")
     try:
-        return getattr(importlib.import_module(f"analysis.{module}"), function)(parser, list(arguments)) or 0
+        code = getattr(importlib.import_module(f"analysis.{module}"), function)(parser, list(arguments)) or 0
+        sys.stdout.flush()  # what is short waits here, and would find a closed pipe when Python ends
+        return code
     except BrokenPipeError:  # `| head`: the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

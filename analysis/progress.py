@@ -25,7 +25,10 @@ def epochs(parser: ArgumentParser, arguments: list[str]) -> None:
     runs = read_runs(exp)
     rows = [{"run": run.id, "epochs": run.epochs or 0} for run in runs if (run.epochs or 0) >= options.least]
     text = [f"{row['run']} {row['epochs']}" for row in rows]
-    show(options, rows, text)
+    try:
+        show(options, rows, text)
+    finally:  # `epochs.sh D 1 | head`, with hundreds of RUNs
+        _write(exp / "epochs.txt", text)
     counts = [row["epochs"] for row in rows if isinstance(row["epochs"], int)]
     if counts:
         note(
@@ -34,7 +37,6 @@ def epochs(parser: ArgumentParser, arguments: list[str]) -> None:
         )
     else:
         note(f"none of {len(runs)} RUNs has {options.least} epochs")
-    _write(exp / "epochs.txt", text)
 
 
 def progress(parser: ArgumentParser, arguments: list[str]) -> int:

@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -88,6 +89,20 @@ def test_progress_of_a_job_with_failed_runs(exp):
         file.write('\n{"event": "job_stopped", "code": 3, "reason": "all RUNs were resolved", "failed": 1}\n')
     (exp / "turbine.log").write_text("EXIT CODE:         3\nCOMPLETED:         2026-11-21 07:04:51\n")
     assert list(summary(exp))[-2:] == ["STOP: exit code 3: 1 RUN failed", "DONE: 2026-11-21 07:04:51"]
+
+
+@pytest.mark.parametrize("count", [1, 1000])
+def test_a_reader_that_has_seen_enough(tmp_path, count):
+    """`epochs.sh D 1 | head`: what is printed waits until the end, or is more than a buffer holds."""
+    for number in range(count):
+        make_run(tmp_path, f"RUN{number:03}", result="0.1")
+    read, write = os.pipe()
+    os.close(read)
+    call = [sys.executable, "-m", "analysis", "epochs", str(tmp_path)]
+    done = subprocess.run(call, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert (done.returncode, "Exception" in done.stderr) == (0, False)
+    assert len((tmp_path / "epochs.txt").read_text().splitlines()) == count
 
 
 def test_torn_journals_are_read_up_to_the_tear(exp):
