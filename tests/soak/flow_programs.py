@@ -64,7 +64,6 @@ class WithoutTasks(Meaning):
         return mixed(number)
 
     by_hand = leaf
-    kept = leaf
 
     def chain(self, number, length):
         for _ in range(length):
@@ -91,7 +90,13 @@ class WithoutTasks(Meaning):
     def isolated(self, spec):
         return mixed(self.make(spec))
 
-    timed = isolated
+    timed = kept = isolated
+
+    def kept_array(self, spec):
+        return mixed(self.make(spec), LARGE)
+
+    def command(self, _, spec):
+        return mixed(self.make(spec))
 
     def together(self, spec):
         return mixed(2 * self.make(spec), 2)
@@ -142,8 +147,9 @@ class Drawing:
     def __init__(self, rng, ranks, fails, all_soft):
         self.rng, self.ranks, self.all_soft = rng, ranks, all_soft
         self.kinds = ["combine"] * 5 + ["large", "nested"] * 2 + ["chain", "slow", "old_array", "mapped", "by_hand"]
-        self.kinds += ["cancelled", "left", "flaky", "kept", *(["together"] * (ranks > 3)), *(["fail"] * fails)]
-        self.markers = 0
+        self.kinds += ["cancelled", "left", "flaky", "kept_array"] + ["kept"] * 2
+        self.kinds += ["together"] * (ranks > 3) + ["fail"] * fails
+        self.files = 0
 
     def options(self):
         options, rng = {}, self.rng
@@ -158,7 +164,7 @@ class Drawing:
         rng, number = self.rng, self.rng.randrange(1000)
         if depth <= 0 or rng.random() < 0.15:
             return "leaf", number, self.options()
-        processes = ["isolated", "timed"] if rng.random() < 0.4 else []  # these take longer
+        processes = ["isolated", "timed", "command"] if rng.random() < 0.4 else []  # these take longer
         kind = rng.choice([*self.kinds, *processes, *(["again"] * 3 if shared else [])])
 
         def below():
@@ -170,9 +176,9 @@ class Drawing:
         if kind == "nested":
             how = rng.choice(["gather", "one by one", "as completed", "a call", "a future"])
             return kind, [self.spec(depth - 2, inside=True) for _ in range(rng.randrange(1, 4))], how
-        if kind == "flaky":
-            self.markers += 1
-            return kind, f"marker-{self.markers}", below()
+        if kind in ("flaky", "command"):
+            self.files += 1
+            return kind, f"file-{self.files}", below()
         arguments = {
             "chain": lambda: (number, rng.randrange(1, 60)),
             "slow": lambda: (rng.choice([0.001, 0.01, 0.05]), below()),
@@ -180,6 +186,5 @@ class Drawing:
             "by_hand": lambda: (number, 0 if inside else rng.choice([0, 0.01])),
             "mapped": lambda: ([rng.randrange(1000) for _ in range(rng.choice([0, 3, 40, 700]))],),
             "again": lambda: (rng.randrange(shared),),
-            "kept": lambda: (number,),
         }
         return kind, *arguments.get(kind, lambda: (below(),))()

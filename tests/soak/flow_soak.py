@@ -16,6 +16,7 @@ import asyncio
 import collections
 import concurrent.futures
 import dataclasses
+import functools
 import re
 import subprocess
 import sys
@@ -70,9 +71,16 @@ def slow(seconds, value):
     return value
 
 
-@swiftpy.task
-def spread(value):
+def filled(value):
     return np.full(LARGE, value)
+
+
+spread = swiftpy.task(filled)
+
+
+@swiftpy.task
+def read(path):
+    return mixed(int(path.read_text()))
 
 
 @swiftpy.task
@@ -102,7 +110,7 @@ def together(comm, value):
 @swiftpy.task
 def nested(specs, how, scratch):
     """Submit these in a task."""
-    inner = WithTasks(scratch, mix, [])
+    inner = WithTasks(scratch, swiftpy.task, [])
     futures = [inner.make(spec) for spec in specs]
     if how == "gather":
         return mixed(*swiftpy.gather(futures))
@@ -119,7 +127,8 @@ def nested(specs, how, scratch):
 
 
 class WithTasks(Meaning):
-    """Expressions become futures. `shared` are those of the program so far; calls of `keep` are kept in a directory."""
+    """Expressions become futures. `shared` are those of the program so far; `keep` makes a task of a function, and may
+    keep its results."""
 
     def __init__(self, scratch, keep, shared):
         super().__init__()
@@ -188,8 +197,17 @@ class WithTasks(Meaning):
     def again(self, index):
         return mix(self.shared[index])
 
-    def kept(self, number):
-        return self.keep(number)
+    def kept(self, spec):
+        return self.keep(mixed)(self.make(spec))
+
+    def kept_array(self, spec):
+        return total(self.keep(filled)(self.make(spec)))
+
+    def command(self, name, spec):
+        """One command's output is another's file."""
+        copy = swiftpy.Output(self.scratch / f"{name}.copy")
+        swiftpy.app(["cp", swiftpy.app(["echo", self.make(spec)], stdout=self.scratch / name), copy])
+        return read(copy)
 
     def cancelled(self, spec):
         """A call that may or may not be made, and one that does not need it."""
@@ -252,7 +270,7 @@ def run_program(seed, scratch):
     """On rank 0: one program. Returns the exit code."""
     program = draw(seed)
     futures, values = [], []
-    with_tasks = WithTasks(scratch, swiftpy.memo(scratch / "memo")(swiftpy.task(mixed)), futures)
+    with_tasks = WithTasks(scratch, functools.cache(swiftpy.memo(scratch / "memo")), futures)
     without_tasks = WithoutTasks(values)
     for spec in program.specs:
         futures.append(with_tasks.make(spec))
