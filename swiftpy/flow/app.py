@@ -83,9 +83,8 @@ def app(
     def made(value: Any) -> Any:
         if isinstance(value, list | tuple):
             return [made(element) for element in value]
-        if isinstance(value, Output) and (value.made_by is None or value in outputs):
-            if value not in outputs:
-                outputs.append(value)
+        if isinstance(value, Output) and value.made_by is None:
+            outputs.append(value)
             return Made(os.fspath(value.path), value.prefix)
         return value
 

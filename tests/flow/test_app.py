@@ -31,7 +31,10 @@ def test_files_flow_between_commands_and_tasks(tmp_path):
         assert lines(app(["cat", many(4)], stdout="all.txt", inputs=made)).result() == 4
 
         assert app(["true"]).result() is None
-        where = app(["sh", "-c", 'pwd; echo $SIZE'], cwd="runs/1", env={"SIZE": 9}, stdout="where.txt").result()
+        env = {"SIZE": 9}
+        where = app(["sh", "-c", 'pwd; echo $SIZE'], cwd="runs/1", env=env, stdout="where.txt")
+        env["SIZE"] = 10  # for the next
+        where = where.result()
         assert Path(where).read_text().split("\\n")[:2] == [str(Path("runs/1").resolve()), "9"]
         assert lines(app(["sh", "-c", 'cat "$0"', numbers], cwd="runs/2", stdout="3.txt")).result() == 3
         said = app(["sh", "-c", "echo out; echo err >&2"], stdout="out.log", stderr="err.log").result()
@@ -89,7 +92,7 @@ def test_a_command_that_fails_leaves_no_output_and_says_why(tmp_path):
         print(tries.result())
         unmade = swiftpy.task(lambda path: path)(Output("never.txt")).exception()
         print(unmade.message)
-        for bad in (lambda: app([]), lambda: app(["a"], stdout="x", stderr="x"), lambda: app(["a"], ranks=2)):
+        for bad in (lambda: app([]), lambda: app(["a"], stdout="x", stderr="./x"), lambda: app(["a"], ranks=2)):
             try: bad()
             except (TypeError, ValueError) as error: print(error)
         """,

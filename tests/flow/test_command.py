@@ -45,6 +45,7 @@ def test_paths_are_relative_to_where_the_job_was_started_and_strings_to_where_th
 
 def test_its_environment_is_that_of_the_job_and_more(monkeypatch):
     monkeypatch.setenv("OF_JOB", "1")
+    monkeypatch.setenv("NUMBER", "1")
     shell('echo "$OF_JOB $NUMBER $BYTES"; cat', stdout="said", env={"NUMBER": 2, "BYTES": b"3"})
     assert Path("said").read_text() == "1 2 3\n", "and it has no input"
 
