@@ -71,7 +71,7 @@ def run_command(
             if not part.exists():
                 raise CommandError(shlex.join(words), code, f"it succeeded, but has not made {path}", said)
         for path, part in parts.items():
-            part.replace(path)
+            _put(part, path)
     finally:
         for part in parts.values():
             _remove(part)
@@ -103,6 +103,16 @@ def _part(made: Made, base: Path, parts: dict[Path, Path]) -> Path:
         if os.path.abspath(known) == os.path.abspath(path):  # noqa: PTH100  (links stay as they are)
             return part
     return parts.setdefault(path, base / path.with_name(f".part-{path.name}"))
+
+
+def _put(part: Path, path: Path) -> None:
+    """Give what was made its name. A file takes the place of one of before; a directory would only of an empty one."""
+    before = part.with_name(f".before-{path.name}")
+    _remove(before)  # of a command that was killed
+    if part.is_dir() and path.is_dir():
+        path.rename(before)
+    part.replace(path)
+    _remove(before)
 
 
 def _remove(path: Path) -> None:
