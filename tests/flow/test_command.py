@@ -102,13 +102,14 @@ def test_a_directory_that_it_makes_takes_the_place_of_that_of_before():
     """As a file does: or the same script, started again, would fail when the work is done."""
     Path("elsewhere").mkdir()
     Path("b").symlink_to("elsewhere")
+    shell('mkdir "$0"', Made("new"))
     for name in ("a/0", ".before-a/0"):  # one was killed
         Path(name).mkdir(parents=True)
     for n in "12":
         shell('mkdir "$0" "$1"; touch "$0/$2" "$1/$2"', Made("a"), Made("b"), n)
     with pytest.raises(IsADirectoryError):
         shell('echo > "$0"', Made("a"))
-    assert sorted(map(str, Path().rglob("*"))) == ["a", "a/2", "b", "b/2", "elsewhere"]
+    assert sorted(map(str, Path().rglob("*"))) == ["a", "a/2", "b", "b/2", "elsewhere", "new"]
 
 
 def test_what_a_killed_one_left_is_removed_and_no_more():
