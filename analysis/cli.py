@@ -71,10 +71,10 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
-def run(name: str, arguments: Sequence[str]) -> int:
-    """Run the command: 0, or 2 with one line on stderr that says what to do."""
+def run(name: str, arguments: Sequence[str], call: str) -> int:
+    """Run the command: 0, or 2 with one line on stderr that says what to do. `call` is how the user calls it."""
     command = COMMANDS[name]
-    parser = _Parser(prog=name, description=command.summary, epilog=f"example: {name} {command.example}")
+    parser = _Parser(prog=call, description=command.summary, epilog=f"example: {call} {command.example}")
     module, function = command.target.split(":")
     try:
         code = getattr(importlib.import_module(f"analysis.{module}"), function)(parser, list(arguments)) or 0
@@ -101,7 +101,8 @@ def run(name: str, arguments: Sequence[str]) -> int:
 
 def script() -> int:
     """Entry point of all scripts: the name under which it was started is the command."""
-    return run(Path(sys.argv[0]).name, sys.argv[1:])
+    name = Path(sys.argv[0]).name
+    return run(name, sys.argv[1:], name)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -109,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     name = next((name for name in COMMANDS if arguments and _plain(arguments[0]) == _plain(name)), None)
     if name:
-        return run(name, arguments[1:])
+        return run(name, arguments[1:], f"python -m analysis {name}")
     wrong = bool(arguments) and arguments[0] not in ("-h", "--help")
     if wrong:
         print(f"analysis: there is no command {arguments[0]!r}", file=sys.stderr)

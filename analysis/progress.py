@@ -18,7 +18,9 @@ _RUN = re.compile(rb"run_(?:tensorflow|pytorch)")
 def epochs(parser: ArgumentParser, arguments: list[str]) -> None:
     """`epochs.sh D [N]`: a line `RUN epochs` for every RUN that has completed at least N."""
     add_exp(parser)
-    parser.add_argument("least", metavar="N", nargs="?", type=int, default=0, help="list RUNs with at least N epochs")
+    parser.add_argument(
+        "least", metavar="N", nargs="?", type=int, default=0, help="list RUNs with at least N epochs (0)"
+    )
     add_formats(parser)
     options = parser.parse_args(arguments)
     exp = exp_path(options.exp)

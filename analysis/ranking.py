@@ -176,7 +176,7 @@ def top_drugs(parser: ArgumentParser, arguments: list[str]) -> None:
 def score_cell(parser: ArgumentParser, arguments: list[str]) -> None:
     """`score_cell.sh D [CELL]`: the hits among the true and predicted top 10; without CELL all cells."""
     add_exp(parser)
-    parser.add_argument("cell", metavar="CELL", nargs="?")
+    parser.add_argument("cell", metavar="CELL", nargs="?", help="without it, as score_all_cells.sh")
     _score_options(parser)
     options = parser.parse_args(arguments)
     if options.cell is None:

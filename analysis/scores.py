@@ -91,7 +91,7 @@ def scores(parser: ArgumentParser, arguments: list[str]) -> None:
     """`scores D`: every score from the predictions themselves."""
     add_exp(parser)
     _stage_options(parser)
-    parser.add_argument("--by", choices=("run", "cell", "all"), default="run", help="what a line is about")
+    parser.add_argument("--by", choices=("run", "cell", "all"), default="run", help="what a line is about (run)")
     parser.add_argument("--threshold", type=float, default=0.5, help="a response is an AUC below it (F-beta; 0.5)")
     parser.add_argument("--beta", type=float, default=1.0, help="weight of recall in F-beta (1)")
     parser.add_argument("--alpha", type=float, default=6.0, help="exponent of mae_poly (6)")

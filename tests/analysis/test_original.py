@@ -393,4 +393,6 @@ def test_every_command_is_a_script_and_has_help(capsys):
         assert any(line in text for line in lines) != (name in plain)
         with pytest.raises(SystemExit) as end:
             main([name, "--help"])
-        assert end.value.code == 0 and f"example: {name} " in " ".join(capsys.readouterr().out.split())
+        assert end.value.code == 0 and f"example: python -m analysis {name} " in " ".join(
+            capsys.readouterr().out.split()
+        )
