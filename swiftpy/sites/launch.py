@@ -88,7 +88,8 @@ def supervise(command: list[str], told_to_end: Callable[[], None] = lambda: None
     steps_of = os.environ.get(JOBID) if Path(command[0]).name == "srun" else None
 
     def forward(number: int, frame: FrameType | None) -> None:
-        sent = signal.SIGTERM if number == signal.SIGHUP else number
+        # MPICH's mpiexec takes a second SIGINT for itself: it kills all ranks, without a summary, and returns 1 or 255.
+        sent = signal.SIGTERM if number == signal.SIGHUP or signals else number
         if not (steps_of and signal_steps(steps_of, sent)):
             process.send_signal(sent)
         signals.append(number)

@@ -95,10 +95,10 @@ def test_a_second_signal_kills(workplace):
     workplace.write([{"id": "A", "epoch_seconds": 120}])
     job = launch(workplace, "local", "upf.json", "dflts.json", PROCS="2")
     wait_for(lambda: (workplace.exp(0) / "run" / "A" / "ckpts").exists())
-    os.killpg(job.pid, signal.SIGTERM)
+    os.killpg(job.pid, signal.SIGINT)
     heard(job)
     time.sleep(1.1)
-    os.killpg(job.pid, signal.SIGTERM)
+    os.killpg(job.pid, signal.SIGINT)
     job.communicate(timeout=50)  # the grace period has 60 s
     assert job.returncode == 4
 
