@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import io
 import os
 import select
 import signal
@@ -50,6 +51,9 @@ def main() -> None:
     # A request to stop is for the task to heed. Not SIG_IGN, which what the task starts would inherit for ever.
     signal.signal(signal.SIGTERM, _leave_to_task)
     in_forks({signal.SIGTERM: signal.SIG_DFL}, _leave_to_task)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # as the rank's own: no RUN fails because of a name that it prints
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     sys.argv = sys.argv[:1]
     os.set_inheritable(fd, False)  # or what a task starts, and leaves running, would keep the channel open
     channel = Connection(fd)

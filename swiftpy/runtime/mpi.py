@@ -54,7 +54,7 @@ _INDEX = {kind: index for index, kind in enumerate(_KINDS)}
 #: aborted at once said nothing.
 _FORWARDING = 0.2
 #: Where the job was started, also when this rank's stderr has become a file.
-_terminal = os.fdopen(os.dup(2), "w", buffering=1)
+_terminal = os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8", errors="backslashreplace")
 
 
 class MpiTransport(Transport):
@@ -296,7 +296,7 @@ def end_job_on_uncaught() -> None:
     def hook(kind: type[BaseException], value: BaseException, trace: TracebackType | None) -> None:
         text = "".join(traceback.format_exception(kind, value, trace))
         for stream in (_terminal, sys.stderr):
-            with contextlib.suppress(OSError):  # nothing may come between here and the Abort
+            with contextlib.suppress(Exception):  # nothing may come between here and the Abort
                 print(f"swiftpy: rank {MPI.COMM_WORLD.rank}: a bug in the engine\n{text}", file=stream, flush=True)
         _let_forward()
         MPI.COMM_WORLD.Abort(1)

@@ -20,6 +20,7 @@ def isolated(tmp_path, monkeypatch):
     for name in ("PMI_RANK", "PMIX_ID", "PALS_DEPTH", "OMPI_COMM_WORLD_RANK", "HYDI_CONTROL_FD"):
         monkeypatch.setenv(name, "1")
     monkeypatch.setenv("OMPI_COMM_WORLD_LOCAL_RANK", "5")
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
     output = os.open(tmp_path / "out.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     spawner = Spawner()
     executor = IsolatedExecutor(spawner, "here", 1, {"EXPID": "EXP007"}, output)
@@ -160,6 +161,11 @@ def test_a_task_that_closes_stdout_is_answered_for_and_the_next_can_print(isolat
     assert run(isolated, "builtins:print", "still heard") is None
     assert run(isolated, "os:getpid") == child
     assert "still heard" in isolated.output.read_text()
+
+
+def test_a_task_may_print_whatever_the_locale_is(isolated):
+    assert run(isolated, "builtins:print", "größe \udcff") is None
+    assert isolated.output.read_text(encoding="utf-8") == "größe \\udcff\n"
 
 
 def test_a_child_that_cannot_go_on_ends_though_a_task_left_processes(isolated):

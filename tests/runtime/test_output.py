@@ -1,5 +1,6 @@
 """Where ranks' output goes."""
 
+import os
 import subprocess
 import sys
 
@@ -12,6 +13,15 @@ def test_a_rank_whose_file_cannot_be_made_prints_where_the_launcher_takes_it(tmp
     assert redirect(path) == 1
     text = f"{path}: No such file or directory: what this rank prints comes here instead\n"
     assert capsys.readouterr().err == text
+
+
+def test_an_exception_whose_text_no_terminal_takes_ends_the_job():
+    """The other ranks waited for ever."""
+    program = r"from swiftpy.runtime import mpi; mpi.end_job_on_uncaught(); raise RuntimeError('gr\xf6\xdfe \udcff')"
+    env = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
+    ended = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, timeout=50)
+    told = ended.stderr.decode()
+    assert "a bug in the engine" in told and "größe \\udcff" in told and "UnicodeEncodeError" not in told
 
 
 def test_what_a_task_closed_down_to_the_descriptor_does_not_end_in_the_next_file(tmp_path):
