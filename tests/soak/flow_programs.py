@@ -87,10 +87,12 @@ class WithoutTasks(Meaning):
         self.make(spec)
         raise Failed
 
+    too_late = fail
+
     def isolated(self, spec):
         return mixed(self.make(spec))
 
-    timed = kept = isolated
+    timed = kept = with_resource = isolated
 
     def kept_array(self, spec):
         return mixed(self.make(spec), LARGE)
@@ -145,9 +147,9 @@ class Drawing:
     """Draws expressions. `all_soft`: the ranks up to `ranks` are not all workers, so a target may only be a wish."""
 
     def __init__(self, rng, ranks, fails, all_soft):
-        self.rng, self.ranks, self.all_soft = rng, ranks, all_soft
+        self.rng, self.ranks, self.fails, self.all_soft = rng, ranks, fails, all_soft
         self.kinds = ["combine"] * 5 + ["large", "nested"] * 2 + ["chain", "slow", "old_array", "mapped", "by_hand"]
-        self.kinds += ["cancelled", "left", "flaky", "kept_array"] + ["kept"] * 2
+        self.kinds += ["cancelled", "left", "flaky", "kept_array", "with_resource"] + ["kept"] * 2
         self.kinds += ["together"] * (ranks > 3) + ["fail"] * fails
         self.files = 0
 
@@ -164,7 +166,7 @@ class Drawing:
         rng, number = self.rng, self.rng.randrange(1000)
         if depth <= 0 or rng.random() < 0.15:
             return "leaf", number, self.options()
-        processes = ["isolated", "timed", "command"] if rng.random() < 0.4 else []  # these take longer
+        processes = ["isolated", "timed", "command", *(["too_late"] * self.fails)] if rng.random() < 0.4 else []  # slow
         kind = rng.choice([*self.kinds, *processes, *(["again"] * 3 if shared else [])])
 
         def below():

@@ -26,14 +26,14 @@ import time
 from pathlib import Path
 
 import numpy as np
-from flow_programs import LARGE, Failed, Meaning, WithoutTasks, draw, mixed
+from flow_programs import LARGE, PRIME, Failed, Meaning, WithoutTasks, draw, mixed
 
 import swiftpy
 from swiftpy.sites.launch import find_launcher
 
 LONGEST_END = 20.0  # seconds after SIGTERM
 EXPECTED = re.compile(
-    r"swiftpy: a task failed: .*(ArithmeticError: failed with \d+|: cancelled).*"
+    r"swiftpy: a task failed: .*(ArithmeticError: failed with \d+|: cancelled|timeout).*"
     r"|swiftpy: \d+ tasks failed, and the script did not ask for their results"
     r"|\d+ calls in .*|rank \d+ on .*"  # --summary
 )
@@ -76,6 +76,17 @@ def filled(value):
 
 
 spread = swiftpy.task(filled)
+
+
+@swiftpy.resource
+def prime():
+    """What loads it may wait for tasks, which let the worker run others that need it."""
+    return swiftpy.gather([slow(0.01, PRIME), slow(0.02, 0)])[0]
+
+
+@swiftpy.task
+def look_up(value):
+    return mixed(value) % prime()
 
 
 @swiftpy.task
@@ -173,6 +184,12 @@ class WithTasks(Meaning):
 
     def isolated(self, spec):
         return mix.options(isolated=True)(self.make(spec))
+
+    def with_resource(self, spec):
+        return look_up(self.make(spec))
+
+    def too_late(self, spec):
+        return slow.options(timeout=0.5)(60, self.make(spec))
 
     def timed(self, spec):
         return mix.options(timeout=60)(self.make(spec))
