@@ -7,12 +7,15 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from fake_scheduler import directives, install
 from job import Workplace
+from swiftpy.errors import UserError
+from swiftpy.sites.script import render
 from swiftpy.sites.settings import settings_of
 from swiftpy.sites.site import load_site
 
@@ -86,6 +89,58 @@ def test_the_environment_of_a_job(here):
     assert said.stdout == "/my own:/$HOME\n", "an empty part of it would be the working directory"
 
 
+def written(name, output, **env):
+    """The script that a site's job gets, and its directives as the scheduler reads them."""
+    site = load_site(name)
+    settings = settings_of(site, {**SIZE, **env})
+    text = render(site, settings, output, {}, Path("/a $b"), [["true"]])
+    return text, directives(SITES[name], text)
+
+
+def test_directives_mean_what_the_user_wrote(tmp_path):
+    """Slurm puts the job's id where %j is in a path; no scheduler takes a job's name with a blank in it."""
+    output = tmp_path / "100%j it's $HOME" / "my EXP+1" / "output.txt"
+    for name, option in {"slurm": "o", "pbs": "o", "flux": "output"}.items():
+        text, said = written(name, output)
+        assert said[option] == str(output)
+        assert said["N" if option == "o" else "job_name"] == "my-EXP-1"
+        assert "\ncd '/a $b'\n" in text
+    assert "/100%%j it" in written("slurm", output)[0] and "%%" not in written("pbs", output)[0]
+
+
+def test_a_walltime_is_a_number_in_the_unit_of_the_scheduler_or_left_to_it(tmp_path):
+    for name, option, time in (("pbs", "limit", 90), ("slurm", "limit", 5400), ("flux", "time_limit", "5400s")):
+        said = written(name, tmp_path / "EXP000/output.txt", WALLTIME="90")[1][option]
+        assert (said if isinstance(said, int) else said.group()) == time
+    unlimited = tmp_path / "unlimited.toml"
+    unlimited.write_text('scheduler = "slurm"\nlaunch = ["x"]\ndirectives = ["--time={WALLTIME}", "--nodes={NODES}"]\n')
+    site = load_site(str(unlimited))
+    settings = settings_of(site, {"PROCS": "4", "PPN": "2"})
+    text = render(site, settings, tmp_path / "EXP000/output.txt", {}, tmp_path, [["true"]])
+    assert "--nodes=2" in text and "--time" not in text
+
+
+def test_the_server_takes_no_node_where_it_has_a_slot(tmp_path):
+    """780 workers fill 65 nodes of 12."""
+    said = written("aurora", tmp_path / "EXP000/output.txt", PROCS="781")[1]
+    assert said["select"].split(":")[0] == "65"
+
+
+def test_all_settings_that_are_missing_are_said_at_once(tmp_path):
+    site = replace(load_site("slurm"), required=("QUEUE", "PROJECT"))
+    with pytest.raises(UserError) as caught:
+        render(site, settings_of(site, {}), tmp_path / "output.txt", {}, tmp_path, [["true"]])
+    said = [f"{name} is not set, and slurm needs it: export {name}=..." for name in ("QUEUE", "PROJECT")]
+    assert str(caught.value).splitlines() == said
+
+
+@pytest.mark.parametrize("name", ["QUEUE", "PROJECT"])
+@pytest.mark.parametrize("blank", [" ", "\t", "\n"])
+def test_a_name_with_a_blank_would_end_its_directive(tmp_path, name, blank):
+    with pytest.raises(UserError, match=f"(?s){name}=a.b .environment. has a blank"):
+        written("slurm", tmp_path / "EXP000/output.txt", **{name: f"a{blank}b"})
+
+
 def test_what_is_wrong_is_said_before_anything_is_made(here):
     assert "PROJECT is not set, and aurora needs it" in dry_run(here, "aurora", PROJECT="").stderr
     assert "PROCS=1 (environment)" in dry_run(here, "slurm", PROCS="1").stderr
@@ -93,7 +148,6 @@ def test_what_is_wrong_is_said_before_anything_is_made(here):
     assert "PPN=0 (environment)" in dry_run(here, "slurm", PPN="0").stderr
     too_many = dry_run(here, "perlmutter", "--plan", PPN="5").stderr
     assert too_many.startswith("PPN=5 (environment): a node of perlmutter has 4 devices: to share them, use a copy")
-    assert "QUEUE=a b (environment) has a blank in it" in dry_run(here, "slurm", QUEUE="a b").stderr
     assert "WALLTIME=soon (environment)" in dry_run(here, "slurm", WALLTIME="soon").stderr
     assert "colon" in dry_run(here, "pbs", CANDLE_DATA_DIR="out:put").stderr
     broken = dry_run(here, "slurm", CANDLE_DATA_DIR="out\nput").stderr
