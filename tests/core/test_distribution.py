@@ -47,3 +47,21 @@ def test_a_server_that_is_gone_gets_and_holds_nothing():
     late = Task(3, Kind("f"), [0])
     distribution.add(late)
     assert distribution.orphans(2) == [late]
+
+
+def test_a_preference_yields_to_idle_workers_but_not_to_busy_ones():
+    """Else what an idle server stole from a near one, which wants more, would go back there again and again."""
+    near = Kind("f", target=Target(node="node3", soft=True))
+    for idle, taker in ((False, 3), (True, 2)):
+        distribution = servers(3)
+        for server in (1, 2, 3):
+            distribution.want(server, 4, idle=idle and server == 2)
+        assert [start.worker for start in distribution.add(Task(1, near, [0]))] == [taker]
+
+
+def test_parallel_calls_go_where_the_least_is():
+    distribution = servers(3)
+    pairs = [distribution.add(Task(number, Kind("f", ranks=2), [0])) for number in range(4)]
+    assert [[start.worker for start in commands] for commands in pairs] == [[1], [2], [3], [1]]
+    (start,) = distribution.add(Task(9, Kind("f", ranks=2, target=Target(node="node1")), [0]))
+    assert start.worker == 1
