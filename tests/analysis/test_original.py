@@ -353,7 +353,8 @@ def test_bad_input_is_one_line(made, tmp_path, capsys, monkeypatch):
         with pytest.raises(SystemExit) as end:
             main([str(argument) for argument in arguments])
         error = capsys.readouterr().err
-        assert end.value.code == 2 and error.count("\n") == 1 and error.startswith(f"{arguments[0]}: {message}")
+        assert end.value.code == 2 and error.count("\n") == 1
+        assert error.startswith(f"python -m analysis {arguments[0]}: {message}")
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("CANDLE_DATA_DIR", "~/o")
     assert main(["runs", "EXP999"]) == 2 and f"here or in {tmp_path}/o/unorun/Output" in capsys.readouterr().err
@@ -393,6 +394,5 @@ def test_every_command_is_a_script_and_has_help(capsys):
         assert any(line in text for line in lines) != (name in plain)
         with pytest.raises(SystemExit) as end:
             main([name, "--help"])
-        assert end.value.code == 0 and f"example: python -m analysis {name} " in " ".join(
-            capsys.readouterr().out.split()
-        )
+        said = " ".join(capsys.readouterr().out.split())
+        assert end.value.code == 0 and f"example: python -m analysis {name} " in said
