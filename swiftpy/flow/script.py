@@ -84,8 +84,7 @@ class ScriptApplication(Engine, Application):
         self._options = _parser().parse_args(self._arguments)
         if not self._options.script.is_file():
             raise UserError(f"{self._options.script}: there is no such script")
-        if not lead.layout.workers:
-            raise UserError("there is one process only: tasks need a worker; start with mpiexec -n 2 or more")
+        lead.layout.count_workers()
         self.stop = lead.stop
         self._hosts = dict(enumerate(lead.layout.hosts))
         if self._options.trace is not None or self._options.summary:

@@ -31,6 +31,19 @@ class Layout:
         """Number of ranks, server included."""
         return len(self.hosts)
 
+    def count_workers(self) -> int:
+        """How many there are. Raises UserError if nobody is there but the server.
+
+        So it is with each of many processes, too, which were started by a launcher that their MPI does not know, such
+        as `srun` with a default of `--mpi=none`.
+        """
+        if not self.workers:
+            raise UserError(
+                "there is one process only, and the server needs a worker: start with mpiexec -n 2 or more; if"
+                " you did, its mpiexec (or srun --mpi=...) is not the one of mpi4py's MPI: see docs/sites.md"
+            )
+        return len(self.workers)
+
     def assign(self, kinds: Mapping[str, int]) -> None:
         """Make so many workers of each node of each kind, in order of rank; those that are left have none."""
         left: dict[str, list[str]] = {}

@@ -61,11 +61,7 @@ class UpfApplication(Application):
             raise SystemExit(0)
         if options.dry_run or options.chain > 1:
             raise UserError(f"--dry-run and --chain need a scheduler, which site {options.site} has not")
-        workers = len(lead.layout.workers)
-        if not workers:
-            raise UserError(
-                "there is one process only: the server needs a worker beside it; start with mpiexec -n 2 or more"
-            )
+        workers = lead.layout.count_workers()
         site, settings = self._intent.site, self._intent.settings
         devices, limit = local_env(site, settings), walltime(settings, site.scheduler)  # or refused before EXP is made
         lead.go_on()

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 
 import pytest
 
@@ -48,6 +49,17 @@ def test_what_only_the_model_runner_knows(workplace):
     lines = refused(workplace.run(), workplace)
     assert [line.split(":")[1] for line in lines] == ["1", "2", "3", "4", "4"]
     assert "nosuch" in lines[0] and "nosuch" in lines[1] and "epochs" in lines[2]
+
+
+@pytest.mark.parametrize("program", [["-m", "swiftpy.upf", "upf.json", "dflts.json"], ["-m", "swiftpy", "script.py"]])
+def test_a_launcher_that_the_mpi_does_not_know(workplace, program):
+    """Each of its processes is rank 0 of one."""
+    workplace.write([{"id": "A"}])
+    (workplace.root / "script.py").touch()
+    command = [sys.executable, *program]
+    result = subprocess.run(command, cwd=workplace.root, env=workplace.env, capture_output=True, text=True, timeout=60)
+    (line,) = refused(result, workplace)
+    assert "one process only" in line and "srun --mpi" in line
 
 
 def test_missing_files_and_bad_defaults(workplace):
