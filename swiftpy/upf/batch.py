@@ -14,7 +14,7 @@ from pathlib import Path
 from swiftpy.errors import BAD_INPUT, UserError
 from swiftpy.experiment import journal
 from swiftpy.experiment.exp import Exp
-from swiftpy.sites.launch import supervise
+from swiftpy.sites.launch import find_launcher, supervise
 from swiftpy.sites.schedulers import JOBID, TakenError, ask_job_id, seconds_left
 from swiftpy.sites.times import seconds
 from swiftpy.upf.chain import Ending, decide
@@ -40,9 +40,10 @@ class Batch:
         """Run the launcher to its end, and do what follows from it; its exit code."""
         why = "the ranks ended before the job began: see output.txt"
         try:
-            code = supervise(command, self._told_to_end)
-        except FileNotFoundError as error:
-            code, why = BAD_INPUT, f"{error.filename} is not there: look at `setup` in the site's file"
+            # PBS has an mpiexec of its own in the PATH of its jobs, which knows nothing of an MPI from PyPI.
+            code = supervise([find_launcher(command[0]), *command[1:]], self._told_to_end)
+        except UserError as error:
+            code, why = BAD_INPUT, f"{error} in `setup` of the site's file"
             _say(why)
         self._follow_up(code)
         record_refusal(self._exp, code, why)

@@ -228,7 +228,7 @@ def test_a_job_that_never_begins_says_why(workplace, submit):
     script = exp / "turbine-slurm.sh"
     for text, reason in (
         (script.read_text(), "there is no such directory"),
-        (script.read_text().replace(str(MPIEXEC), "/no/mpiexec"), "/no/mpiexec is not there"),
+        (script.read_text().replace(str(MPIEXEC), "/no/mpiexec"), "/no/mpiexec is not installed"),
     ):
         script.write_text(text)
         (exp / "journal.jsonl").write_text("".join((exp / "journal.jsonl").read_text().splitlines(True)[:2]))

@@ -1,6 +1,7 @@
 """What a batch job does in its last seconds; most of it with the scheduler replaced by a list."""
 
 import errno
+import sys
 
 import pytest
 
@@ -35,7 +36,21 @@ def stopped(job, code, reason):
 def run(job, monkeypatch, script):
     """The launcher ends as `script(told_to_end)` does, which returns its exit code."""
     monkeypatch.setattr(batch, "supervise", lambda command, told_to_end: script(told_to_end))
-    return job.run(["launcher"])
+    return job.run(["sh"])
+
+
+def test_an_mpiexec_beside_python_goes_before_the_schedulers(job, monkeypatch, tmp_path):
+    """OpenPBS puts one of its own into the PATH of its jobs, which starts nothing of an MPI from PyPI."""
+    for place in ("venv", "pbs"):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "mpiexec").write_text("#!/bin/sh\n")
+        (tmp_path / place / "mpiexec").chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "venv" / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path / "pbs"))
+    commands = []
+    monkeypatch.setattr(batch, "supervise", lambda command, told_to_end: commands.append(command) or 0)
+    assert job.run(["mpiexec", "-n", "2"]) == 0
+    assert commands == [[str(tmp_path / "venv" / "mpiexec"), "-n", "2"]]
 
 
 def test_a_successor_is_submitted_once_and_before_the_end(job, monkeypatch):
