@@ -78,7 +78,7 @@ def run(name: str, arguments: Sequence[str], call: str) -> int:
     module, function = command.target.split(":")
     try:
         code = getattr(importlib.import_module(f"analysis.{module}"), function)(parser, list(arguments)) or 0
-        sys.stdout.flush()  # what is short waits here, and would find a closed pipe when Python ends
+        print(end="", flush=True)  # what is short waits in stdout, and would find a closed pipe when Python ends
         return code
     except BrokenPipeError:  # `| head`: the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -105,6 +105,15 @@ def test_a_reader_that_has_seen_enough(tmp_path, count):
     assert len((tmp_path / "epochs.txt").read_text().splitlines()) == count
 
 
+def test_a_command_without_stdout_does_its_work(tmp_path):
+    """As a daemon calls it, which has none: `epochs.sh D >&-`."""
+    make_run(tmp_path, "RUN000", result="0.1")
+    call = [sys.executable, "-m", "analysis", "epochs", str(tmp_path)]
+    done = subprocess.run(["sh", "-c", '"$@" >&-', "sh", *call], stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (0, 1), done.stderr
+    assert (tmp_path / "epochs.txt").read_text() == "RUN000 0\n"
+
+
 def test_torn_journals_are_read_up_to_the_tear(exp):
     whole = (exp / "journal.jsonl").read_bytes()
     for size in range(0, len(whole), 7):
