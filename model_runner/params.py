@@ -28,12 +28,16 @@ def apply_rules(params: Mapping[str, Any]) -> dict[str, Any]:
     with spaces a list (int, or float if the first has a dot or one is no integer); environment variables and
     `~` in paths are expanded.
     """
-    written = {k: expand(value) if isinstance(value, str) and is_path(k) else value for k, value in params.items()}
-    return apply_rules_again(written)
+    return apply_rules_again(expanded(params))
+
+
+def expanded(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Fill in the variables and `~` that users write in paths."""
+    return {k: expand(value) if isinstance(value, str) and is_path(k) else value for k, value in params.items()}
 
 
 def apply_rules_again(params: Mapping[str, Any]) -> dict[str, Any]:
-    """The same for what a pre module may have changed. Paths stay: a `$` that is in one now belongs to the name."""
+    """The same, after a pre module, for all but paths: a `$` that is in one that was expanded belongs to the name."""
     return {key: _rule(key, value) for key, value in params.items()}
 
 

@@ -20,7 +20,7 @@ from model_runner.errors import DivergedError, RunError
 from model_runner.files import forget_unfinished, write_file
 from model_runner.isolation import enable_loggers, isolated, seed_random, voice_kept
 from model_runner.monitors import monitored
-from model_runner.params import apply_rules, apply_rules_again, complete, copied, model_defaults
+from model_runner.params import apply_rules_again, complete, copied, expanded, model_defaults
 from model_runner.results import (
     DEFAULT_METRIC,
     RUN_EXCEPTION,
@@ -233,7 +233,7 @@ def _call_model(
     """The parameters over the model's defaults, and what its `run` returned."""
     module = resolve.load(found)
     defaults = model_defaults(module, params, work_dir)
-    full = {**apply_rules(defaults), **apply_rules_again(params)}
+    full = apply_rules_again({**expanded(defaults), **params})
     write_parameters(directory, {**full, "model_file": found.file})
     # Without what the pre module made of them, such as a place on the node, or the model, which appends to a list; see
     # `compare` for the file.

@@ -340,6 +340,17 @@ def test_defaults_file_below_parameters_for_models_with_and_without_initialize(r
         run("linreg", config_file="nowhere.txt")
 
 
+def test_a_default_that_is_no_value_need_not_be_one_where_it_is_given(run, models, monkeypatch, tmp_path):
+    """As a model says that users must give it; its path is expanded, and keeps its place in the file."""
+    config = tmp_path / "defaults.txt"
+    monkeypatch.setenv("PLACE", "/here")
+    config.write_text("returns = 2.5\ndense = None\ninput_dir = '$PLACE/data'\nalpha = 1\n")
+    _, directory = run("returns", config_file=str(config), alpha=2, dense="30 4")
+    assert text(directory, "parameters.txt").splitlines()[2:5] == ["dense=[30, 4]", "input_dir='/here/data'", "alpha=2"]
+    with pytest.raises(RunError, match="dense must be a list of integers, not None"):
+        run("returns", config_file=str(config))
+
+
 def test_unknown_names_say_what_was_tried(run, models):
     with pytest.raises(RunError, match="nix_train_improve, nix_baseline_keras2, nix_baseline_pytorch"):
         run("nix")
