@@ -83,21 +83,23 @@ def _text(fd: int) -> TextIO:
 def flush() -> None:
     """The output of a task. What it closed is opened anew: the next task's first print() would fail, or the rank's."""
     for name, fd in (("stdout", 1), ("stderr", 2)):
+        _keep_taken(fd)
         try:
             getattr(sys, name).flush()
         except OSError:  # the disk is full
             pass
         except Exception:  # closed, or anything that the task put in its place
-            setattr(sys, name, _open(fd))
+            setattr(sys, name, _text(fd))
 
 
-def _open(fd: int) -> TextIO:
-    """A stream that goes where this descriptor goes; nowhere, if it is closed: the next file would get its number."""
+def _keep_taken(fd: int) -> None:
+    """Let a descriptor that was closed, as `with open(1, "w")` does, lead nowhere: the next file would get its number,
+    and with it what is printed."""
     try:
-        return _text(fd)
+        os.get_inheritable(fd)  # asks no file system
     except OSError:
         null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, fd)
         if null != fd:
-            os.dup2(null, fd)
             os.close(null)
-        return _text(fd)
+        os.set_inheritable(fd, True)

@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from swiftpy.runtime.output import redirect
 
 
@@ -24,19 +26,20 @@ def test_an_exception_whose_text_no_terminal_takes_ends_the_job():
     assert "a bug in the engine" in told and "größe \\udcff" in told and "UnicodeEncodeError" not in told
 
 
-def test_what_a_task_closed_down_to_the_descriptor_does_not_end_in_the_next_file(tmp_path):
-    """The next file that is opened gets the lowest free descriptor."""
-    program = """
+@pytest.mark.parametrize("closes", ["sys.stdout.close(); os.close(1)", "open(1, 'w').close()"])
+def test_what_a_task_closed_down_to_the_descriptor_does_not_end_in_the_next_file(tmp_path, closes):
+    """It gets the lowest free descriptor. Commands find one as well, or what they print would cost them their task."""
+    program = f"""
 import os, sys
 from swiftpy.runtime.output import flush
-sys.stdout.close()
-os.close(1)
+{closes}
 flush()
 data = open("data", "w")
 print("said")
 sys.stdout.flush()
 data.write("kept")
 data.close()
+assert os.get_inheritable(1)
 sys.exit(3 if os.path.samestat(os.fstat(1), os.stat(os.devnull)) else 4)
 """
     ended = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, timeout=50)
