@@ -119,7 +119,8 @@ def _encode_object(value: Any, depth: int, walk: _Walk) -> bytes:
     reduce = copyreg.dispatch_table.get(type(value))  # as for compiled regular expressions, often globals of a script
     reduced = reduce(value) if reduce is not None else value.__reduce_ex__(5)
     if isinstance(reduced, str):
-        return b"g" + _digest(f"{value.__module__}:{reduced}".encode())
+        module = pickle.whichmodule(value, reduced)  # type: ignore[attr-defined]  # not in typeshed
+        return b"g" + _digest(f"{module}:{reduced}".encode())  # numpy.add does not say it before numpy 2
     make, args, state, elements, items = (*reduced, None, None, None)[:5]
     parts = [make, args, state, *(elements or ()), *(items or ())]
     return b"o" + _digest(*[_encode(part, depth, walk) for part in parts])
