@@ -156,6 +156,9 @@ class Keeper:
 
     def __init__(self, memo: Memo, function: Callable[..., Any]) -> None:
         self.memo = memo
+        len(
+            memo
+        )  # now, in the script's thread: where the directory cannot be read, its call says so, and not the engine
         self._function = function
         self._fingerprint = fingerprint.of_function(function)
         self._warned = False

@@ -179,6 +179,13 @@ def test_an_argument_that_refuses_to_be_pickled_costs_no_thread_of_the_engine(tm
     assert capsys.readouterr().err.count("not this one") == 1
 
 
+def test_a_directory_that_cannot_be_made_is_said_by_the_first_call(tmp_path):
+    """Not by the engine, which sees it only when what the call needs is there."""
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError):
+        Keeper(memo(tmp_path / "file" / "results"), abs)
+
+
 def test_the_rest_of_a_run_begins_as_its_first_piece_did(tmp_path):
     """Once they are known to be short, ten calls are shared by two workers: the second half is sent from a copy."""
     program = """
