@@ -46,9 +46,10 @@ class Records:
 
     def get(self, key: bytes) -> bytes | None:
         """The data of a saved record; None if there is none, or if it was removed or changed on disk."""
-        if key not in self._where:
+        where = self._where.get(key)  # once: another thread may find it damaged, and forget it
+        if where is None:
             return None
-        path, offset = self._where[key]
+        path, offset = where
         # Not kept open: a thousand jobs leave as many files.
         with contextlib.suppress(FileNotFoundError, struct.error), path.open("rb") as file:
             file.seek(offset)
