@@ -39,11 +39,10 @@ class Console:
         """Show a line that the next one overwrites. It goes to the terminal alone."""
         self._write("\r" + text.ljust(self._bar))
         self._bar = len(text)
-        self._stream.flush()
 
     def _write(self, text: str) -> None:
         with contextlib.suppress(OSError):  # the reader of our pipe is gone (a closed terminal); the RUNs go on
-            self._stream.write(text)
+            self._stream.write(text)  # which goes out at once, as there is a line end or a carriage return in it
 
 
 def redirect(path: Path) -> int:

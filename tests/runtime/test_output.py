@@ -44,3 +44,22 @@ sys.exit(3 if os.path.samestat(os.fstat(1), os.stat(os.devnull)) else 4)
 """
     ended = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, timeout=50)
     assert ended.returncode == 3 and (tmp_path / "data").read_text() == "kept"
+
+
+def test_a_bar_for_a_terminal_that_was_closed_does_not_end_the_job():
+    """A line did not, but the bar did: BrokenPipeError, and with rank 0 all RUNs."""
+    program = r"""
+import os
+from swiftpy.runtime.output import Console
+read, write = os.pipe()
+os.dup2(write, 1)
+os.close(write)
+console = Console()
+os.close(read)
+console.line("12 RUNs on 3 workers")
+console.bar("[....] 0/12 RUNs")
+console.bar("[#...] 3/12 RUNs")
+os._exit(7)
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=50)
+    assert ended.returncode == 7, ended.stderr.decode()
