@@ -54,6 +54,10 @@ class _Closed(NamedTuple):
     """There will be no more calls: the job ends when the present ones have."""
 
 
+class _Woken(NamedTuple):
+    """Something has come about that no message tells of."""
+
+
 class _Link(Transport):
     """The process' way to the workers. What comes from them, and from its own threads, is in `inbox`, which wakes."""
 
@@ -82,9 +86,14 @@ class _Link(Transport):
         if self._taken > BATCH:
             return None
         try:
-            return self._inbox.get(timeout=timeout) if timeout > 0 else self._inbox.get_nowait()
+            message = self._inbox.get(timeout=timeout) if timeout > 0 else self._inbox.get_nowait()
         except queue.Empty:
             return None
+        return None if type(message) is _Woken else message
+
+    def wake(self) -> None:
+        """See Transport."""
+        self._inbox.put(_Woken())
 
     def close(self) -> None:
         """Give up this process' end of the connection."""

@@ -1,16 +1,19 @@
 """swiftpy.Executor as users use it, and how it ends, in a job and with a job of its own."""
 
 import os
+import queue
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from job import MPIEXEC, processes_in
+from swiftpy.own_job import _Link
 
 pytestmark = pytest.mark.mpi_job
 
@@ -312,6 +315,16 @@ def test_killed_while_its_job_starts(tmp_path):
     before = set(Path("/tmp").glob("swiftpy-*"))
     assert run([*ALONE, script(tmp_path, program)], tmp_path)[0] == -signal.SIGKILL
     assert not set(Path("/tmp").glob("swiftpy-*")) - before
+
+
+def test_who_sets_a_future_by_hand_wakes_the_job():
+    """The calls that needed it were made up to a second later."""
+    link = _Link(None, queue.SimpleQueue())
+    sleeper = threading.Thread(target=link.recv, args=(threading.TIMEOUT_MAX,), daemon=True)
+    sleeper.start()
+    link.wake()
+    sleeper.join(60)
+    assert not sleeper.is_alive()
 
 
 def test_another_user_cannot_get_between(tmp_path):
