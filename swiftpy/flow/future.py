@@ -155,6 +155,15 @@ class Future(concurrent.futures.Future[T]):
             self.tell()
         self._wake()
 
+    def adopt(self, engine: Engine, id: int) -> bool:
+        """An engine has met this one, which the program made, as an argument; False if another was faster."""
+        with _sharing:
+            if self.engine is not None:
+                return False
+            self.by_hand = True  # first: another thread may set it at this moment
+            self.engine, self.id = engine, id
+            return True
+
     def value_or(self, other: Any) -> Any:
         """The result of a good one, or the `Stored` that names it for other ranks; something else if it is not good."""
         if self._state != FINISHED or self._exception is not None:

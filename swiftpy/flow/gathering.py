@@ -9,7 +9,7 @@ from typing import Any
 
 from swiftpy.core.task import Kind
 from swiftpy.flow.bulk import Bulk
-from swiftpy.flow.calls import Deferred, needs
+from swiftpy.flow.calls import Deferred, failure_of, needs
 from swiftpy.flow.functions import Function
 from swiftpy.flow.future import Future
 
@@ -129,15 +129,35 @@ class Gathering:
         return runs
 
     def _adopt(self, needed: list[Future], engine: Any) -> list[Future]:
-        """Those of these futures that have no value yet. Some may be made by hand, and met for the first time."""
-        for future in needed:
-            if future.engine is None and not future.done():
-                future.by_hand = True  # first: another thread may set it at this moment
-                future.engine, future.id = engine, self._next_id
-                self.futures[future.id] = future
-                self._next_id += 1
-                future.add_done_callback(engine.given)  # at once, if another thread has just given it a value
-        return [future for future in needed if not future.good()]
+        """Those of these futures that have no value yet; in the place of one of another executor's job, one that ends
+        when it does."""
+        here = [
+            future
+            if future.engine is engine or future.done() or self._is_known(future, engine)
+            else self._stand_in(future, engine)
+            for future in needed
+        ]
+        return [future for future in here if not future.good()]
+
+    def _is_known(self, future: Future, engine: Any) -> bool:
+        """Whether a future has a number here. One that was made by hand gets it when it is met for the first time."""
+        if future.engine is None and future.adopt(engine, self._next_id):
+            self.futures[self._next_id] = future
+            self._next_id += 1
+            future.add_done_callback(engine.given)  # at once, if another thread has just given it a value
+        return future.engine is engine
+
+    def _stand_in(self, theirs: Future, engine: Any) -> Future:
+        """A future of our own, without a value: calls that wait for it find that in theirs."""
+        ours = Future()
+        self._is_known(ours, engine)
+
+        def end(done: Any) -> None:
+            if ours.settle(None, None if done.good() else failure_of(done)):
+                ours.tell()
+
+        theirs.add_done_callback(end)
+        return ours
 
 
 @functools.lru_cache(maxsize=256)

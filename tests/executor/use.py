@@ -186,6 +186,27 @@ def waiting(executor):
     assert sums == [sum(x * x for x in range(300))] * 4
 
 
+def inverse(name, x):
+    hold(name)
+    return 1 / x
+
+
+def with_futures_of_others(executor, other):
+    """With a job for each, such calls were never made, or without the value where its number was known."""
+    half, failed, tenth = (other.submit(inverse, f"{x} is wanted", x) for x in (2, 0, 10))
+    quarter = executor.submit(pow, half, 2)
+    largest = executor.submit(max, quarter, half, tenth)
+    hopeless = executor.submit(abs, failed)
+    for x in (2, 0, 10):
+        Path(f"{x} is wanted").touch()
+    assert (largest.result(120), quarter.result(120)) == (0.5, 0.25)
+    assert "needs the result" in str(hopeless.exception(120)) and "ZeroDivision" in str(hopeless.exception())
+    by_hand = swiftpy.Future()
+    both = [each.submit(square, by_hand) for each in (executor, other)]
+    by_hand.set(3)
+    assert [future.result(120) for future in both] == [9, 9]
+
+
 def main():
     with (
         swiftpy.Executor(max_workers=3) as executor,
@@ -196,9 +217,11 @@ def main():
         failures(executor)
         mapping(executor)
         waiting(executor)
+        with_futures_of_others(executor, other)
         large = executor.submit(bytes, LARGE)
         assert remembered.result() == ["x"]
         late = [executor.submit(time.sleep, 0.2) for _ in range(5)]
+        late.append(other.submit(repr, late[-1]))
     assert all(future.done() for future in late) and len(large.result()) == LARGE
     try:
         executor.submit(square, 1)
