@@ -123,9 +123,11 @@ def submit(request: Request, old: Exp | None) -> tuple[Exp, str]:
         with Journal(exp.journal) as journal:
             where = {"jobid": jobid, "site": site.name, "scheduler": site.scheduler}
             journal.write("job_submitted", upf=upf, dflts=dflts, **where, job=request.job, chain=options.chain)
-    except OSError as error:  # such as a full disk
+    except (OSError, KeyboardInterrupt) as error:  # such as a full disk
         text = f"job {jobid} was submitted, and will run in {exp.root}; that could not be recorded there"
-        raise schedulers.TakenError(f"{text}: {error.strerror}") from error
+        if isinstance(error, OSError):
+            raise schedulers.TakenError(f"{text}: {error.strerror}") from error
+        raise schedulers.Interrupted(f"{text}: interrupted") from None
     return exp, jobid
 
 

@@ -71,6 +71,18 @@ def test_a_job_that_was_taken_when_the_disk_became_full(here, monkeypatch, capsy
     assert capsys.readouterr().err == text
 
 
+def test_ctrl_c_when_the_scheduler_has_taken_the_job(here, capsys):
+    """Users were told that no job was submitted, and submitted another."""
+    # In turbine.log, which cannot be written to before somebody reads it, after jobid.txt, which is there.
+    meanwhile = "while ! [ -e out/m/Output/EXP000/jobid.txt ]; do sleep 0.01; done; kill -INT $PPID"
+    sbatch(here, f"mkfifo out/m/Output/EXP000/turbine.log\n({meanwhile}) </dev/null >/dev/null 2>&1 &\necho 12")
+    assert run() == schedulers.Interrupted.exit_code
+    exp = here / "out/m/Output/EXP000"
+    assert (exp / "batch.json").exists()
+    text = f"job 12 was submitted, and will run in {exp}; that could not be recorded there: interrupted\n"
+    assert capsys.readouterr().err == text
+
+
 def test_a_disk_that_is_full_when_the_upf_is_copied(here, monkeypatch, capsys):
     """The line named the UPF, which lies on a disk that is not full."""
 
