@@ -28,7 +28,7 @@ def stage_software(leaders: MPI.Comm, env: Mapping[str, str]) -> Generator[dict[
     source = group.together("use SOFTWARE_SOURCE", lambda: setting(env, "SOFTWARE_SOURCE"))
     beside = partial(place_of, env, "SOFTWARE_TARGET", "/tmp/$USER/software", source)
     place = group.together("use SOFTWARE_TARGET", beside)
-    if group.broadcast(source.is_dir()):
+    if group.broadcast(group.together(f"use {source}", lambda: group.rank == 0 and source.is_dir())):
         adapt = partial(environment.adapt, made_at=source)
         staged = stage_tree(leaders, source, place.copy_of, adapt=adapt, make_room=place.sweep)
     else:

@@ -10,6 +10,7 @@ import pytest
 from mpi4py import MPI
 
 from hooks.leader import stage_data
+from hooks.prelaunch import stage_software
 from swiftpy.runtime.group import GroupError
 from swiftpy.runtime.stage import stage_archive, stage_tree, stream
 from swiftpy.runtime.stage.stream import CHUNK
@@ -74,6 +75,12 @@ def test_a_setting_that_is_wrong_on_one_node_is_said_on_all_with_the_node(world,
     env = {"DATA_SOURCE": "/data", "TMP_ORIGINAL": "/" if world.rank == 1 else f"{shared}/node{world.rank}/original"}
     match = "^[^;]+ node 1: cannot use TMP_ORIGINAL: ValueError: TMP_ORIGINAL=/: nothing can lie beside that[^;]*$"
     agreed(world, shared, lambda: next(stage_data(MPI.COMM_WORLD, env)), match)
+
+
+def test_software_that_cannot_be_looked_at_is_said_on_all(world, shared):
+    """The others waited for the one leader that looks."""
+    env = {"SOFTWARE_SOURCE": f"/{300 * 's'}", "SOFTWARE_TARGET": f"{shared}/node{world.rank}/software"}
+    agreed(world, shared, lambda: next(stage_software(MPI.COMM_WORLD, env)), "File name too long$")
 
 
 def test_a_tree_arrives_with_all_it_has(world, shared, source):
