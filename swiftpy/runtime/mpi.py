@@ -14,7 +14,7 @@ import time
 import traceback
 from collections.abc import Iterator, Sequence
 from types import TracebackType
-from typing import Any, NamedTuple, cast, get_args
+from typing import Any, cast
 
 import mpi4py
 
@@ -22,13 +22,12 @@ mpi4py.rc(thread_level="serialized")
 
 from mpi4py import MPI  # noqa: E402  (the options above only count before this import)
 
-from swiftpy.core.events import Command, Event  # noqa: E402
 from swiftpy.errors import ENGINE_THREAD  # noqa: E402
 from swiftpy.runtime.doorbell import Doorbell  # noqa: E402
 from swiftpy.runtime.group import Group  # noqa: E402
-from swiftpy.runtime.order import Assignment, Order, Report, Taken  # noqa: E402
 from swiftpy.runtime.store import DataSent, Packed, Reference  # noqa: E402
 from swiftpy.runtime.transport import Backoff, Transport  # noqa: E402
+from swiftpy.runtime.wire import Announced, plain, restored  # noqa: E402
 
 _TAG = 7
 #: Of the large parts of a message, which follow it.
@@ -37,19 +36,6 @@ _DATA_TAG = 8
 _LONGEST = 1 << 30
 #: Seconds between two looks while a large message waits to be fetched: MPI moves it only when it is called.
 _UNFINISHED_PAUSE = 1e-3
-
-
-class _Announced(NamedTuple):
-    """The parts of a `DataSent` follow, of these sizes in bytes."""
-
-    reference: Reference
-    sizes: list[int]
-
-
-#: The engine's messages, named tuples, travel as plain tuples that begin with an index into this: pickled by the name
-#: of their class, they take three times as long.
-_KINDS: tuple[Any, ...] = (Order, Assignment, Report, Taken, _Announced, *get_args(Event), *get_args(Command))
-_INDEX = {kind: index for index, kind in enumerate(_KINDS)}
 #: Seconds that it takes, at most, until what a rank writes is where the job was started. Without, some jobs that were
 #: aborted at once said nothing.
 _FORWARDING = 0.2
@@ -79,7 +65,7 @@ class MpiTransport(Transport):
         if type(message) is DataSent and message.packed is not None:
             self._send_data(dest, message.reference, message.packed)
             return
-        request = self._comm.isend(_plain(message), dest, _TAG)
+        request = self._comm.isend(plain(message), dest, _TAG)
         if not self._gone(request, dest):
             self._unfinished.append((request, dest))
 
@@ -93,11 +79,11 @@ class MpiTransport(Transport):
     def _send_data(self, dest: int, reference: Reference, packed: Packed) -> None:
         """The sizes of its parts, and then the parts from where they lie."""
         parts = [packed.data, *packed.buffers]
-        self.send(dest, _Announced(reference, [len(part) for part in parts]))
+        self.send(dest, Announced(reference, [len(part) for part in parts]))
         for piece in _pieces(parts):
             self._unfinished.append((self._comm.Isend([piece, MPI.BYTE], dest, _DATA_TAG), dest))
 
-    def _receive_data(self, source: int, announced: _Announced) -> None:
+    def _receive_data(self, source: int, announced: Announced) -> None:
         """Begin to: it takes its time, and other messages of the source may be faster."""
         parts = [bytearray(size) for size in announced.sizes]
         requests = [self._comm.Irecv([piece, MPI.BYTE], source, _DATA_TAG) for piece in _pieces(parts)]
@@ -146,8 +132,8 @@ class MpiTransport(Transport):
         arrived = self._probe() or self._probe()
         if arrived is None:
             return None
-        message = _restored(arrived.recv())
-        if type(message) is _Announced:
+        message = restored(arrived.recv())
+        if type(message) is Announced:
             self._receive_data(self._status.Get_source(), message)
             return self._look()
         return message
@@ -172,21 +158,6 @@ def _pieces(parts: Sequence[bytes | bytearray]) -> Iterator[memoryview]:
     for part in parts:
         for start in range(0, len(part), _LONGEST):
             yield memoryview(part)[start : start + _LONGEST]
-
-
-def _plain(message: Any) -> Any:
-    """A message, or a list of some, as it is pickled: see `_KINDS`."""
-    if type(message) is list:
-        return [_plain(each) for each in message]
-    index = _INDEX.get(type(message))
-    return message if index is None else (index, *message)
-
-
-def _restored(message: Any) -> Any:
-    """The message that was made plain."""
-    if type(message) is tuple:
-        return tuple.__new__(_KINDS[message[0]], message[1:])  # its `_make` takes five times as long
-    return [_restored(each) for each in message] if type(message) is list else message
 
 
 def _let_forward() -> None:
