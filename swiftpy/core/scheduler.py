@@ -188,8 +188,8 @@ class Scheduler:
         return self._placement.recall_answered(event.worker)
 
     def _task_suspended(self, event: TaskSuspended) -> list[Command]:
-        freed = self._own.suspend(event.worker, event.task_id, event.attempt, event.timed)
-        return self._placement.feed(event.worker) if freed else []
+        is_free = self._own.suspend(event.worker, event.task_id, event.attempt, event.timed)
+        return self._placement.feed(event.worker) if is_free else []
 
     def _task_resumed(self, event: TaskResumed) -> list[Command]:
         return self._own.resume(event.worker, event.task_id, event.attempt)

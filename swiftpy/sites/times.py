@@ -10,7 +10,7 @@ _UNITS = {"days": 86400, "hours": 3600, "minutes": 60, "seconds": 1}
 
 
 def seconds(text: str) -> float | None:
-    """A time of day or days, as schedulers write it, in seconds; None for anything else."""
+    """[HOURS:]MINUTES:SECONDS or DAYS-HOURS[:MINUTES[:SECONDS]] in seconds; None for anything else."""
     match = _DAYS.fullmatch(text) or _CLOCK.fullmatch(text)
     if match is None:
         return None
