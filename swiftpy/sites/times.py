@@ -1,4 +1,4 @@
-"""Lengths of time as schedulers write them."""
+"""Lengths of time, as schedulers write them and as people read them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,16 @@ def seconds(text: str) -> float | None:
     return float(sum(int(value) * _UNITS[unit] for unit, value in match.groupdict().items() if value))
 
 
-def clock(duration: float) -> str:
+def clock(length: float) -> str:
     """Seconds as HOURS:MINUTES:SECONDS, which every scheduler reads."""
-    minutes, second = divmod(round(duration), 60)
+    minutes, second = divmod(round(length), 60)
     return f"{minutes // 60:02d}:{minutes % 60:02d}:{second:02d}"
+
+
+def duration(length: float) -> str:
+    """Seconds as people read them: 7.5 s, 4:05, 3:07:09."""
+    if length < 60:
+        return f"{length:.1f} s"
+    minutes, second = divmod(round(length), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"

@@ -22,12 +22,13 @@ from swiftpy.runtime.job import Application, JobSpec, Lead
 from swiftpy.runtime.server import Server
 from swiftpy.sites.schedulers import job_id
 from swiftpy.sites.settings import local_env, walltime
+from swiftpy.sites.times import duration
 from swiftpy.upf import preflight
 from swiftpy.upf.establish import Experiment, establish, record_refusal, timestamp
 from swiftpy.upf.options import parse, time_limit
 from swiftpy.upf.outcomes import Outcomes
 from swiftpy.upf.prepare import Intent, explain, parameters, to_run, understand
-from swiftpy.upf.progress import Progress, duration
+from swiftpy.upf.progress import Progress
 
 
 class UpfApplication(Application):

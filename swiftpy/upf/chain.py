@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from swiftpy.errors import BAD_INPUT, DONE, SOME_FAILED
-from swiftpy.upf.progress import duration
+from swiftpy.sites.times import duration
 
 #: How often the jobs of a chain may crash, all together, before it ends.
 CRASHES = 2

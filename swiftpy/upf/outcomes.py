@@ -14,8 +14,9 @@ from swiftpy.experiment import markers
 from swiftpy.experiment.restart import Decision
 from swiftpy.experiment.spec import RunSpec
 from swiftpy.runtime.job import Lead
+from swiftpy.sites.times import duration
 from swiftpy.upf.establish import Experiment
-from swiftpy.upf.progress import Progress, duration
+from swiftpy.upf.progress import Progress
 
 
 class Outcomes:

@@ -5,18 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from swiftpy.runtime.output import Console
+from swiftpy.sites.times import duration
 
 _BAR_SECONDS = 0.5
 _WIDTH = 24
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people read them: 7.5 s, 4:05, 3:07:09."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, second = divmod(round(seconds), 60)
-    hours, minute = divmod(minutes, 60)
-    return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"
 
 
 class Progress:

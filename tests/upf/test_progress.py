@@ -6,8 +6,9 @@ from types import SimpleNamespace
 import pytest
 
 from swiftpy.experiment.exp import Exp
+from swiftpy.sites.times import duration
 from swiftpy.upf.outcomes import Outcomes
-from swiftpy.upf.progress import Progress, duration
+from swiftpy.upf.progress import Progress
 
 
 class FakeConsole:
