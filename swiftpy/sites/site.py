@@ -80,7 +80,7 @@ def load_site(name: str) -> Site:
     """The site of this name, or in this file. UserError: there is none, or all that is wrong with its file."""
     file = _find(name)
     try:
-        data = tomllib.loads(file.read_text(encoding="utf-8"))
+        data = tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UserError(f"{file}: {error.strerror}") from error
     except ValueError as error:

@@ -31,6 +31,12 @@ def test_a_users_own_site_by_path_and_by_name(tmp_path, monkeypatch):
     assert load_site("local").launch == ("mine",), "a user's file wins"
 
 
+def test_a_site_file_as_windows_editors_save_it(tmp_path):
+    """As UPF and DFLTS may be; of the byte order mark the parser said `Invalid statement (at line 1, column 1)`."""
+    (tmp_path / "mine.toml").write_bytes(b'\xef\xbb\xbflaunch = ["mpirun"]\r\n')
+    assert load_site(str(tmp_path / "mine.toml")).launch == ("mpirun",)
+
+
 def test_paths_among_the_settings_are_the_users(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
