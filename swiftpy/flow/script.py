@@ -149,7 +149,7 @@ class ScriptApplication(Engine, Application):
 
     def _run_script(self) -> int:
         sys.argv = [str(self._options.script), *self._options.args]
-        sys.path[0] = str(self._options.script.resolve().parent)
+        program.import_from(str(self._options.script.resolve().parent))
         try:
             runpy.run_path(str(self._options.script), run_name="__main__")
         except SystemExit as end:
