@@ -9,7 +9,7 @@ import sys
 import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -147,10 +147,14 @@ def reading(path: Path, encoding: str = "utf-8") -> Iterator[IO[str]]:
 
 @contextmanager
 def replacing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """A file that takes the place of `path` when all went well, so that nobody ever reads half of it."""
+    """A file that takes the place of `path` when all went well, so that nobody ever reads half of it.
+
+    A text may name directories that are not UTF-8: Python knows their bytes as surrogates, which it does not write.
+    """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with temporary.open(mode, encoding=None if "b" in mode else "utf-8") as file:
+        how = (None, None) if "b" in mode else ("utf-8", "backslashreplace")
+        with temporary.open(mode, -1, *how) as file:
             yield file
         temporary.replace(path)
     except OSError as error:
@@ -160,15 +164,16 @@ def replacing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
             raise
         raise OSError(error.errno, error.strerror, str(path)) from error  # the user knows of no other
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # a file system that is read-only says so even of what is not there
+            temporary.unlink(missing_ok=True)
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:
     """Write the lines to `path`, which stays as it is if it holds just them."""
-    text = "".join(f"{line}\n" for line in lines)
-    if not path.is_file() or path.read_bytes() != text.encode():
-        with replacing(path) as file:
-            file.write(text)
+    data = "".join(f"{line}\n" for line in lines).encode(errors="backslashreplace")
+    if not path.is_file() or path.read_bytes() != data:
+        with replacing(path, "wb") as file:
+            file.write(data)
 
 
 class Ticker:

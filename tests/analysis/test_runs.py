@@ -84,6 +84,29 @@ def test_runs_of_our_exp(exp):
     assert read_runs(exp)[1].status == "running"
 
 
+@pytest.fixture
+def read_only(exp):
+    """The EXP on a file system that nobody can write to, such as a snapshot."""
+    if subprocess.run(["mount", "--bind", str(exp), str(exp)], capture_output=True).returncode:
+        pytest.skip("a file system can only be mounted as root")
+    subprocess.run(["mount", "-o", "remount,bind,ro", str(exp)], check=True)
+    yield exp
+    subprocess.run(["umount", "-l", str(exp)], check=True)
+
+
+def test_a_result_that_cannot_be_written_is_named_as_the_user_knows_it(read_only, capsys):
+    """It was the temporary file of it."""
+    assert main(["extract.py", str(read_only)]) == 2
+    assert capsys.readouterr().err.endswith(f"extract.py: {read_only}/scores.csv: Read-only file system\n")
+
+
+def test_a_directory_whose_name_is_not_utf8(exp):
+    """progress.sh had a traceback; the name's bytes are on the terminal, and can be read in the file."""
+    exp = exp.rename(exp.with_name(os.fsdecode(b"caf\xe9")))
+    assert main(["progress.sh", str(exp)]) == 0
+    assert r"/caf\udce9" in (exp / "progress.txt").read_text(encoding="utf-8").split("\n")[0]
+
+
 def test_progress_of_a_job_with_failed_runs(exp):
     with (exp / "journal.jsonl").open("a") as file:
         file.write('\n{"event": "job_stopped", "code": 3, "reason": "all RUNs were resolved", "failed": 1}\n')
