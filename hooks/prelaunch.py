@@ -51,4 +51,7 @@ def _environment(folder: Path) -> Path:
         raise FileNotFoundError(None, "there is no bin/python in it", str(folder))
     if not (root / "bin" / "python").exists():
         raise FileNotFoundError(None, "what bin/python leads to is not on this node", str(root))
+    if not os.access(root / "bin" / "python", os.X_OK):
+        why = "its bin/python cannot be run, as where a disk is mounted noexec: set SOFTWARE_TARGET to another one"
+        raise PermissionError(None, why, str(root))
     return root

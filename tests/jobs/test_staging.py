@@ -293,6 +293,17 @@ def test_workers_run_from_staged_software(place):
     assert result.returncode == 2 and "SOFTWARE_SOURCE is not set" in result.stdout
 
 
+def test_software_that_cannot_be_run_where_it_was_staged(place):
+    """Such as in a /tmp that is mounted noexec; here the file itself is none that can be run."""
+    (place.root / "env" / "bin").mkdir(parents=True)
+    (place.root / "env" / "bin" / "python").touch()
+    target = str(place.root / "node" / "software")
+    options = ["--hook", "hooks.prelaunch:stage_software"]
+    result = place.run(*options, procs=2, SOFTWARE_SOURCE="env", SOFTWARE_TARGET=target)
+    assert result.returncode == 2
+    assert re.search(r"bin/python cannot be run, .* mounted noexec: set SOFTWARE_TARGET .*/node/soft", result.stdout)
+
+
 REMOTE = """#!/bin/bash
 # As ssh would: -x HOST COMMAND...; each host has a network, a name and a local disk of its own.
 while [ "${1#-}" != "$1" ]; do shift; done
