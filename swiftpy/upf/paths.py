@@ -1,4 +1,4 @@
-"""What the user's settings name on disk: it must be there, and where the user may look."""
+"""What the user's settings name on disk, and where the user stands: it must be there, and where the user may look."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ from swiftpy.sites.settings import PATHS, Setting
 
 def check_paths(settings: Mapping[str, Setting], environ: Mapping[str, str]) -> None:
     """UserError for the first that is wrong. Files need not be there: the RUNs' check looks for them."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:  # another terminal has removed it, and perhaps made it anew
+        raise UserError("the current directory is gone: cd to it again if it was made anew, else to another") from None
     for setting in (settings[name] for name in PATHS if settings[name].value):
         with _within_reach(setting):
             if setting.name == "DATA_SOURCE":

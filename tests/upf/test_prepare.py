@@ -325,3 +325,12 @@ def test_what_every_rank_imports_to_look_and_to_run():
     names = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     rank_0s = ("swiftpy.experiment", "swiftpy.sites", "swiftpy.upf.prepare", "swiftpy.runtime.job")
     assert not [name for name in names if name.startswith(rank_0s)]
+
+
+def test_a_current_directory_that_is_gone_is_one_line(tmp_path, monkeypatch):
+    """Another terminal has removed it: there was a traceback, and `No such file or directory` without a name."""
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(UserError, match="the current directory is gone: cd to it again if it was made anew"):
+        understand(parse(["/nowhere/upf.json"]), SimpleNamespace())
