@@ -1,13 +1,4 @@
-"""Start the UPF application on a site: here and now, or as a job where the site has a scheduler.
-
-    python -m swiftpy.sites SITE UPF DFLTS [OPTIONS]
-
-runs `python -m swiftpy.upf UPF DFLTS OPTIONS` on the site's ranks. SITE is a name, such as local, aurora or slurm, or
-the path of a .toml file; OPTIONS are those of `python -m swiftpy.upf --help`. For example:
-
-    python -m swiftpy.sites local upf-12.json dflts.json
-    PROJECT=mine python -m swiftpy.sites aurora upf-770.json dflts.json --dry-run
-"""
+"""Start the UPF application on a site, and what all who start ranks need: the launcher, its signals, its leftovers."""
 
 from __future__ import annotations
 
@@ -30,6 +21,17 @@ from swiftpy.sites.script import launch_command, values
 from swiftpy.sites.settings import settings_of
 from swiftpy.sites.site import Site, load_site
 
+_USAGE = """\
+Start the UPF application on a site: here and now, or as a job where the site has a scheduler.
+
+    python -m swiftpy.sites SITE UPF DFLTS [OPTIONS]
+
+runs `python -m swiftpy.upf UPF DFLTS OPTIONS` on the site's ranks. SITE is a name, such as local, aurora or slurm, or
+the path of a .toml file; OPTIONS are those of `python -m swiftpy.upf --help`. For example:
+
+    python -m swiftpy.sites local upf-12.json dflts.json
+    PROJECT=mine python -m swiftpy.sites aurora upf-770.json dflts.json --dry-run
+"""
 _SHARED_MEMORY = Path("/dev/shm")
 _STALE, _SETTLED, _LOOK = 60.0, 1.0, 0.2  # seconds
 
@@ -52,7 +54,7 @@ def find_launcher(name: str = "mpiexec") -> str:
 def run(arguments: list[str]) -> int:
     """Run or submit on `ARGUMENTS[0]`, a site; return the exit code."""
     if not arguments or arguments[0] in ("-h", "--help"):
-        print((__doc__ or "").strip())
+        print(_USAGE, end="")
         return DONE if arguments else BAD_INPUT
     try:
         site = load_site(arguments[0])

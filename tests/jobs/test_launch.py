@@ -144,6 +144,13 @@ def test_shared_memory_is_removed_that_no_process_maps_or_is_about_to_map(tmp_pa
     assert segment.exists() is stays
 
 
+def test_usage_when_python_drops_documentation():
+    """`python -OO`, or PYTHONOPTIMIZE=2, which a site may set: an empty line was printed."""
+    command = [sys.executable, "-OO", "-m", "swiftpy.sites"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 2 and "python -m swiftpy.sites local upf-12.json" in result.stdout
+
+
 def test_a_file_of_ones_own_that_is_called_local(workplace):
     """The ranks read the local.toml that comes with swiftpy in its place."""
     text = 'launch = ["mpiexec", "-n", "{RANKS}"]\nmodules = ["no_such_module"]\n[settings]\nPROCS = "2"\nPPN = "2"\n'
