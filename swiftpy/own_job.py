@@ -34,7 +34,7 @@ from swiftpy.flow.functions import Function
 from swiftpy.flow.future import Future
 from swiftpy.runtime.server import BATCH, Server
 from swiftpy.runtime.transport import SERVER, TICK, Transport
-from swiftpy.sites.launch import find_launcher, handed_on, remove_segments
+from swiftpy.sites.launch import find_launcher, handed_on, remove_segments, warn_of_crashes
 
 #: Seconds that a job has to end once it was told to.
 _PATIENCE = 10.0
@@ -119,6 +119,7 @@ class OwnJob(Engine):
         self._closing = False  # nothing more is to come
         self._over = threading.Event()
         remove_segments(older_than=60.0)
+        warn_of_crashes(workers + 1)
         launcher = find_launcher()
         key = bytes(multiprocessing.current_process().authkey)
         name = f"swiftpy-{uuid.uuid4().hex}"

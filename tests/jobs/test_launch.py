@@ -16,7 +16,7 @@ from test_stop import trained, wait_for
 
 from job import journal, processes_in
 from swiftpy.errors import UserError
-from swiftpy.sites.launch import remove_segments
+from swiftpy.sites.launch import remove_segments, warn_of_crashes
 from swiftpy.sites.settings import benchmark_timeout, procs, settings_of, walltime
 from swiftpy.sites.site import load_site
 
@@ -142,6 +142,13 @@ def test_shared_memory_is_removed_that_no_process_maps_or_is_about_to_map(tmp_pa
     with segment.open() as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) if mapped else nullcontext():
         remove_segments(older_than=60)
     assert segment.exists() is stays
+
+
+@pytest.mark.parametrize(("ranks", "said"), [(1, ""), (10**9, "MB left, and 1000000000 ranks may need 5500000000: ")])
+def test_too_little_shared_memory_for_the_ranks_is_said_before_they_crash(capsys, ranks, said):
+    warn_of_crashes(ranks)
+    err = capsys.readouterr().err
+    assert said in err and bool(err) is bool(said)
 
 
 def test_usage_when_python_drops_documentation():
