@@ -18,6 +18,7 @@ from model_runner.ckpt import background, owner
 from model_runner.ckpt.owner import Owner
 from model_runner.errors import DivergedError, RunError
 from model_runner.files import forget_unfinished, write_file
+from model_runner.forks import forks_end
 from model_runner.isolation import enable_loggers, isolated, seed_random, voice_kept
 from model_runner.monitors import monitored
 from model_runner.params import apply_rules_again, complete, copied, expanded, model_defaults
@@ -214,11 +215,11 @@ def _metric() -> str:
 
 def _doubt(outcome: Outcome) -> str:
     """What is to be said of a RUN that is done, but for its result; empty for nothing."""
-    if outcome.result != "nan":
+    if outcome.result not in ("nan", "inf", "-inf"):
         return ""
     metric, metrics = _metric(), outcome.history or {}
     if metric in metrics or (metrics and metric == DEFAULT_METRIC):  # for which another stands where it is not there
-        return "its result is nan: so its training ended"
+        return f"its result is {outcome.result}: so its training ended"
     return f"the model returned no number for MODEL_RETURN={metric}; its metrics: {', '.join(metrics)}"
 
 
@@ -244,7 +245,7 @@ def _call_model(
     enable_loggers("RUNNER")
     log.info("%s(): pkg.run() ...", caller)
     try:
-        with monitored(full, directory), owner.running(Owner(given, whole), directory):
+        with monitored(full, directory), owner.running(Owner(given, whole), directory), forks_end():
             return full, module.run(full)
     finally:
         # A model that reuses its compiled network from RUN to RUN says so; it clears the session itself when

@@ -157,10 +157,11 @@ def test_a_metric_that_the_model_does_not_return_leaves_the_history(run, models,
     assert answer["reason"] == warning, "for the end of the job"
 
 
+@pytest.mark.parametrize("end", ["nan", "inf", "-inf"])
 @pytest.mark.parametrize("metric", ["val_loss", "mse"])
-def test_a_training_that_ends_in_nan_is_not_said_to_lack_the_metric(run, models, metric):
-    answer, directory = run("returns", returns={metric: [0.5, float("nan")]}, epochs=2)
-    assert (answer["status"], answer["reason"]) == ("ok", "its result is nan: so its training ended")
+def test_a_training_that_ends_in_nan_is_not_said_to_lack_the_metric(run, models, metric, end):
+    answer, directory = run("returns", returns={metric: [0.5, float(end)]}, epochs=2)
+    assert (answer["status"], answer["reason"]) == ("ok", f"its result is {end}: so its training ended")
     assert json.loads(text(directory, "history.txt")) == {metric: [0.5, None]}
 
 
