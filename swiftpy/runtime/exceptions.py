@@ -11,6 +11,8 @@ import cloudpickle
 
 from swiftpy.errors import TaskError
 
+_HALF_A_MESSAGE = 500
+
 
 class Ended(BaseException):
     """Raised in a task by the engine, past any `except Exception` of the task. `kind` is that of its TaskError."""
@@ -57,7 +59,16 @@ def _described(exception: BaseException) -> TaskError:
     trace = exception.__traceback__  # its first frame is ours
     text = "".join(traceback.format_exception(type(exception), exception, trace and trace.tb_next))
     kind = exception.kind if isinstance(exception, Ended) else "exception"
-    return TaskError(kind, message, text, exception=_pickled(exception))
+    return TaskError(kind, _short(message), text, exception=_pickled(exception))
+
+
+def _short(message: str) -> str:
+    """The beginning and the end, for a line of a table: pandas names all the columns that it misses, and TensorFlow
+    begins with pages of its graph. The traceback has the whole."""
+    cut = len(message) - 2 * _HALF_A_MESSAGE
+    if cut <= 0:
+        return message
+    return f"{message[:_HALF_A_MESSAGE]} [... {cut} characters ...] {message[-_HALF_A_MESSAGE:]}"
 
 
 def _pickled(exception: BaseException) -> bytes:

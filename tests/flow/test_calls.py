@@ -222,6 +222,14 @@ def test_an_exception_of_which_nothing_can_be_said_is_that_of_its_call(exception
     assert type(exception).__name__ in describe(exception).message
 
 
+def test_a_message_of_pages_is_cut_in_its_middle():
+    """It was a line of 100 kB at the end of a job, and in its journal, for each RUN."""
+    error = describe(ValueError("begins" + "x" * 100_000 + "ends"))
+    assert error.message.startswith("ValueError: begins") and error.message.endswith("ends")
+    assert len(error.message) < 1100 and "x" * 100_000 in error.traceback
+    assert describe(ValueError("x" * 900)).message == "ValueError: " + "x" * 900
+
+
 def test_a_call_that_was_cancelled_is_no_failure():
     """`run` would end the program for one, see `Failures`."""
     answer = Run(f"{__name__}:add", pack_calls(None, [CANCELLED_CALL, (1, 2)], None, None)).make()
