@@ -59,9 +59,9 @@ def run(main: Callable[[Unpack[Args]], T], *args: Unpack[Args], on_error: str = 
 def run(main: Callable[[Unpack[Args]], Any], *args: Unpack[Args], on_error: str = "stop") -> Any:
     """Call `main(*args)`, or run it if it is a coroutine function, and wait for all tasks; what it returned.
 
-    With `on_error="stop"` the first task that fails ends the program: what has not begun is cancelled, and its
-    TaskError is raised here. With "continue" a failure costs only what needs the result. Raises what `main` raises,
-    Deadlock if tasks can never run, KeyboardInterrupt if a signal ends the job.
+    With `on_error="stop"` the first task that fails ends the program, even if `main` catches its TaskError: what has
+    not begun is cancelled, and the TaskError is raised here. With "continue" a failure costs only what needs the
+    result. Raises what `main` raises, Deadlock if tasks can never run, KeyboardInterrupt if a signal ends the job.
     """
     if on_error not in ("stop", "continue"):
         raise ValueError(f'on_error is "stop" or "continue", not {on_error!r}')
