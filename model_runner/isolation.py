@@ -1,12 +1,14 @@
 """Nothing leaks from one RUN to the next in the same process.
 
 `isolated` saves what a model may change, and brings it back however the RUN ends. What it cannot bring back
-(threads that still run) it reports. Loaded software stays loaded: that is what the persistent process is for.
+(threads and processes that still run) it reports. Loaded software stays loaded: that is what the persistent process is
+for.
 """
 
 import contextlib
 import importlib
 import logging
+import multiprocessing
 import os
 import random
 import signal
@@ -44,6 +46,7 @@ def isolated(own: Sequence[Path], work_dir: Path) -> Iterator[None]:
             stack.callback(restore, save())
         stack.enter_context(_own_modules((*own, _SUPERVISOR)))
         stack.callback(_report_threads, set(threading.enumerate()))
+        stack.callback(_report_processes, multiprocessing.active_children())
         # Absolute, because "" and relative entries would mean the RUN directory after its chdir.
         entries = [*map(str, own), str(work_dir), *(str(work_dir / entry) for entry in sys.path), str(_SUPERVISOR)]
         sys.path[:] = list(dict.fromkeys(entries))
@@ -118,6 +121,13 @@ def _report_threads(before: set[threading.Thread]) -> None:
     for thread in threading.enumerate():
         if thread not in before and thread.is_alive():
             log.warning("the RUN left a thread behind: %s", thread.name)
+
+
+def _report_processes(before: list[multiprocessing.process.BaseProcess]) -> None:
+    """Those of `multiprocessing`, which end with the job: until then they may write into the RUN directory."""
+    for process in multiprocessing.active_children():
+        if process not in before:
+            log.warning("the RUN left a process behind: %s (pid %d)", process.name, process.pid)
 
 
 def _restore_environ(saved: dict[str, str]) -> None:

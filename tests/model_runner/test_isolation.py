@@ -2,6 +2,7 @@
 
 import json
 import logging
+import multiprocessing
 import os
 import random
 import signal
@@ -70,6 +71,27 @@ def test_threads_left_behind_are_reported(run, tmp_path, monkeypatch, capsys):
     run("lazy")
     printed = capsys.readouterr().out
     assert "RUNNER WARNING the RUN left a thread behind: straggler" in printed and printed.count("a thread behind") == 1
+
+
+def test_processes_left_behind_are_reported(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("MODEL_PYTHON_DIR", str(tmp_path))
+    (tmp_path / "parting_train_improve.py").write_text(
+        "import multiprocessing, time\n"
+        "def run(params):\n"
+        "    multiprocessing.get_context('fork').Process(target=time.sleep, args=(600,), name='straggler').start()\n"
+        "    return 1.0\n"
+    )
+    try:
+        run("parting")
+        (straggler,) = multiprocessing.active_children()
+        run("parting", "again")
+    finally:
+        for process in multiprocessing.active_children():
+            process.kill()
+            process.join()
+    printed = capsys.readouterr().out
+    assert f"RUNNER WARNING the RUN left a process behind: straggler (pid {straggler.pid})" in printed
+    assert printed.count("a process behind") == 2, "each once"
 
 
 def test_seeds_are_those_of_the_run_alone(run, models):
