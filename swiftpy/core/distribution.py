@@ -135,7 +135,7 @@ class Distribution:
 
     def feed_after(self, server: int, freed: list[Task]) -> list[Command]:
         """A server's results made these tasks ready."""
-        return [command for task in freed for command in self.add(task)] + self.feed(server)
+        return [command for task in freed for command in self.add(task)]
 
     def release(self, server: int, task_id: int, attempt: int, calls: int) -> Task | None:
         """So many calls from `task_id` on have ended at a server, which keeps the others of their task."""
@@ -177,7 +177,6 @@ class Distribution:
         self.wanted.pop(server, None)
         self.hungry.discard(server)
         self._sharing.forget(server)
-        self._ids[server].clear()
         return list(self.running.pop(server, {}).values()), []
 
     def orphans(self, server: int) -> list[Task]:
