@@ -169,10 +169,10 @@ class OwnJob(Engine):
         self._ending = True
         self._inbox.put(_Closed())
 
-    def join(self, timeout: float | None = None) -> None:
+    def join(self) -> None:
         """Wait for the job's end."""
         if threading.get_ident() != self._driver:
-            self._over.wait(timeout)
+            self._over.wait()
 
     def kill(self) -> None:
         """End the job now."""
