@@ -230,6 +230,13 @@ def test_a_chain_goes_on_after_a_retry_and_is_cancelled_after_a_failure():
     assert commands[1].error.kind == "cancelled" and "boom" in commands[1].error.message
 
 
+def test_something_urgent_may_come_between_the_long_calls_of_a_chain():
+    scheduler = scheduler_with(ONE, task(0, 3, chained=True), ready=[1])
+    scheduler.step(TaskSubmitted(task(3, priority=1)))
+    assert started(scheduler.step(TaskFinished(1, 0, 1, b"", 60.0))) == [(1, 3, 1)]
+    assert sent(scheduler.step(TaskFinished(1, 3, 1, b"", 60.0))) == [(1, 1, 1)]
+
+
 def test_what_became_ready_starts_where_its_data_are_and_in_order():
     scheduler = scheduler_with(TWO, task(0), task(1, after=[0]), task(2, after=[0], priority=1), ready=[2, 1])
     assert started(scheduler.step(TaskFinished(2, 0, 1, b"", 1.0))) == [(2, 2, 1), (1, 1, 1)]
@@ -237,12 +244,24 @@ def test_what_became_ready_starts_where_its_data_are_and_in_order():
 
 def test_a_parallel_task_starts_when_enough_workers_wait_and_does_not_starve():
     scheduler = scheduler_with(TWO, task(0), task(1), task(2, ranks=2), *map(task, range(3, 9)), ready=[1, 2])
-    assert started(scheduler.step(TaskFinished(1, 0, 1, b"", 1.0))) == []
-    commands = scheduler.step(TaskFinished(2, 1, 1, b"", 1.0))
+    assert started(scheduler.step(TaskFinished(2, 1, 1, b"", 1.0))) == []
+    commands = scheduler.step(TaskFinished(1, 0, 1, b"", 1.0))
     assert started(commands) == [(1, 2, 1), (2, 2, 1)] and commands[1].gang == (1, 2)
     scheduler.step(TaskFinished(1, 2, 1, b"first", 1.0))
     commands = scheduler.step(TaskFinished(2, 2, 1, b"second", 1.0))
     assert commands[0].value == b"first"
+
+
+def test_who_waits_for_others_takes_what_comes_before_but_only_if_nobody_waits_for_nothing():
+    """Workers 1 and 2 gather for a task of each node, the first of which comes before what is submitted then."""
+    scheduler = scheduler_with({1: Seat("a"), 2: Seat("b"), 3: Seat("a"), 4: Seat("b"), 5: Seat("c")})
+    for id, node, priority in ((0, "a", 2), (1, "b", 0)):
+        scheduler.step(TaskSubmitted(task(id, ranks=2, target=Target(node=node), priority=priority)))
+    for worker in (1, 2, 5):
+        assert not started(scheduler.step(WorkerReady(worker)))
+    assert started(scheduler.step(TaskSubmitted(task(2, priority=1)))) == [(5, 2, 1)]
+    assert started(scheduler.step(TaskSubmitted(task(3, priority=1)))) == [(2, 3, 1)]
+    assert not started(scheduler.step(TaskSubmitted(task(4, priority=1))))
 
 
 def test_a_parallel_task_of_which_one_part_is_killed_is_interrupted():

@@ -24,3 +24,14 @@ def test_a_run_can_be_shared_but_no_chain():
     assert sharing.ask() is None
     sharing.note(5, [Task(1, Kind("f"), [0, 0], 2)])
     assert sharing.ask() == 5
+
+
+def test_one_that_is_gone_owes_no_answer_and_can_be_asked_when_it_comes_back():
+    """Else whoever waits for all answers would wait for ever."""
+    sharing = Sharing()
+    sharing.note(5, TWO, more=True)
+    assert sharing.ask() == 5 and sharing.unanswered
+    sharing.forget(5)
+    assert not sharing.unanswered
+    sharing.note(5, TWO, more=True)
+    assert sharing.ask() == 5
