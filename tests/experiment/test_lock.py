@@ -84,6 +84,17 @@ def test_elsewhere_the_heartbeat_decides(exp, tmp_path, machine, monkeypatch):
     assert "job 78 on node2" in refuse_if_alive(exp, tmp_path)
 
 
+def test_where_nothing_can_be_written_this_machines_clock_judges(exp, monkeypatch):
+    """As with --plan, for the EXP of somebody else."""
+    unwritable = Path("/proc/self")
+    monkeypatch.setattr(lock, "BEAT_S", 3600)
+    Lock(exp, "78")
+    edit(exp, machine="another boot")
+    assert holder(exp, unwritable).alive
+    os.utime(exp.lock, (5, 5))
+    assert not holder(exp, unwritable).alive
+
+
 @pytest.mark.parametrize("content", ["", '{"host": "node2"}', "[]"])
 def test_a_damaged_lock_is_judged_by_its_heartbeat(exp, tmp_path, content):
     """A node that goes down leaves the name of a file, and none of its content."""

@@ -10,7 +10,7 @@ from swiftpy.experiment import markers, parameters
 from swiftpy.experiment.exp import Exp, create
 from swiftpy.experiment.journal import Journal
 from swiftpy.experiment.lock import Lock
-from swiftpy.experiment.restart import epoch_seconds, left_behind, plan, refuse_rivals, restarts_of, source
+from swiftpy.experiment.restart import epoch_seconds, left_behind, plan, queued, refuse_rivals, restarts_of, source
 from swiftpy.upf.parse import read_job
 
 FINISHED = {"status": "ok", "reason": "", "epochs": 3, "result": "0.1", "stopped_early": False}
@@ -106,12 +106,19 @@ def test_every_run_by_what_it_left(tmp_path, old):
 
 
 def test_checkpoints_that_the_user_keeps_elsewhere(tmp_path, old):
-    """The RUN has a link to them; in the directory of NONE nothing was saved yet."""
+    """The RUN has a link to them; in the directory of NONE nothing was saved yet. A link to data means nothing."""
     trees.make(tmp_path / "scratch", "AWAY/epochs/001/model.h5 = m\nNONE/ckpt.log = log")
     for name in ("AWAY", "NONE"):
         trees.make(old.run_dir(name), f"output/ckpts -> {tmp_path}/scratch/{name}")
-    now = specs(tmp_path / "in", "AWAY NONE")
-    assert verdicts(plan(now, old, compare, read_job)) == {"AWAY": "resume", "NONE": "new"}
+    trees.make(old.run_dir("DATA"), f"result.txt = 0.1\ndata -> {tmp_path}/scratch/AWAY")
+    now = specs(tmp_path / "in", "AWAY NONE DATA")
+    assert verdicts(plan(now, old, compare, read_job)) == {"AWAY": "resume", "NONE": "new", "DATA": "new"}
+
+
+@pytest.mark.parametrize(("file", "verdict"), [("best.pt", "resume"), ("predictions.csv", "new")])
+def test_a_model_beside_the_results_may_be_what_a_run_goes_on_from(tmp_path, file, verdict):
+    old = Exp(trees.make(tmp_path / "EXP000", f"run/RUN000/{file} = m"))
+    assert verdicts(plan(specs(tmp_path / "in", "RUN000"), old, compare, read_job)) == {"RUN000": verdict}
 
 
 def test_more_epochs_resume_what_did_not_stop_early(tmp_path, old):
@@ -252,17 +259,20 @@ def test_a_stop_marker_that_counts_the_last_attempt_alone_is_not_believed(tmp_pa
         tmp_path / "EXP011",
         """
         run/FULL/stop.marker = early stopping: 1/3
+        run/FULL/ckpts/epochs/001/ckpt-info.json = {}
         run/FULL/ckpts/epochs/003/ckpt-info.json = {}
         run/EARLY/stop.marker = early stopping: 1/3
         run/EARLY/ckpts/epochs/002/ckpt-info.json = {}
         run/EARLY/ckpts/epochs/003.old/ckpt-info.json = {}
+        run/OTHER/stop.marker = by hand
+        run/OTHER/ckpts/epochs/003/ckpt-info.json = {}
         """,
     )
-    for number, name in enumerate(("FULL", "EARLY")):
+    for number, name in enumerate(("FULL", "EARLY", "OTHER")):
         trees.make(root, f"run/{name}/result.txt = 0.1\nmarkers/marker-00{number}.txt = DONE")
         (root / "run" / name / "parameters.txt").write_text(f"[Global Params]\nid='{name}'\nindex={number}\nepochs=3\n")
-    more = plan(specs(tmp_path / "in", "FULL EARLY", '{"epochs": 5}'), Exp(root), compare, read_job)
-    assert [d.reason for d in more] == ["epochs 3 -> 5", "stopped early"]
+    more = plan(specs(tmp_path / "in", "FULL EARLY OTHER", '{"epochs": 5}'), Exp(root), compare, read_job)
+    assert [d.reason for d in more] == ["epochs 3 -> 5", "stopped early", "stopped early"]
     same = plan(specs(tmp_path / "in", "FULL EARLY"), Exp(root), compare, read_job)
     assert verdicts(same) == {"FULL": "skip", "EARLY": "skip"}
 
@@ -280,12 +290,15 @@ def test_the_time_of_an_epoch_is_known_from_the_old_journal(tmp_path):
 def test_killed_while_carrying_over_and_over_the_source_is_found(tmp_path, old):
     first = create(tmp_path, restart=old)
     lock = Lock(first, "9.pbs")
+    gone = json.loads(first.lock.read_text()) | {"host": "node2", "pid": 1, "start": "-1", "jobid": "7.pbs"}
     second = create(tmp_path, restart=first)
     with pytest.raises(UserError, match=r"EXP001 is in use by job 9.pbs"):
         source(second, tmp_path)
     lock.release()
+    (old.root / "lock.json").write_text(json.dumps(gone))
     found, said = source(second, tmp_path)
     assert found == old
+    assert said.pop().startswith("EXP000 was left by job 7.pbs on node2 (pid 1), which died")
     assert said == [
         "EXP002 ended before it had taken over EXP001: going on from EXP001",
         "EXP001 ended before it had taken over EXP000: going on from EXP000",
@@ -297,6 +310,14 @@ def test_killed_while_carrying_over_and_over_the_source_is_found(tmp_path, old):
     first.restart.write_text("EXP001\n")
     with pytest.raises(UserError, match="goes on from EXP001 itself"):
         source(first, tmp_path)
+
+
+def test_an_exp_whose_job_never_began_and_that_is_no_restart_is_taken_as_it_is(tmp_path):
+    """It was killed as it was made."""
+    exp = create(tmp_path)
+    assert source(exp, tmp_path) == (exp, [])
+    exp.journal.write_bytes(b"")
+    assert source(exp, tmp_path) == (exp, []) and queued(exp) is None
 
 
 def test_a_restart_beside_one_that_trains_the_same_runs_is_refused(tmp_path, old):
@@ -320,4 +341,6 @@ def test_a_restart_beside_one_that_trains_the_same_runs_is_refused(tmp_path, old
 def test_a_restart_in_another_directory_names_the_exp_by_its_path(tmp_path, old):
     there = create(tmp_path / "there", restart=old)
     create(tmp_path / "there", restart=Exp(tmp_path / "there" / "EXP000"))
+    for text in ("/removed/EXP000", "a\0b"):
+        create(tmp_path / "there", restart=old).restart.write_text(text)
     assert list(restarts_of(old, tmp_path / "there")) == [there]
