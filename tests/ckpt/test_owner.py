@@ -58,6 +58,14 @@ def test_the_same_run_goes_on_also_in_another_exp(start, tmp_path):
     assert check(sets({"ckpt_directory": place, "epochs": 5, "sizes": [1]}), None) == []
 
 
+def test_a_run_that_is_not_given_what_the_other_was_does_not_go_on_from_it(start, tmp_path):
+    """The model has no default for it, so nobody knows what it is now."""
+    place = str(tmp_path / "scratch")
+    start(ckpt_directory=place, loss="mae")
+    with pytest.raises(CkptError, match=r"loss 'mae' -> \(not set\)"):
+        start(ckpt_directory=place, exp="EXP001")
+
+
 @pytest.mark.parametrize(
     ("run_id", "change", "reason"),
     [

@@ -89,6 +89,15 @@ def test_only_the_run_that_finished_is_skipped(new_run):
     assert hed_setup.pre_run(new_run("B", index=0)) == ModelResult.SUCCESS
 
 
+def test_a_run_whose_marker_is_missing_trains_although_it_has_a_result(new_run, tmp_path):
+    """The user has removed it, or the job died between the two."""
+    params = new_run("A", index=0)
+    hed_setup.pre_run(params)
+    finish(params)
+    (tmp_path / "EXP001/markers/marker-000.txt").unlink()
+    assert hed_setup.pre_run(new_run("A", index=0)) == ModelResult.SUCCESS
+
+
 def test_no_two_runs_of_a_node_share_a_directory(new_run, tmp_path):
     sets = [new_run("A", index=0), new_run("B", index=0), new_run("A", exp="EXP002", index=0)]
     sets += [new_run("A", exp="other/EXP001", index=0), new_run("A" * 250, index=0)]
@@ -184,6 +193,12 @@ def test_checkpoints_are_not_resumed_on_other_data(new_run, original):
     rewrite(original, tables.RSP, lambda frame: frame.iloc[:-3])
     with pytest.raises(ValueError, match="RUN000 come from other data"):
         hed_setup.pre_run(new_run("RUN000", index=0))
+
+
+def test_checkpoints_of_the_original_workflow_are_taken_up_for_it_records_no_partition(new_run):
+    params = new_run("RUN000", index=0)
+    (Path(params["instance_directory"]) / "ckpts/epochs/001").mkdir(parents=True)
+    assert hed_setup.pre_run(params) == ModelResult.SUCCESS
 
 
 def test_checkpoints_kept_elsewhere_are_of_other_data_in_the_next_exp_too(new_run, original, tmp_path):
