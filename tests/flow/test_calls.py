@@ -230,6 +230,12 @@ def test_a_message_of_pages_is_cut_in_its_middle():
     assert describe(ValueError("x" * 900)).message == "ValueError: " + "x" * 900
 
 
+@pytest.mark.parametrize("exception", [MuteError(), ValueError()], ids=["mute", "any"])
+def test_a_traceback_begins_in_the_task(exception):
+    ((_, error),) = Run(f"{__name__}:fail", pack_calls(None, [(exception,)], None, None)).make().failures
+    assert error.traceback.count("File") == 1 and "in fail\n" in error.traceback
+
+
 def test_a_call_that_was_cancelled_is_no_failure():
     """`run` would end the program for one, see `Failures`."""
     answer = Run(f"{__name__}:add", pack_calls(None, [CANCELLED_CALL, (1, 2)], None, None)).make()
