@@ -8,7 +8,7 @@ from typing import Any
 
 from swiftpy.flow.calls import because_of, needs
 from swiftpy.flow.future import Future, when_good
-from swiftpy.runtime.store import Exchange
+from swiftpy.runtime.store import Exchange, Reference
 
 
 class Fetching:
@@ -18,7 +18,7 @@ class Fetching:
         #: To be called by a thread that does not drive meanwhile: they may do anything.
         self.due: deque[Callable[[], None]] = deque()
         self._requested: deque[Future] = deque()
-        self._coming: list[Future] = []
+        self._coming: dict[Reference, Future] = {}
         self._calls: deque[tuple[list[Future], Callable[[], None]]] = deque()
 
     def __bool__(self) -> bool:
@@ -38,12 +38,14 @@ class Fetching:
         """Ask for what is wanted, take what has arrived, and find out what is due; whether any of that is news."""
         while self._requested:
             future = self._requested.popleft()
-            if (stored := future.elsewhere) is not None and future not in self._coming:
+            if (stored := future.elsewhere) is not None and stored.reference not in self._coming:
                 data.request(stored.reference)
-                self._coming.append(future)
-        coming = [future for future in self._coming if not _bring(future, data)]
-        news = len(coming) < len(self._coming)
-        self._coming = coming
+                self._coming[stored.reference] = future
+        news = False
+        for reference in data.arrivals:
+            if (arrived := self._coming.pop(reference, None)) is not None:
+                _bring(arrived, data, reference)
+                news = True
         for _ in range(len(self._calls)):
             futures, then = self._calls.popleft()
             if any(future.elsewhere is not None for future in futures):
@@ -53,17 +55,12 @@ class Fetching:
         return news or bool(self.due)
 
 
-def _bring(future: Future, data: Exchange) -> bool:
-    """Give a future its result if that has arrived."""
-    if (stored := future.elsewhere) is None:
-        return True
-    if not data.arrived(stored.reference):
-        return False
+def _bring(future: Future, data: Exchange, reference: Reference) -> None:
+    """Give a future its result, which has arrived."""
     try:
-        future.bring(data.take(stored.reference).value())
+        future.bring(data.take(reference).value())
     except (Exception, SystemExit) as error:  # its class may do anything when it is unpickled
         future.lose(error)
-    return True
 
 
 class HeldBack:

@@ -215,6 +215,11 @@ class Exchange:
         """Whether something that was asked for has not come."""
         return bool(self._wanted)
 
+    @property
+    def arrivals(self) -> list[Reference]:
+        """All that can be taken."""
+        return list(self._arrived)
+
     def arrived(self, reference: Reference) -> bool:
         """Whether a value that was asked for can be taken."""
         return reference in self._arrived
