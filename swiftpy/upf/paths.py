@@ -41,8 +41,8 @@ def _check_folder(setting: Setting, path: Path) -> None:
 
 @contextlib.contextmanager
 def _within_reach(what: object) -> Iterator[None]:
-    """UserError if something is closed to the user, such as a colleague's directory of mode 0700."""
+    """UserError if something cannot be looked at, such as in a colleague's directory of mode 0700."""
     try:
         yield
-    except PermissionError as error:
+    except OSError as error:
         raise UserError(f"{what}: {error.strerror}: choose what you may read, or ask its owner") from error
