@@ -46,7 +46,7 @@ class Intent:
 
 
 def understand(options: argparse.Namespace, lead: Lead) -> Intent:
-    """Read and check everything. UserError with all problems, of all RUNs."""
+    """Read and check everything. UserError with all problems of the files, or else of the parameters of all RUNs."""
     if options.restart is not None and not options.restart.strip():  # "$EXP" of a script, where EXP is not set
         raise UserError("the name of the EXP to restart is empty: give its name, or leave it out to start anew")
     site = load_site(options.site)
