@@ -86,6 +86,9 @@ class Gateway(job.Application):
 
 
 if __name__ == "__main__":
+    # As in the process that started the job, where a module of the same name in the current directory, which `-m` puts
+    # first, may be another one than that which it found beside its script.
+    sys.path[:] = os.environ["PYTHONPATH"].split(os.pathsep)
     name = os.environ.pop(SOCKET)
     # On workers, so that they reach what is a `multiprocessing.Manager`'s in the process that started the job.
     multiprocessing.current_process().authkey = bytes.fromhex(os.environ.pop(KEY))
