@@ -49,17 +49,17 @@ def describe(exception: BaseException) -> TaskError:
 
 def _described(exception: BaseException) -> TaskError:
     if isinstance(exception, SystemExit):
-        message = f"it called exit({exception.code!r})"
+        message = _short(f"it called exit({exception.code!r})")
     elif isinstance(exception, Ended):
         message = str(exception)
-    elif isinstance(exception, TaskError):  # of a task that this one had submitted: a recursion passes it up
+    elif isinstance(exception, TaskError):  # of a task that this one had submitted: a recursion passes it up, cut once
         message = exception.message if exception.kind == "exception" else exception.summary()
     else:
-        message = "".join(traceback.format_exception_only(exception)).strip().replace("\n", " ")
+        message = _short("".join(traceback.format_exception_only(exception)).strip().replace("\n", " "))
     trace = exception.__traceback__  # its first frame is ours
     text = "".join(traceback.format_exception(type(exception), exception, trace and trace.tb_next))
     kind = exception.kind if isinstance(exception, Ended) else "exception"
-    return TaskError(kind, _short(message), text, exception=_pickled(exception))
+    return TaskError(kind, message, text, exception=_pickled(exception))
 
 
 def _short(message: str) -> str:

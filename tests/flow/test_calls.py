@@ -228,6 +228,7 @@ def test_a_message_of_pages_is_cut_in_its_middle():
     assert error.message.startswith("ValueError: begins") and error.message.endswith("ends")
     assert len(error.message) < 1100 and "x" * 100_000 in error.traceback
     assert describe(ValueError("x" * 900)).message == "ValueError: " + "x" * 900
+    assert describe(error).message == error.message, "of a task of its own: it told of 29 characters"
 
 
 @pytest.mark.parametrize("exception", [MuteError(), ValueError()], ids=["mute", "any"])
