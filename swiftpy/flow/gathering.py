@@ -153,7 +153,10 @@ class Gathering:
         self._is_known(ours, engine)
 
         def end(done: Any) -> None:
-            if ours.settle(None, None if done.good() else failure_of(done)):
+            error = None if done.good() else failure_of(done)
+            if error is not None:
+                error.task = error.task or "another executor's call"
+            if ours.settle(None, error):
                 ours.tell()
 
         theirs.add_done_callback(end)
