@@ -137,7 +137,7 @@ def warn_of_crashes(ranks: int) -> None:
     with contextlib.suppress(OSError):  # there is none, which MPI may do without
         status = os.statvfs(_SHARED_MEMORY)
         free, needed = status.f_bavail * status.f_frsize, ranks * _SHARED_BY_RANK
-        if free < needed:
+        if status.f_blocks and free < needed:  # a tmpfs of size=0, which has no limit, says that it has none
             said = f"{_SHARED_MEMORY} has {free / 1e6:.0f} MB left, and {ranks} ranks may need {needed / 1e6:.0f}"
             print(f"swiftpy: {said}: with less they crash; start a container with --shm-size=1g", file=sys.stderr)
 

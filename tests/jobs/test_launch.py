@@ -151,6 +151,17 @@ def test_too_little_shared_memory_for_the_ranks_is_said_before_they_crash(capsys
     assert said in err and bool(err) is bool(said)
 
 
+def test_shared_memory_without_a_limit_is_not_too_little(tmp_path, monkeypatch, capsys):
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=0", "none", str(tmp_path)], capture_output=True).returncode:
+        pytest.skip("a file system can only be mounted as root")
+    monkeypatch.setattr("swiftpy.sites.launch._SHARED_MEMORY", tmp_path)
+    try:
+        warn_of_crashes(4)
+    finally:
+        subprocess.run(["umount", "-l", str(tmp_path)], check=True)
+    assert capsys.readouterr().err == ""
+
+
 def test_usage_when_python_drops_documentation():
     """`python -OO`, or PYTHONOPTIMIZE=2, which a site may set: an empty line was printed."""
     command = [sys.executable, "-OO", "-m", "swiftpy.sites"]
