@@ -156,9 +156,8 @@ class Keeper:
 
     def __init__(self, memo: Memo, function: Callable[..., Any]) -> None:
         self.memo = memo
-        len(
-            memo
-        )  # now, in the script's thread: where the directory cannot be read, its call says so, and not the engine
+        # Now, in the script's thread: where the directory cannot be read, its call says so, and not the engine.
+        _ = memo.records
         self._function = function
         self._fingerprint = fingerprint.of_function(function)
         self._warned = False
