@@ -45,8 +45,12 @@ def command(site: Site, arguments: list[str]) -> list[str]:
 
 
 def find_launcher(name: str = "mpiexec") -> str:
-    """The launcher's path. UserError if it is not installed."""
-    here = str(Path(sys.executable).parent)  # an MPI from PyPI puts its launcher beside Python
+    """The launcher's path. UserError if it is not installed.
+
+    An MPI from PyPI puts its launcher beside Python, but never into /usr/bin: what is beside the system's Python may be
+    of another MPI than the one whose module the user has loaded, which comes before it in PATH.
+    """
+    here = "" if sys.prefix == "/usr" else str(Path(sys.executable).parent)
     launcher = shutil.which(name, path=here) or shutil.which(name)
     if launcher is None:
         raise UserError(f"{name} is not installed: pip install mpich, or load the site's MPI module")

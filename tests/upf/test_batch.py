@@ -39,18 +39,21 @@ def run(job, monkeypatch, script):
     return job.run(["sh"])
 
 
-def test_an_mpiexec_beside_python_goes_before_the_schedulers(job, monkeypatch, tmp_path):
-    """OpenPBS puts one of its own into the PATH of its jobs, which starts nothing of an MPI from PyPI."""
-    for place in ("venv", "pbs"):
+@pytest.mark.parametrize(("prefix", "taken"), [("/opt/venv", "beside"), ("/usr", "path")])
+def test_an_mpiexec_beside_python_goes_before_the_schedulers(job, monkeypatch, tmp_path, prefix, taken):
+    """OpenPBS puts one of its own into the PATH of its jobs, which starts nothing of an MPI from PyPI. But /usr/bin may
+    have one, too, which is not that of the module in `setup`."""
+    monkeypatch.setattr(sys, "prefix", prefix)
+    for place in ("beside", "path"):
         (tmp_path / place).mkdir()
         (tmp_path / place / "mpiexec").write_text("#!/bin/sh\n")
         (tmp_path / place / "mpiexec").chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(tmp_path / "venv" / "python"))
-    monkeypatch.setenv("PATH", str(tmp_path / "pbs"))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "beside" / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path / "path"))
     commands = []
     monkeypatch.setattr(batch, "supervise", lambda command, told_to_end: commands.append(command) or 0)
     assert job.run(["mpiexec", "-n", "2"]) == 0
-    assert commands == [[str(tmp_path / "venv" / "mpiexec"), "-n", "2"]]
+    assert commands == [[str(tmp_path / taken / "mpiexec"), "-n", "2"]]
 
 
 def test_a_successor_is_submitted_once_and_before_the_end(job, monkeypatch):
