@@ -213,6 +213,7 @@ def test_a_call_that_needs_one_that_is_held_back_comes_after_it(monkeypatch):
     engine, value, held = Idle(), Future(), Future()
     function = engine.functions.find(abs)
     submit = functools.partial(engine.submit, Kind(function.name), function)
+    nothing_stored = store.Exchange(0, lambda *_: None)
 
     def submit_held():
         behind.append(submit((held,), {}))  # another thread does, at this moment
@@ -222,7 +223,7 @@ def test_a_call_that_needs_one_that_is_held_back_comes_after_it(monkeypatch):
         if done.settle(value, None):
             done.tell()
         while engine._fetching:
-            engine._fetching.advance(None)
+            engine._fetching.advance(nothing_stored)
             engine._tell()
         return [call[0] for call in engine._gathering.added]
 
