@@ -7,7 +7,8 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from swiftpy.flow import nested, program
+from swiftpy.flow import nested
+from swiftpy.runtime.call import import_from
 from swiftpy.runtime.job import run
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def _make() -> ScriptApplication:
 
 def _join(worker: Worker) -> None:
     """What lies beside the script can be imported on workers, too."""
-    program.import_from(os.environ["PYTHONPATH"].partition(os.pathsep)[0])
+    import_from(os.environ["PYTHONPATH"].partition(os.pathsep)[0])
     faulthandler.enable()  # a task that crashes the rank is seen where it did
     nested.join(worker)
 

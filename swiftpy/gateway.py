@@ -48,7 +48,7 @@ class Gateway(job.Application):
         except (OSError, EOFError, AuthenticationError) as error:
             here = lead.layout.hosts[0]
             raise UserError(f"rank 0, on {here}, cannot reach the process that started the job: {error}") from None
-        return job.JobSpec(outputs=(), grace=0.0)
+        return job.JobSpec(outputs=(), grace=0.0, folder=sys.path[0])
 
     def serve(self, server: Server, scheduler: Scheduler) -> None:
         """See Application: pass messages on until the other side says that this is all."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, overload
@@ -20,15 +19,6 @@ if TYPE_CHECKING:
     Args = TypeVarTuple("Args")
 
 _engine: Engine | NestedEngine | None = None
-
-
-def import_from(folder: str) -> None:
-    """What lies in `folder`, beside the script, can be imported as if Python had been started with the script.
-
-    It takes the place of the directory where the user stands, which `-m` puts first. With PYTHONSAFEPATH it does not:
-    what is first then is of the user's own PYTHONPATH, and the script may import from there.
-    """
-    sys.path[: not getattr(sys.flags, "safe_path", False)] = [folder]
 
 
 def begin(engine: Engine | NestedEngine) -> None:

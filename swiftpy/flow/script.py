@@ -16,7 +16,7 @@ from swiftpy.core.scheduler import Scheduler
 from swiftpy.errors import SOME_FAILED, Deadlock, UserError
 from swiftpy.flow import program
 from swiftpy.flow.engine import Engine
-from swiftpy.runtime.call import leave_fork
+from swiftpy.runtime.call import import_from, leave_fork
 from swiftpy.runtime.job import Application, JobSpec, Lead
 from swiftpy.runtime.server import Server
 
@@ -73,6 +73,7 @@ class ScriptApplication(Engine, Application):
     _options: argparse.Namespace
     _hosts: dict[int, str]
     _workers: list[int]
+    _folder: str  # of the script
     _code = 0
 
     def __init__(self, arguments: list[str]) -> None:
@@ -84,6 +85,7 @@ class ScriptApplication(Engine, Application):
         self._options = _parser().parse_args(self._arguments)
         if not self._options.script.is_file():
             raise UserError(f"{self._options.script}: there is no such script")
+        self._folder = str(self._options.script.resolve().parent)
         lead.layout.count_workers()
         self.stop = lead.stop
         self._hosts = dict(enumerate(lead.layout.hosts))
@@ -101,10 +103,11 @@ class ScriptApplication(Engine, Application):
         if self._options.hostmap:
             for line in lead.layout.describe():
                 print(line, file=sys.stderr)
-        path = [str(self._options.script.resolve().parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+        path = [self._folder, *filter(None, [os.environ.get("PYTHONPATH")])]
         return JobSpec(
             outputs=(),
             env={"PYTHONPATH": os.pathsep.join(path)},
+            folder=self._folder,
             grace=0.0,
             groups=lead.layout.groups,
             traced=self.trace is not None,
@@ -149,7 +152,7 @@ class ScriptApplication(Engine, Application):
 
     def _run_script(self) -> int:
         sys.argv = [str(self._options.script), *self._options.args]
-        program.import_from(str(self._options.script.resolve().parent))
+        import_from(self._folder)
         try:
             runpy.run_path(str(self._options.script), run_name="__main__")
         except SystemExit as end:

@@ -48,6 +48,15 @@ def _note_fork() -> None:
 os.register_at_fork(after_in_child=_note_fork)
 
 
+def import_from(folder: str) -> None:
+    """What lies in `folder`, beside the script, can be imported as if Python had been started with the script.
+
+    It takes the place of the directory where the user stands, which `-m` puts first. With PYTHONSAFEPATH it does not:
+    what is first then is of the user's own PYTHONPATH, and the script may import from there.
+    """
+    sys.path[: not getattr(sys.flags, "safe_path", False)] = [folder]
+
+
 class _Previous:
     def __reduce__(self) -> str:
         return "PREVIOUS"

@@ -1,8 +1,8 @@
 """The main program of an isolated child: one persistent Python instance that runs one task after another.
 
-Started by `spawner` as `python -m swiftpy.runtime.child CHANNEL PARENT`. It reads (function, payload) from its channel
-and sends an `Answer`, see `call`; a `Reference` that it sends meanwhile is answered with the value. Software and data
-that a task loads stay loaded for the next.
+Started by `spawner` as `python -m swiftpy.runtime.child FOLDER CHANNEL PARENT`. It reads (function, payload) from its
+channel and sends an `Answer`, see `call`; a `Reference` that it sends meanwhile is answered with the value. Software
+and data that a task loads stay loaded for the next.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from multiprocessing.connection import Connection
 from types import FrameType
 
 from swiftpy.parent import end_with_parent
-from swiftpy.runtime.call import Run, forget
+from swiftpy.runtime.call import Run, forget, import_from
 from swiftpy.runtime.output import flush
 from swiftpy.runtime.signals import in_forks
 from swiftpy.runtime.store import LostError, Packed, Reference, fetch_with
@@ -44,7 +44,9 @@ def _leave_to_task(number: int, frame: FrameType | None) -> None:
 
 def main() -> None:
     """Serve the channel until its end."""
-    fd, parent = int(sys.argv[1]), int(sys.argv[2])
+    folder, fd, parent = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    if folder:
+        import_from(folder)
     end_with_parent(parent)
     faulthandler.enable()  # a segmentation fault leaves the Python stack in out-NNN.txt
     signal.signal(signal.SIGINT, signal.SIG_IGN)

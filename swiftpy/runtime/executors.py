@@ -88,7 +88,8 @@ class IsolatedExecutor:
     """Runs tasks one after another in a persistent child, which it can time out, kill, lose, and replace.
 
     After any failure the child is replaced: nobody knows what a task left behind that raised half-way.
-    `env` gives the child's additional environment; `output` is the descriptor of its stdout and stderr.
+    `env` gives the child's additional environment; `output` is the descriptor of its stdout and stderr;
+    `folder`, if given, takes the place of the current directory where it looks for modules.
     """
 
     def __init__(
@@ -98,9 +99,10 @@ class IsolatedExecutor:
         rank: int,
         env: dict[str, str],
         output: int,
+        folder: str = "",
     ) -> None:
         self._spawner, self._host, self._rank = spawner, host, rank
-        self._env, self._output = env, output
+        self._env, self._output, self._folder = env, output, folder
         self._pid = 0
         self._channel: Connection | None = None
         self._order: Order | None = None
@@ -201,7 +203,7 @@ class IsolatedExecutor:
 
         ours, theirs = socket.socketpair()
         with ours, theirs:
-            args = ["-m", "swiftpy.runtime.child"]
+            args = ["-m", "swiftpy.runtime.child", self._folder]
             self._pid = self._spawner.spawn(args, self._env, theirs.fileno(), self._output)
             return Connection(ours.detach())
 

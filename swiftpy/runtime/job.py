@@ -44,7 +44,8 @@ class JobSpec:
     """What every rank must know before tasks start; rank 0 makes it.
 
     `outputs` are the files of the ranks' stdout and stderr; if empty, they go where the launcher takes them. `env` is
-    added to the environment of the tasks, and `local_env` to that of the n-th rank of a node. `hooks` are names, see
+    added to the environment of the tasks, and `local_env` to that of the n-th rank of a node. `folder`, if given,
+    takes the place of the current directory where isolated tasks look for modules. `hooks` are names, see
     `swiftpy.runtime.hooks`. `grace` is that of `Server`; in `walltime` seconds from `prepare` on the whole job will be
     killed. `preflight` names a function, with its arguments, that every rank calls, see `preflight`. `groups` are those
     of `Layout`; if they are `traced`, they say which worker made which calls.
@@ -52,6 +53,7 @@ class JobSpec:
 
     outputs: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
+    folder: str = ""
     hooks: tuple[str, ...] = ()
     grace: float = 60.0
     walltime: float = math.inf
@@ -200,7 +202,7 @@ def _take_part(
     if works:
         env = _environment(world, spec, hooks.env)
         os.environ.update(env)  # for tasks that run in the rank itself
-        isolated = IsolatedExecutor(lead.spawner, world.host, world.rank, env, output)
+        isolated = IsolatedExecutor(lead.spawner, world.host, world.rank, env, output, spec.folder)
     reasons = reasons or _look(world, lead, spec, hooks.env, isolated, killed_at)
     # What is there by now stays, so the collector need not go through it: neither while a program makes futures by the
     # hundred thousand, nor, several times, when Python ends.

@@ -25,15 +25,17 @@ def test_workers_find_what_the_program_finds(tmp_path):
 
 @pytest.mark.mpi_job
 def test_what_lies_in_the_current_directory_is_not_what_lies_beside_the_program(tmp_path):
-    """Workers called the function of the former in the place of that of the latter."""
+    """Workers, and processes beside them, called the function of the former in the place of that of the latter."""
     (tmp_path / "scripts").mkdir()
     for directory in (tmp_path, tmp_path / "scripts"):
         (directory / "helpers.py").write_text(f"def where():\n    return {str(directory)!r}\n")
     program = """
     import helpers
+    def beside():
+        return swiftpy.task(helpers.where, isolated=True)().result()
     if __name__ == "__main__":
         with swiftpy.Executor(1) as executor:
-            assert executor.submit(helpers.where).result() == helpers.where()
+            assert executor.submit(helpers.where).result() == executor.submit(beside).result() == helpers.where()
     """
     passes([*ALONE, script(tmp_path / "scripts", program)], tmp_path)
 

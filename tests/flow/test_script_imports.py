@@ -1,9 +1,12 @@
 """Where the modules that scripts and tasks import may be."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 
+from job import MPIEXEC
 from test_programs import passes
 
 pytestmark = pytest.mark.mpi_job
@@ -31,3 +34,20 @@ def test_beside_the_script_and_on_the_users_own_path(tmp_path, monkeypatch, safe
         swiftpy.gather([imports(), imports_there()])
         """,
     )
+
+
+def test_not_what_has_the_same_name_in_the_current_directory(tmp_path):
+    """Isolated tasks called the function of that."""
+    (tmp_path / "scripts").mkdir()
+    for directory in (tmp_path, tmp_path / "scripts"):
+        (directory / "helpers.py").write_text(f"def where():\n    return {str(directory)!r}\n")
+    (tmp_path / "scripts" / "program.py").write_text(
+        "import swiftpy, helpers\n"
+        "tasks = [swiftpy.task(helpers.where, isolated=isolated)() for isolated in (False, True)]\n"
+        "assert swiftpy.gather(tasks) == [helpers.where()] * 2, swiftpy.gather(tasks)\n"
+    )
+    command = [MPIEXEC, "-n", "2", sys.executable, "-m", "swiftpy", "scripts/program.py"]
+    result = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL
+    )
+    assert result.returncode == 0, result.stderr
