@@ -20,8 +20,9 @@ ADVANCE_SECONDS = 50e-3
 MOST_TASKS = 32
 #: At the end of a run pieces shrink, so that all workers end together, but not below this.
 LEAST_SECONDS = 100e-6
-#: What a call costs a worker besides its own duration; so many make a piece of MOST_CALLS.
-_LEAST_CALL = PIECE_SECONDS / MOST_CALLS
+#: What a call takes at least, with what it costs a worker besides its own duration: of the shortest a worker holds
+#: several pieces of MOST_CALLS, or it would fall asleep, and have to be woken, while the server makes the next.
+_LEAST_CALL = 2e-6
 #: Weight of the newest measurement in the mean, when it is longer and when it is shorter than the mean.
 _LONGER, _SHORTER = 0.5, 0.25
 

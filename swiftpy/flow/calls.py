@@ -61,7 +61,7 @@ def _collect(value: Any, found: list[Future], seen: dict[int, Any]) -> None:
         elements = [getattr(value, field.name, None) for field in dataclasses.fields(value)]
     else:
         return
-    if id(value) in seen:
+    if id(value) in seen or (kind is list and ATOMS.issuperset(map(type, value))):  # a million numbers, say
         return
     seen[id(value)] = value
     for element in elements:

@@ -178,18 +178,18 @@ class Run:
             return Answer(b"", 1, ((0, describe(exception)),))
         values: list[Any] = []
         failures: list[tuple[int, TaskError]] = []
-        todo, first = self._todo, self.first
+        todo, first, column, chained = self._todo, self.first, self._column, self._chained
         global _latest
-        while todo:
+        while True:
             try:
                 call = todo.popleft()
-            except IndexError:  # it was given up in this moment
+            except IndexError:  # another thread may take the last one at any moment
                 break
             try:
-                if self._column:
+                if column:
                     value = function(call)
                 elif type(call) is tuple:
-                    if self._chained:
+                    if chained:
                         call = [_latest if argument is PREVIOUS else argument for argument in call]
                     value = function(*first, *call) if first else function(*call)
                 else:
@@ -197,7 +197,7 @@ class Run:
                     value = function(*first, *args, **kwargs)
                 following = value
                 if todo and type(value) not in ATOMS:  # the next call may change it, or what it was made of
-                    value, following = _apart(value, self._chained)
+                    value, following = _apart(value, chained)
             except BaseException as exception:
                 if _forked:
                     leave_fork(_exit_code(exception))
@@ -206,7 +206,7 @@ class Run:
             if _forked:
                 leave_fork(0)
             values.append(value)
-            if self._chained:
+            if chained:
                 if failures:
                     break
                 _latest = following
