@@ -151,7 +151,7 @@ def model_defaults(module: ModuleType, params: Mapping[str, Any], work_dir: Path
     config = find_config(params, work_dir, Path(getattr(module, "__file__", None) or ".").parent)
     initialize = getattr(module, "initialize_parameters", None)
     if initialize is None:
-        return read_config(config) if config else {}
+        return read_ini(config) if config else {}
     if config and _accepts(initialize, "default_model"):
         defaults, config = initialize(default_model=str(config)), None
     elif _requires(initialize, "default_model"):
@@ -165,7 +165,7 @@ def model_defaults(module: ModuleType, params: Mapping[str, Any], work_dir: Path
         raise RunError(f"initialize_parameters() of {module.__name__} returned None; it must return the parameters")
     # The module outlives the RUN: where it returns a dict of its own, a list to which this RUN's model appends would be
     # the next RUN's default.
-    return {**copied(defaults), **(read_config(config) if config else {})}
+    return {**copied(defaults), **(read_ini(config) if config else {})}
 
 
 def _accepts(function: Any, keyword: str) -> bool:
@@ -195,7 +195,7 @@ def find_config(params: Mapping[str, Any], work_dir: Path, model_dir: Path) -> P
     raise RunError(f"no such file of model defaults: {name} (set config_file or CANDLE_DEFAULT_MODEL_FILE to one)")
 
 
-def read_config(path: Path) -> dict[str, Any]:
+def read_ini(path: Path) -> dict[str, Any]:
     """Read an INI file of model defaults: values are Python literals, else plain text; later sections win."""
     parser = configparser.ConfigParser(interpolation=None, strict=False, default_section="\0")
     parser.optionxform = str  # type: ignore[assignment,method-assign]  # keys keep their case

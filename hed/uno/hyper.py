@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from model_runner.params import read_config
+from model_runner.params import read_ini
 
 DEFAULT_FILE = Path(__file__).with_name("uno_default_model.txt")
 
@@ -176,7 +176,7 @@ class _Reader:
     """Reads typed values from the given parameters, over the defaults, and collects all that is wrong."""
 
     def __init__(self, given: Mapping[str, Any]) -> None:
-        defaults = read_config(DEFAULT_FILE)
+        defaults = read_ini(DEFAULT_FILE)
         self.params = {**defaults, **given}
         self.problems: list[str] = []
         self._resolve_aliases(given, defaults)

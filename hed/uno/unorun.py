@@ -14,8 +14,7 @@ from hed.uno import data, hyper, scores
 from hed.uno.schedule import METRICS
 from model_runner.ckpt.config import CkptConfig, read_config
 from model_runner.errors import RunError
-from model_runner.params import find_config
-from model_runner.params import read_config as read_ini
+from model_runner.params import find_config, read_ini
 
 # The compiled network serves the next RUN; `compiled` clears the Keras session before it builds another one.
 KEEPS_SESSION = True

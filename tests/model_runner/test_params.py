@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model_runner.errors import RunError
-from model_runner.params import apply_rules, apply_rules_again, complete, model_defaults, read_config, with_paths
+from model_runner.params import apply_rules, apply_rules_again, complete, model_defaults, read_ini, with_paths
 from model_runner.results import write_parameters
 
 
@@ -115,7 +115,7 @@ def test_defaults_file_without_heading_with_bom_and_odd_values(tmp_path):
         "\ufeffEpochs = 3\npath = 'a:b=c%(x)s'\nlist = [1,\n  2]\n# note\nbare = no quotes\noff = false\n"
         "code = __import__('os').getcwd()\n[A]\nx=1\n[DEFAULT]\nx=None\n"
     )
-    assert read_config(file) == {
+    assert read_ini(file) == {
         "Epochs": 3,
         "path": "a:b=c%(x)s",
         "list": [1, 2],
@@ -126,13 +126,13 @@ def test_defaults_file_without_heading_with_bom_and_odd_values(tmp_path):
     }
     file.write_text("not a setting\n")
     with pytest.raises(RunError, match="not an INI file"):
-        read_config(file)
+        read_ini(file)
 
 
 def test_a_class_is_written_by_its_name(tmp_path):
     """CANDLE's finalize_parameters() makes one of the word in `data_type`: each RUN of its models failed."""
     write_parameters(tmp_path, {"data_type": np.float32, "rate": np.float32(0.5), "kind": float})
-    written = read_config(tmp_path / "parameters.txt")
+    written = read_ini(tmp_path / "parameters.txt")
     assert written == {"data_type": "float32", "rate": 0.5, "kind": "float", "solr_root": ""}
 
 
@@ -148,7 +148,7 @@ def test_parameters_txt_reads_back_without_eval(params):
     with tempfile.TemporaryDirectory() as directory:
         write_parameters(Path(directory), {**params, "timeout": 5})
         written = Path(directory, "parameters.txt")
-        assert read_config(written) == {"solr_root": "", **params, "timeout": 5}
+        assert read_ini(written) == {"solr_root": "", **params, "timeout": 5}
         quoted = [line.partition("=")[2] for line in written.read_text().splitlines()[1:-3]]
     assert [text[0] for text, value in zip(quoted, params.values(), strict=True) if isinstance(value, str)] == [
         "'" for value in params.values() if isinstance(value, str)

@@ -12,7 +12,7 @@ import pytest
 
 from model_runner import check
 from model_runner.errors import DivergedError, RunError
-from model_runner.params import read_config
+from model_runner.params import read_ini
 from model_runner.results import Outcome, read_outcome
 
 
@@ -335,7 +335,7 @@ def test_defaults_file_below_parameters_for_models_with_and_without_initialize(r
     monkeypatch.setenv("CANDLE_DEFAULT_MODEL_FILE", str(config))
     answer, directory = run("returns", "INI", alpha="b")
     assert answer["result"] == "2.5"
-    written = read_config(directory / "parameters.txt")
+    written = read_ini(directory / "parameters.txt")
     assert (written["alpha"], written["epochs"], written["flavour"]) == ("b", 4, "plain")
     with pytest.raises(RunError, match=r"no such file of model defaults: nowhere\.txt"):
         run("linreg", config_file="nowhere.txt")
