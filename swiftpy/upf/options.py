@@ -19,6 +19,7 @@ exit codes: 0 every RUN is done or skipped; 1 a bug in the engine; 2 bad input, 
 """
 
 _seconds = number("a number of seconds", math.isfinite)
+_length = number("a number of seconds from 0 on", lambda value: 0 <= value < math.inf)
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -56,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--plan", action="store_true", help="say what would run, skip, resume and why; run nothing")
     add("--retries", type=whole(0), default=1, metavar="N", help="try a failed RUN again N times (1)")
     add("--timeout", type=_seconds, metavar="S", help="time limit of all RUNs, in seconds, whatever UPF says; -1: none")
-    add("--grace", type=_seconds, default=60.0, metavar="S", help="seconds RUNs get to end when stopped (60)")
+    add("--grace", type=_length, default=60.0, metavar="S", help="seconds RUNs get to end when stopped (60)")
     add("--inline", action="store_true", help="run RUNs in the ranks themselves, unprotected")
     add("--progress", choices=("bar", "lines"), default="lines", help="how to show progress (lines)")
     add("--site", default="local", help="site whose file gives settings that nobody else gave (local)")

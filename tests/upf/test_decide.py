@@ -63,6 +63,7 @@ def test_a_command_line_says_what_it_was_made_from(line):
         ("--chain=0", "'0' is not a whole number from 1 on"),
         ("--retries=1.5", "'1.5' is not a whole number from 0 on"),
         ("--timeout=inf", "'inf' is not a number of seconds"),
+        ("--grace=-5", "'-5' is not a number of seconds from 0 on"),
     ],
 )
 def test_a_number_that_is_none_is_said_with_what_is_expected(capsys, argument, expected):
