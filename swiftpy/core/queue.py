@@ -8,7 +8,7 @@ from heapq import heappop, heappush
 from swiftpy.core.task import EVERYWHERE, Place, Seat, Task
 
 #: What a heap is ordered by: priority, then depth (both falling), then submission.
-Position = tuple[int, int, int]
+Position = tuple[float, int, int]
 
 
 def position(task: Task) -> Position:

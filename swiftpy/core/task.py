@@ -72,7 +72,7 @@ class Kind:
 
     function: str
     label: str = ""
-    priority: int = 0
+    priority: float = 0
     depth: int = 0
     target: Target = ANYWHERE
     timeout: float | None = None
