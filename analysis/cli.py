@@ -87,7 +87,8 @@ def run(name: str, arguments: Sequence[str], call: str) -> int:
         return 130
     except ModuleNotFoundError as error:
         if error.name in ("matplotlib", "scipy"):
-            print(f"{name}: {error.name} is missing: pip install matplotlib scipy", file=sys.stderr)
+            needed = "scripts/setup-venv local,analysis, or pip install matplotlib scipy"
+            print(f"{name}: {error.name} is missing: {needed}", file=sys.stderr)
             return 2
         raise
     except AnalysisError as error:

@@ -9,6 +9,7 @@ from pathlib import Path
 from swiftpy.errors import BAD_INPUT
 from swiftpy.runtime.stage import environment
 
+_JOBS = "Tools for jobs. To start one: mpiexec -n PROCS python -m swiftpy SCRIPT (or swiftpy.upf UPF DFLTS)."
 _EXAMPLE = """\
 example:
   swiftpy stage pack .venv env.tar.zst
@@ -18,7 +19,7 @@ example:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    parser = argparse.ArgumentParser(prog="swiftpy", description="What belongs to swiftpy and is not a job.")
+    parser = argparse.ArgumentParser(prog="swiftpy", description=_JOBS)
     stage = parser.add_subparsers(required=True, metavar="COMMAND").add_parser("stage", help="bring files to nodes")
     pack = stage.add_subparsers(required=True, metavar="COMMAND").add_parser(
         "pack",

@@ -186,7 +186,7 @@ def map(function: Callable[..., Any], *iterables: Iterable[Any]) -> Iterator[Any
 
 def task_kind(
     function: str,
-    priority: int = 0,
+    priority: float = 0,
     rank: int | None = None,
     node: str | None = None,
     kind: str | None = None,
@@ -207,7 +207,7 @@ def task_kind(
         if not isinstance(number, Integral) or number < least:
             raise ValueError(f"{name} is a whole number from {least} on, not {number!r}")
     if timeout is not None and not (isinstance(timeout, Real) and timeout > 0):
-        raise ValueError(f"timeout is a number of seconds, not {timeout!r}")
+        raise ValueError(f"timeout is a number of seconds above 0, or None, not {timeout!r}")
     if not isinstance(priority, Real):
         raise ValueError(f"priority is a number, not {priority!r}")
     for name, text in (("node", node or ""), ("kind", kind or ""), ("label", label)):

@@ -120,7 +120,7 @@ class Worker:
         if threading.get_ident() == self._bystander:
             raise RuntimeError("a callback that runs while its task computes cannot wait for futures")
         if running is None:
-            raise RuntimeError("of a task's threads, one can wait for futures at a time")
+            raise RuntimeError("only one thread of a running task can wait for futures at a time")
         order, _ = running
         if not self._leads(order):
             # A rank that is back in MPI sees no orders, nor requests for what it holds: if others of the task still
