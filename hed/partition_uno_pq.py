@@ -67,7 +67,7 @@ def split_ids(ids: tables.Ids | None, rows: int, partition: str, index: int | No
 def id_column(partition: str) -> str | None:
     """The column whose values `partition` holds out (random: None); ValueError for an unknown partition."""
     if partition not in PARTITIONS:
-        raise ValueError(f"unknown partition {partition!r}: use {', '.join(PARTITIONS)}")
+        raise ValueError(f"partition must be one of {', '.join(PARTITIONS)}, not {partition!r}")
     return PARTITIONS[partition]
 
 

@@ -189,10 +189,14 @@ def find_config(params: Mapping[str, Any], work_dir: Path, model_dir: Path) -> P
     if not named:
         return None
     name = Path(expand(named))
-    for place in (work_dir, python_dir_of(work_dir), model_dir):
-        if place and (place / name).is_file():
+    places = [place for place in dict.fromkeys((work_dir, python_dir_of(work_dir), model_dir)) if place]
+    for place in places:
+        if (place / name).is_file():
             return place / name
-    raise RunError(f"no such file of model defaults: {name} (set config_file or CANDLE_DEFAULT_MODEL_FILE to one)")
+    # The parameter's name comes first: by it, a check finds the line of the DFLTS.
+    asked = "config_file" if params.get("config_file") else "CANDLE_DEFAULT_MODEL_FILE"
+    where = "" if name.is_absolute() else f"; looked in {', '.join(map(str, places))}"
+    raise RunError(f"{asked} {name}: there is no such file{where}")
 
 
 def read_ini(path: Path) -> dict[str, Any]:

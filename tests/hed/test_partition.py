@@ -125,7 +125,7 @@ def test_a_changed_file_is_read_again(rsp):
         (("by_cell", -1), IndexError, "index -1 out of range: there are 7 cells"),
         (("by_drug", None), ValueError, "needs an index"),
         (("by_drug", True), ValueError, "must be an integer"),
-        (("by_patient", 0), ValueError, "unknown partition 'by_patient'"),
+        (("by_patient", 0), ValueError, "partition must be one of by_drug, by_cell, random, not 'by_patient'"),
     ],
 )
 def test_errors(rsp, arguments, error, message):

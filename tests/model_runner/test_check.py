@@ -34,7 +34,7 @@ def test_all_problems_with_their_index(models):
         "4 timeout must be a number of seconds (-1 for none), not '1h'",
         "4 pre_module must be the name of a module, not 5",
         "4 model_name is missing",
-        "5 no such file of model defaults: nowhere.txt",
+        "5 config_file nowhere.txt: there is no such file; looked in ",
         "6 model_name must be the name of a model, not 7",
     ):
         assert line in texts

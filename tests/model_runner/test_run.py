@@ -337,7 +337,7 @@ def test_defaults_file_below_parameters_for_models_with_and_without_initialize(r
     assert answer["result"] == "2.5"
     written = read_ini(directory / "parameters.txt")
     assert (written["alpha"], written["epochs"], written["flavour"]) == ("b", 4, "plain")
-    with pytest.raises(RunError, match=r"no such file of model defaults: nowhere\.txt"):
+    with pytest.raises(RunError, match=r"config_file nowhere\.txt: there is no such file; looked in "):
         run("linreg", config_file="nowhere.txt")
 
 
