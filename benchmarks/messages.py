@@ -5,9 +5,9 @@
 `us_per_task` is the CPU time of rank 0 for one task's two messages, an event in and an order out. Each worker has 64
 tasks in flight, so that rank 0 is never without: it is what a server that is the bottleneck pays. Its scheduler costs
 extra: `python -m swiftpy.sim`, and docs/simulator.md for both together. `round_trip_us` is the median time for an order
-to one worker and its answer, one after another, and `round_trip_after_idle_us` the same after 0.3 s of silence: what
-the round trip of a task takes at least as long as its messages are these. `ping_pong_us` is the raw floor: 100 bytes to
-and fro between two ranks that do nothing but wait inside of MPI, while the others sleep.
+to one worker and its answer, one after another, and `round_trip_after_idle_us` the same after 0.3 s of silence: no
+task's round trip can take less, as long as its messages are these. `ping_pong_us` is the raw floor: 100 bytes to and
+fro between two ranks that do nothing but wait inside of MPI, while the others sleep.
 """
 
 import json

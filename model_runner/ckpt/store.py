@@ -65,8 +65,8 @@ class Store:
     def save(self, epoch: int, metric: float | None, write: Callable[[Path], None], because: str | None = None) -> bool:
         """Save `epoch` if it is `due`; `write(directory)` writes its files, model.h5 among them.
 
-        Returns whether the epoch was saved; a full or failing disk, or a state that
-        no checkpoint can hold, costs this checkpoint only, with a message.
+        Returns whether the epoch was saved; a full or failing disk, or a state that no checkpoint can hold, costs this
+        checkpoint only, with a message.
         """
         reason = self.due(epoch, metric, because)
         if reason is None:
@@ -191,9 +191,8 @@ class Store:
         """Restore the checkpoint at `last`, or the newest one before it that `read(directory, info)` can use.
 
         `read` raises where the checkpoint is damaged, having changed nothing, or CkptError where it cannot undo what
-        it has changed. Returns what it returned; None
-        where training starts from scratch. Raises CkptError where that is not allowed (mode `required`), and where
-        the checkpoints are another RUN's.
+        it has changed. Returns what it returned; None where training starts from scratch. Raises CkptError where that
+        is not allowed (mode `required`), and where the checkpoints are another RUN's.
         """
         if self.config.restart_mode == "off":
             return None

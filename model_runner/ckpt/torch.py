@@ -8,9 +8,8 @@
     checkpoint.on_train_end()
 
 `states`: learning rate schedulers, a second optimizer, averaged weights, and what else has `state_dict` and
-`load_state_dict`. model.h5, as CANDLE calls it
-with every framework, is what `torch.save(model.state_dict())` writes; the states of optimizer and PyTorch's generators
-lie beside it in optimizer.pt.
+`load_state_dict`. model.h5, as CANDLE calls it with every framework, is what `torch.save(model.state_dict())` writes;
+the states of optimizer and PyTorch's generators lie beside it in optimizer.pt.
 """
 
 import io

@@ -72,7 +72,8 @@ class TaskFinished(NamedTuple):
 class TaskFailed(NamedTuple):
     """An attempt died or ran out of time, or the whole of it raised. `seconds` is what it took.
 
-    `value`, of a parallel task that failed on other workers of a server's than its first: what it returned there.
+    `value`: of a parallel task that failed, though not on its first worker, what it returned on that one. Only a server
+    of others says so, which has heard of all of them.
     """
 
     worker: int

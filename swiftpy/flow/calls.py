@@ -165,8 +165,9 @@ def unpack_values(data: bytes | list[bytes] | None) -> list[Any] | TaskError:
 class Owner(Protocol):
     """Whose the calls of a task are, if they have no futures here: of a `Bulk`, or of a task on a worker (`Relay`)."""
 
-    #: Whether large results may stay with the worker that makes them, and whether a call is its only argument.
+    #: Whether large results may stay with the worker that makes them.
     may_be_held: bool
+    #: Whether each call has one argument, which stands for the call.
     column: bool
 
     def begin(self, command: StartTask) -> list[Any]:

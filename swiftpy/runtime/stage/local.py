@@ -66,9 +66,9 @@ def unique(path: Path, what: str) -> Path:
 
 
 def unfinished(name: str) -> Callable[[Path], bool]:
-    """Whether something is what a job has not yet made, or removed, of a directory whose name fits a pattern.
+    """A test for what a job was making, or removing, when it was killed: a directory called as `unique` calls it.
 
-    Such names nobody has by chance.
+    `name` is a pattern for the name that the directory was to get, or had. Nobody has such names by chance.
     """
     pattern = re.compile(rf"\.({name})(\.(part|trash)-[0-9a-f]{{8}})+")
     return lambda path: pattern.fullmatch(path.name) is not None
