@@ -22,7 +22,8 @@ class Interrupted(Exception):  # noqa: N818 - nothing is wrong with such a RUN
     """The RUN ended early because it was asked to, with a checkpoint to go on from after `epochs` completed ones."""
 
     def __init__(self, epochs: int | None = None) -> None:
-        super().__init__(f"interrupted by {_reason or 'itself'} after {epochs} epochs")
+        after = "" if epochs is None else f" after {epochs} epochs"
+        super().__init__(f"interrupted by {_reason or 'itself'}{after}")
         self.reason = _reason or ""
         self.epochs = epochs
 

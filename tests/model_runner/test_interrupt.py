@@ -43,3 +43,9 @@ def test_what_a_model_forks_can_be_terminated():
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def test_a_model_need_not_say_after_how_many_epochs_it_was_interrupted(monkeypatch):
+    monkeypatch.setattr(interrupt, "_reason", "SIGTERM")
+    assert str(interrupt.Interrupted()) == "interrupted by SIGTERM"
+    assert str(interrupt.Interrupted(0)) == "interrupted by SIGTERM after 0 epochs"
