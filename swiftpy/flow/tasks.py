@@ -203,7 +203,7 @@ def task_kind(
     if unknown:
         _, *known, _ = inspect.signature(task_kind).parameters
         raise TypeError(f"a task has no option {', '.join(unknown)}: it has {', '.join(known)}")
-    for name, number, least in (("rank", rank or 0, 0), ("ranks", ranks, 1), ("retries", retries, 0)):
+    for name, number, least in (("rank", 1 if rank is None else rank, 1), ("ranks", ranks, 1), ("retries", retries, 0)):
         if not isinstance(number, Integral) or number < least:
             raise ValueError(f"{name} is a whole number from {least} on, not {number!r}")
     if timeout is not None and not (isinstance(timeout, Real) and timeout > 0):
