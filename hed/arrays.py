@@ -70,10 +70,14 @@ class Columns(NamedTuple):
     y: str
 
 
+#: The hyperparameters that hold these names.
+COLUMN_KEYS = Columns("canc_col_name", "drug_col_name", "y_col_name")
+_USUAL = Columns(tables.CELL, tables.DRUG, tables.RESPONSE)
+
+
 def columns(params: Mapping[str, Any]) -> Columns:
     """The names that a RUN's hyperparameters give, or the usual ones."""
-    named = {"canc_col_name": tables.CELL, "drug_col_name": tables.DRUG, "y_col_name": tables.RESPONSE}
-    return Columns(*(str(params.get(key, default)) for key, default in named.items()))
+    return Columns(*(str(params.get(key, default)) for key, default in zip(COLUMN_KEYS, _USUAL, strict=True)))
 
 
 def split(arrays: Arrays, source: Path, params: Mapping[str, Any]) -> Split:

@@ -83,11 +83,12 @@ def _check_set(params: Mapping[str, Any], data: _Data | None) -> None:
 
 def _require_columns(names: arrays.Columns, there: dict[str, list[str]]) -> None:
     # Such a name is the user's, so it is looked for in the tables' own columns; features are thousands.
-    for table, wanted in ((tables.RSP, names), (tables.GE, (names.cell,)), (tables.MD, (names.drug,))):
-        for name in wanted:
-            if name not in there[table]:
-                some = ", ".join(there[table][:8]) + (", ..." if len(there[table]) > 8 else "")
-                raise ValueError(f"{table} has no column {name}; it has {some}")
+    keys = arrays.COLUMN_KEYS
+    needed = [(tables.RSP, *named) for named in zip(keys, names, strict=True)]
+    for table, key, name in (*needed, (tables.GE, keys.cell, names.cell), (tables.MD, keys.drug, names.drug)):
+        if name not in there[table]:
+            some = ", ".join(there[table][:8]) + (", ..." if len(there[table]) > 8 else "")
+            raise ValueError(f"{key} {name}: {table} has no such column; it has {some}")
 
 
 def _read(source: Path) -> _Data:

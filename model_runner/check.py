@@ -161,12 +161,12 @@ def _check_model(
         except RunError as error:
             problems.append((i, str(error)))
     if problem := _wrong_source(found):
-        return problems + [(i, f"model {name!r}: {problem}") for i in users]
+        return problems + [(i, f"model_name {name!r}: {problem}") for i in users]
     if _offers_check(found):
         try:
             module = resolve.load(found)
         except Exception as error:
-            return problems + [(i, f"model {name!r} cannot be imported: {error!r}") for i in users]
+            return problems + [(i, f"model_name {name!r} cannot be imported: {error!r}") for i in users]
         problems += _ask(module.check, name, users, data_dir)
     return problems
 

@@ -70,9 +70,9 @@ def find_model(name: str, framework: str, work_dir: Path) -> Found:
     # The bare name is for entry points only: a model called `random` is not the random module of Python.
     found = _find(tried, [name] if not script else [], MODELS, work_dir)
     if found is None:
-        asked = f"MODEL_PYTHON_SCRIPT={script}" if script else f"model {name!r}"
+        asked = f"MODEL_PYTHON_SCRIPT={script}" if script else f"model_name {name!r}"
         raise RunError(
-            f"no module for {asked}: looked for {', '.join(tried)} in {_places(work_dir)}; "
+            f"{asked}: no such module: looked for {', '.join(tried)} in {_places(work_dir)}; "
             "set MODEL_PYTHON_DIR to the directory of the model"
         )
     return found

@@ -248,7 +248,8 @@ def test_check_names_each_bad_set(original):
     rewrite(original, tables.RSP, lambda frame: frame.assign(rank=1, dose=Decimal("0.5")))
     problems = hed_setup.check(sets, str(original))
     wanted = ["there are 5 drugs", "there are 8 cells", "needs an index", "integer", "partition must be one of"]
-    wanted += ["partition_seed", "no column auc1", "no column drug; it has improve_sample_id", "partition_files"]
+    wanted += ["partition_seed", "y_col_name auc1: rsp"]
+    wanted += ["drug_col_name drug: rsp_merged.parquet has no such column; it has improve_sample_id", "partition_files"]
     wanted += ["y_col_name study: this column of rsp_merged.parquet holds no numbers"]
     assert [number for number, _ in problems] == [1, 3, 4, 5, 6, 8, 9, 10, 11, 12]
     for (_, message), part in zip(problems, wanted, strict=True):

@@ -26,7 +26,7 @@ def test_all_problems_with_their_index(models):
         "1 batch_size must be a positive integer, not 0",
         "1 framework must be keras or pytorch, not 'jax'",
         "1 perf_nvidia must be a number of seconds (0 is off), not 'often'",
-        "2 no module for model 'nix'",
+        "2 model_name 'nix': no such module",
         "2 pre_module: no module 'hed_steup'",
         "2 dense must be a list of integers, not 'wide'",
         "3 index 5 is too large in /data",
@@ -46,7 +46,7 @@ def test_a_node_is_asked_for_names_alone(models):
     good = {"model_name": "linreg", "pre_module": "visited", "index": 5, "epochs": "ten"}
     [(one, module), (two, model)] = find([good, {**good, "post_module": "nix"}, {"model_name": "nix"}])
     assert (one, two) == (1, 2) and module.startswith("post_module: no module 'nix'")
-    assert model.startswith("no module for model 'nix': looked for nix_train_improve, nix_baseline_keras2")
+    assert model.startswith("model_name 'nix': no such module: looked for nix_train_improve, nix_baseline_keras2")
 
 
 def test_checkpoints_keys_are_checked_for_every_model(models):
@@ -84,7 +84,7 @@ def test_the_text_of_a_model_is_looked_at_and_not_run(monkeypatch, tmp_path, sou
     file.write_text(source)
     [(index, text), (other, _)] = check([{"model_name": "mine"}] * 2, None)
     assert (index, other) == (0, 1)
-    assert text.startswith(f"model 'mine': {file}") and problem in text
+    assert text.startswith(f"model_name 'mine': {file}") and problem in text
 
 
 @pytest.mark.parametrize(

@@ -85,10 +85,10 @@ def test_names_of_candle_and_frameworks(collision):
 
 
 def test_a_model_is_never_a_module_of_python(collision, monkeypatch):
-    with pytest.raises(RunError, match="no module for model 'random'"):
+    with pytest.raises(RunError, match="model_name 'random': no such module"):
         found(resolve.find_model, "random", "keras")
     monkeypatch.setenv("MODEL_PYTHON_SCRIPT", "nowhere.py")
-    with pytest.raises(RunError, match=r"no module for MODEL_PYTHON_SCRIPT=nowhere\.py"):
+    with pytest.raises(RunError, match=r"MODEL_PYTHON_SCRIPT=nowhere\.py"):
         found(resolve.find_model, "unorun", "keras")
 
 
