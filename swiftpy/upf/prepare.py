@@ -49,6 +49,8 @@ def understand(options: argparse.Namespace, lead: Lead) -> Intent:
     """Read and check everything. UserError with all problems of the files, or else of the parameters of all RUNs."""
     if options.restart is not None and not options.restart.strip():  # "$EXP" of a script, where EXP is not set
         raise UserError("the name of the EXP to restart is empty: give its name, or leave it out to start anew")
+    if options.restart is None and (options.fresh or options.after):
+        raise UserError(f"{'--fresh' if options.fresh else '--after'} is for a restart: name the EXP to go on from")
     site = load_site(options.site)
     settings = settings_of(site, os.environ)
     for name in (settings["MODEL_NAME"], settings["EXPID"]):

@@ -242,6 +242,14 @@ def test_an_empty_name_of_an_exp_is_not_taken_for_none(tmp_path, name):
         understand(parse([str(tmp_path / "upf.json"), "--restart", name]), SimpleNamespace())
 
 
+@pytest.mark.parametrize("option", ["--fresh", "--after=7.pbs"])
+def test_what_is_said_of_a_restart_needs_one(tmp_path, option):
+    """Both were ignored, and a forgotten --restart trained every RUN again."""
+    (tmp_path / "upf.json").write_text('{"id": "A"}\n')
+    with pytest.raises(UserError, match=f"{option.partition('=')[0]} is for a restart: name the EXP"):
+        understand(parse([str(tmp_path / "upf.json"), option]), SimpleNamespace())
+
+
 @pytest.mark.parametrize(
     ("over", "ended", "refusal"),
     [
