@@ -44,8 +44,7 @@ def check(param_sets: Sequence[Mapping[str, Any]], data_dir: str | None) -> list
     for input_dir, numbers in by_input.items():
         data = None
         try:
-            # What lies at TMP-ORIGINAL now is an earlier job's copy: DATA_SOURCE will be staged over it.
-            data = _read(tables.source_directory(input_dir, data_dir, local_first=not is_tmp_original(input_dir)))
+            data = _read(_source(input_dir, data_dir))
         except (ValueError, OSError, pa.ArrowException) as error:
             problems.append((numbers[0], str(error).replace("\n", " ")))
         for number in numbers:
@@ -54,6 +53,17 @@ def check(param_sets: Sequence[Mapping[str, Any]], data_dir: str | None) -> list
             except (ValueError, IndexError) as error:
                 problems.append((number, str(error)))
     return sorted(problems)
+
+
+def derived(param_sets: Sequence[Mapping[str, Any]], data_dir: str | None) -> list[dict[str, str]]:
+    """For each set what `pre_run` records of the data: a RUN that goes on with other data is not what it was."""
+    sources = (_source(str(params.get("input_dir") or ""), data_dir) for params in param_sets)
+    return [{tables.CHECKSUM: tables.checksum(source)} for source in sources]
+
+
+def _source(input_dir: str, data_dir: str | None) -> Path:
+    # What lies at TMP-ORIGINAL now is an earlier job's copy: DATA_SOURCE will be staged over it.
+    return tables.source_directory(input_dir, data_dir, local_first=not is_tmp_original(input_dir))
 
 
 def _check_set(params: Mapping[str, Any], data: _Data | None) -> None:

@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from hed import arrays, local, tables
-from hed.check import check
+from hed.check import check, derived
 from hed.devices import cfg_xpu
 from hed.partition_uno_pq import DEFAULT_PARTITION, DEFAULT_SEED, Split, split_rows, write_split
 from model_runner.ckpt.config import directory_of
 from model_runner.files import write_file
 from model_runner.results import RUN_EXCEPTION, ModelResult
 
-__all__ = ["cfg_xpu", "check", "clean_up", "post_run", "pre_run"]
+__all__ = ["cfg_xpu", "check", "clean_up", "derived", "post_run", "pre_run"]
 
 log = logging.getLogger("RUNNER.hed_setup")
 
@@ -30,7 +30,7 @@ RECORD = "partition.json"  # in the RUN directory: what was held out, for people
 
 
 def pre_run(params: dict[str, Any]) -> ModelResult:
-    """Partition the responses; set `input_dir`, `output_dir` and the keys of the partition in `params`.
+    """Partition the responses; set `input_dir`, `output_dir`, `data_checksum` and keys of the partition in `params`.
 
     SKIP if this RUN has finished. Raises ValueError, IndexError or OSError saying what is wrong with the
     data or the index.
@@ -41,6 +41,7 @@ def pre_run(params: dict[str, Any]) -> ModelResult:
     params.setdefault("partition", DEFAULT_PARTITION)
     params.setdefault("partition_seed", DEFAULT_SEED)
     source = tables.source_directory(params.get("input_dir"), os.environ.get("DATA_SOURCE"))
+    params[tables.CHECKSUM] = tables.checksum(source)
     node_dir = arrays.local_directory(source)
     if params.get("partition_files") is None:  # not given, or null in DFLTS
         params["partition_files"] = not _takes_arrays(params)
@@ -122,13 +123,13 @@ def _record(run: Path, params: dict[str, Any], split: Split) -> None:
     checkpoints = directory_of({**params, "output_dir": str(run)})
     places = {run, checkpoints} if params.get("ckpt_directory") else {run}
     record = {key: params.get(key) for key in ("partition", "index", "partition_seed")}
-    record |= {"name": split.name, "rows": split.sizes()}
+    record |= {"name": split.name, "rows": split.sizes(), tables.CHECKSUM: params[tables.CHECKSUM]}
     for place in places:
         path = place / RECORD
         if not (checkpoints / "epochs").exists() or not path.exists():
             continue
         before = json.loads(path.read_text(encoding="utf-8"))
-        if before != record:
+        if record != {tables.CHECKSUM: record[tables.CHECKSUM], **before}:  # which older records lack
             raise ValueError(
                 f"the checkpoints of {run.name} come from other data (then {before}, now {record}): "
                 "bring the data back, or start it anew (with --fresh, or another ckpt_directory)"
@@ -150,6 +151,5 @@ def _local_name(params: dict[str, Any]) -> str:
 
 def _link_features(source: Path, instance: Path) -> None:
     for table in (tables.GE, tables.MD):
-        tables.file_version(source / table)  # FileNotFoundError now rather than a dangling link in the model
         for name in ("merged", "train", "val", "test"):
             (instance / table.replace("merged", name)).symlink_to(source / table)

@@ -5,6 +5,7 @@ What is read is kept in the process as long as the file does not change, because
 
 import functools
 import os
+import zlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +22,8 @@ MD = "md_merged_data.parquet"  # one row per drug: Mordred descriptors, columns 
 DRUG = "improve_chem_id"
 CELL = "improve_sample_id"
 RESPONSE = "auc"
+#: The hyperparameter that holds the `checksum` of the tables of a RUN.
+CHECKSUM = "data_checksum"
 
 
 class Ids(NamedTuple):
@@ -37,6 +40,21 @@ def file_version(path: Path) -> tuple[int, int]:
     """What changes when the file does: modification time (ns) and size. FileNotFoundError without it."""
     status = path.stat()
     return status.st_mtime_ns, status.st_size
+
+
+def checksum(source: Path) -> str:
+    """CRC32 of the three tables in `source`, byte by byte. FileNotFoundError if one is missing."""
+    return _checksum(tuple((source / table, file_version(source / table)) for table in (RSP, GE, MD)))
+
+
+@functools.lru_cache(maxsize=4)
+def _checksum(versions: tuple[tuple[Path, tuple[int, int]], ...]) -> str:
+    crc = 0
+    for path, _ in versions:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                crc = zlib.crc32(block, crc)
+    return f"crc32:{crc:08x}"
 
 
 def read_ids(path: Path, column: str) -> Ids:

@@ -71,15 +71,23 @@ def find(param_sets: Sequence[Mapping[str, Any]]) -> list[Problem]:
     return problems
 
 
-def with_defaults(param_sets: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def with_defaults(param_sets: Sequence[Mapping[str, Any]], data_dir: str | None) -> list[dict[str, Any]]:
     """The sets over the defaults of their models, the user's INI file among them, for a restart to compare.
 
     `config_file` is None then: where the file lies, and what it is called, does not matter. Only models that offer
-    `check` are asked, which are quick to import; what is wrong with them is said by `check`.
+    `check` are asked, which are quick to import; what is wrong with them is said by `check`. A pre module may offer
+    `derived(param_sets, data_dir)`: for each set what its `pre_run` would add that decides the RUN, such as a checksum
+    of its data.
     """
     work_dir = Path.cwd()
     with isolated(resolve.own_directories(work_dir), work_dir):
-        return list(_over_defaults(dict(enumerate(param_sets)), work_dir).values())
+        whole = _over_defaults(dict(enumerate(param_sets)), work_dir)
+        for (name,), indices in _users(whole, "pre_module"):
+            derived = getattr(resolve.load(resolve.find_module(name, work_dir)), "derived", None)
+            if derived is not None:
+                for i, more in zip(indices, derived([whole[i] for i in indices], data_dir), strict=True):
+                    whole[i] |= more
+        return list(whole.values())
 
 
 def _over_defaults(sets: Mapping[int, Mapping[str, Any]], work_dir: Path) -> dict[int, dict[str, Any]]:

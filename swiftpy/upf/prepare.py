@@ -69,7 +69,7 @@ def understand(options: argparse.Namespace, lead: Lead) -> Intent:
     if options.restart is not None:
         with _readable(options.restart):
             old = _source(options, exp_parent(settings), lead)
-        whole = lead.call_in_child("swiftpy.upf.task:with_defaults", options.task, sets, env=env)
+        whole = lead.call_in_child("swiftpy.upf.task:with_defaults", options.task, sets, data.value or None, env=env)
     compare = partial(lead.call_in_child, "swiftpy.upf.task:compare", options.task, env=env)
     with _readable(options.restart):
         decisions = restart.plan(specs, old, compare, read_job, options.fresh, whole)

@@ -20,7 +20,8 @@ def offer(function: str, name: str) -> Callable[..., Any] | None:
 
     check(param_sets, data_dir) -> [(index, message)]   what is wrong with them, before anything is made
     find(param_sets) -> [(index, message)]              what they name that is not there, on a node of the job
-    with_defaults(param_sets) -> param_sets             over their models' defaults, for a restart to compare
+    with_defaults(param_sets, data_dir) -> param_sets   with their models' defaults, and what RUNs would record of
+                                                        their data, for a restart to compare
     compare(old, new, done) -> (verdict, reason)        what a restart does with a RUN: skip, resume or refuse;
                                                         `done` is what it returned, None if it is not finished
     """
@@ -47,10 +48,10 @@ def check(function: str, param_sets: list[dict[str, Any]], data_dir: str | None)
     return [] if offered is None else list(offered(param_sets, data_dir))
 
 
-def with_defaults(function: str, param_sets: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The parameter sets over their models' defaults, as far as a `with_defaults` beside the runner knows them."""
+def with_defaults(function: str, param_sets: list[dict[str, Any]], data_dir: str | None) -> list[dict[str, Any]]:
+    """The parameter sets with what else decides a RUN, as far as a `with_defaults` beside the runner knows it."""
     offered = offer(function, "with_defaults")
-    return param_sets if offered is None else list(offered(param_sets))
+    return param_sets if offered is None else list(offered(param_sets, data_dir))
 
 
 def compare(function: str, pairs: Sequence[Pair]) -> list[tuple[str, str]]:

@@ -72,6 +72,7 @@ def test_a_run_finds_its_tables_and_leaves_a_marker(new_run, original, tmp_path)
         "partition_seed": 1,
         "name": names[2],
         "rows": sizes,
+        "data_checksum": params["data_checksum"],
     }
     assert finish(params) == ModelResult.SUCCESS
     assert (tmp_path / "EXP001/markers/marker-002.txt").read_text() == "DONE\n"
@@ -183,16 +184,49 @@ def test_what_is_staged_is_read_wherever_input_dir_leads(new_run, original, tmp_
     assert (Path(params["input_dir"]) / tables.GE).readlink() == original / tables.GE
 
 
-def test_checkpoints_are_not_resumed_on_other_data(new_run, original):
+@pytest.mark.parametrize(
+    ("table", "change"),
+    [
+        (tables.RSP, lambda frame: frame.iloc[:-3]),
+        (tables.RSP, lambda frame: frame.assign(auc=frame["auc"] / 2)),  # neither rows nor names tell
+        (tables.GE, lambda frame: frame.assign(**{"ge.G0": 0.5})),
+    ],
+)
+def test_checkpoints_are_not_resumed_on_other_data(new_run, original, table, change):
     params = new_run("RUN000", index=0)
     hed_setup.pre_run(params)
     rewrite(original, tables.RSP, lambda frame: frame.iloc[:-3])
     assert hed_setup.pre_run(new_run("RUN000", index=0)) == ModelResult.SUCCESS
     (Path(params["instance_directory"]) / "ckpts/epochs").mkdir(parents=True)
     assert hed_setup.pre_run(new_run("RUN000", index=0)) == ModelResult.SUCCESS
-    rewrite(original, tables.RSP, lambda frame: frame.iloc[:-3])
+    rewrite(original, table, change)
     with pytest.raises(ValueError, match="RUN000 come from other data"):
         hed_setup.pre_run(new_run("RUN000", index=0))
+
+
+def test_a_record_that_names_no_checksum_is_of_any_data_with_these_rows(new_run):
+    """Of an EXP from before it was recorded."""
+    params = new_run("RUN000", index=0)
+    hed_setup.pre_run(params)
+    record = Path(params["instance_directory"]) / "partition.json"
+    record.write_text(json.dumps({k: v for k, v in json.loads(record.read_text()).items() if k != "data_checksum"}))
+    (Path(params["instance_directory"]) / "ckpts/epochs").mkdir(parents=True)
+    assert hed_setup.pre_run(new_run("RUN000", index=0)) == ModelResult.SUCCESS
+
+
+def test_a_restart_is_told_which_data_runs_would_find(new_run, original, tmp_path):
+    """Of changed data of the same size it said nothing, of other data only RUNs did, which --fresh made no better."""
+    params = new_run("RUN000", index=0)
+    hed_setup.pre_run(params)
+    found = {"data_checksum": params["data_checksum"]}
+    assert hed_setup.derived([{"input_dir": str(original)}], None) == [found]
+    source = tmp_path / "source"
+    synthetic.generate(source, SPEC)
+    rewrite(original, tables.RSP, lambda frame: frame.iloc[::-1])
+    assert hed_setup.derived([{"input_dir": str(original)}, {}], str(source)) == [found, found], "it will be staged"
+    assert hed_setup.derived([{"input_dir": str(source)}], None) == [found]
+    rewrite(source, tables.RSP, lambda frame: frame.iloc[::-1])
+    assert hed_setup.derived([{"input_dir": str(source)}], None) != [found]
 
 
 def test_checkpoints_of_the_original_workflow_are_taken_up_for_it_records_no_partition(new_run):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -103,6 +104,17 @@ def test_train_repeat_and_train_on(made_up, tmp_path):
     assert len(json.loads((run / "history.txt").read_text())["val_loss"]) == 3
     for name in ("history.txt", "test_y_data_predicted.csv", "val_scores.json"):
         assert (run / name).read_bytes() == (workplace.exp(1) / "run" / "LONG" / name).read_bytes()
+
+    other = shutil.copytree(made_up, tmp_path / "other")
+    rows = rows.take(np.arange(len(rows))[::-1])
+    pq.write_table(rows, other / "rsp_merged.parquet")
+    workplace.write(runs[:1], {**dflts, "epochs": 4, "input_dir": str(other)})
+    result = workplace.run("--restart", "EXP003", procs=2)
+    assert result.returncode == 2 and len(workplace.exps()) == 4
+    assert result.stderr.startswith("upf.json:1: RUN RUN000 cannot go on from EXP003: ")
+    assert "data_checksum 'crc32:" in result.stderr
+    assert workplace.run("--restart", "EXP003", "--fresh", procs=2).returncode == 0
+    check_run(workplace.exp(4) / "run" / "RUN000", rows, first_drugs(other, 1)[1][0])
 
 
 def test_what_the_data_do_not_allow_is_said_before_anything_starts(made_up, tmp_path):

@@ -142,10 +142,23 @@ def test_defaults_are_those_of_models_that_offer_a_check_and_of_the_users_file(m
     monkeypatch.setenv("CANDLE_DEFAULT_MODEL_FILE", "mine.txt")
     sets = [{"epochs": 9}, *({"config_file": f"{name}.txt"} for name in ("other", "nowhere", "latin"))]
     sets = [{"model_name": "quick", **params} for params in sets] + [{"model_name": "linreg"}]
-    whole = with_defaults(sets)
+    whole = with_defaults(sets, None)
     assert whole[0] == {"loss": "mse", "seed": 7, **sets[0], "config_file": None}
     assert whole[1] == {"epochs": 20, "loss": "mse", "seed": 8, **sets[1], "config_file": None}
     assert whole[2:] == sets[2:]
+
+
+def test_what_pre_modules_derive_is_compared_too(models, monkeypatch, tmp_path):
+    (tmp_path / "tables.py").write_text(
+        "def pre_run(params): return 1\n"
+        "def derived(sets, data): return [{'sum': f'{data} {params[\"index\"]}'} for params in sets]\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    names = ("tables", "visited", "tables")
+    sets = [{"model_name": "linreg", "index": index, "pre_module": name} for index, name in enumerate(names)]
+    whole = with_defaults(sets, "/data")
+    assert whole == [{**sets[0], "sum": "/data 0"}, sets[1], {**sets[2], "sum": "/data 2"}]
+    assert compare({**sets[0], "sum": "/data 1"}, whole[0], None)[0] == "refuse"
 
 
 def test_compare_skips_resumes_or_refuses():
@@ -177,7 +190,7 @@ def test_a_config_file_counts_by_what_is_in_it_where_that_is_known(models, monke
         (tmp_path / name).write_text(f"seed = {seed}\n")
     monkeypatch.chdir(tmp_path)
     known = {"model_name": "known", "config_file": "a.txt"}
-    [moved, changed] = with_defaults([{**known, "config_file": name} for name in ("b.txt", "c.txt")])
+    [moved, changed] = with_defaults([{**known, "config_file": name} for name in ("b.txt", "c.txt")], None)
     old = {**known, "seed": 7}
     assert compare(old, moved, None)[0] == "resume"
     assert compare(old, changed, None) == ("refuse", "parameters differ: seed 7 -> 8")
@@ -185,7 +198,7 @@ def test_a_config_file_counts_by_what_is_in_it_where_that_is_known(models, monke
         "it was the environment that named it"
     )
     # Of a model without a check nobody knows what is in it.
-    [other] = with_defaults([{"model_name": "linreg", "config_file": "b.txt"}])
+    [other] = with_defaults([{"model_name": "linreg", "config_file": "b.txt"}], None)
     assert compare({**other, "config_file": "a.txt"}, other, None)[0] == "refuse"
 
 

@@ -33,7 +33,7 @@ from swiftpy.upf.task import compare
 # What was seed 0 by default, or by the user's file of defaults, is 7 now.
 RUNNER = """
 def run(params): ...
-def with_defaults(sets): return [{"seed": 7, **params} for params in sets]
+def with_defaults(sets, data_dir): return [{"seed": 7, **params} for params in sets]
 def compare(old, new, done): return ("refuse", f"seed {old['seed']} -> {new['seed']}")
 """
 
