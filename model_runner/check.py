@@ -107,7 +107,7 @@ def _over_defaults(sets: Mapping[int, Mapping[str, Any]], work_dir: Path) -> dic
 
 def _wrong_values(params: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Values of parameters that every model knows, or that this package uses itself."""
-    yield from wrong(params, _RULES)
+    yield from wrong(params, RULES)
     for key, value in params.items():
         if is_path(key) and not isinstance(value, (str, type(None))):
             yield key, f"{key} must be a path, not {value!r}"
@@ -115,7 +115,8 @@ def _wrong_values(params: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "model_name", "model_name is missing: set MODEL_NAME"
 
 
-_RULES: Rules = {
+#: The parameters that are checked for every model.
+RULES: Rules = {
     "epochs": (integer_from(1), "a positive integer"),
     "batch_size": (integer_from(1), "a positive integer"),
     "seed": (is_integer, "an integer"),

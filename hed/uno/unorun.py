@@ -3,6 +3,7 @@
 Importing it loads no TensorFlow.
 """
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,12 +13,16 @@ from typing import Any
 from hed import tables
 from hed.uno import data, hyper, scores
 from hed.uno.schedule import METRICS
+from hed.uno.unread import unread
 from model_runner.ckpt.config import CkptConfig, read_config
 from model_runner.errors import RunError
 from model_runner.params import find_config, read_ini
 
 # The compiled network serves the next RUN; `compiled` clears the Keras session before it builds another one.
 KEEPS_SESSION = True
+
+
+log = logging.getLogger("RUNNER.unorun")
 
 
 @dataclass
@@ -35,8 +40,12 @@ def initialize_parameters(default_model: str | None = None) -> dict[str, Any]:
 
 
 def check(param_sets: Sequence[Mapping[str, Any]], data_dir: str | None) -> list[tuple[int, str]]:
-    """What is wrong with each set's hyperparameters: (index of the set, one line). Looks at no data."""
+    """What is wrong with each set's hyperparameters: (index of the set, one line). Looks at no data.
+
+    Warnings tell of parameters that are not read.
+    """
     found: list[tuple[int, str]] = []
+    warnings: dict[str, None] = {}  # each once, in order
     returned = os.environ.get("MODEL_RETURN", "val_loss")
     if param_sets and returned not in METRICS:
         found.append((0, f"MODEL_RETURN must be one of {', '.join(METRICS)}, not {returned!r}"))
@@ -48,10 +57,13 @@ def check(param_sets: Sequence[Mapping[str, Any]], data_dir: str | None) -> list
             params = {**initialize_parameters(str(config) if config else None), **given}
             _require_metric(read_config(params))
             hyper.read_hyper(params)
+            warnings |= dict.fromkeys(unread(given, params["hyperparam_space"]))
         except hyper.HyperError as error:
             found += [(index, problem) for problem in error.problems]
         except (RunError, ValueError) as error:
             found.append((index, str(error)))
+    for warning in warnings:
+        log.warning("%s", warning)
     return found
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from model_runner import check, compare, find, with_defaults
-from model_runner.check import _RULES
+from model_runner.check import RULES
 
 
 def test_all_problems_with_their_index(models):
@@ -204,4 +204,4 @@ def test_a_config_file_counts_by_what_is_in_it_where_that_is_known(models, monke
 
 def test_every_key_that_is_checked_is_documented():
     text = (Path(__file__).parents[2] / "docs/runs.md").read_text()
-    assert [key for key in _RULES if f"`{key}`" not in text] == []
+    assert [key for key in RULES if f"`{key}`" not in text] == []
