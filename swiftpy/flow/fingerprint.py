@@ -24,14 +24,19 @@ SIZE = 16
 
 
 def key_of_call(function: bytes, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
-    """The key of a call of a function with this fingerprint. Raises TypeError for arguments that have none."""
+    """The key of a call of a function with this fingerprint. Raises TypeError for arguments that have none.
+
+    Classes, of objects or as arguments themselves, count with all that `of_function` says: in `class Settings: rate =
+    0.1`, nothing but the class has the value.
+    """
     return _digest(function, _encode(args, 0, _Walk()), _encode(kwargs, 0, _Walk()))
 
 
 def of_function(function: Callable[..., Any]) -> bytes:
     """The fingerprint of a function: its name and code, its defaults, what it has closed over, and the globals that it
-    names, as they are now: values, classes with what is in them, and functions, likewise. Of a module that lies beside
-    the script, what the function names of it counts so, too; of libraries, functions and classes go by their names.
+    names, as they are now: values, classes with what is in them, and functions, likewise, with their attributes. Of a
+    module that lies beside the script, what the function names of it counts so, too; of libraries, functions and
+    classes go by their names.
     What cannot be encoded (a lock, an open file) does not count, nor do comments."""
     return _encode(function, 0, _Walk(of_function=True))
 
@@ -41,12 +46,13 @@ class _Walk:
     or, for a function, its name; then its encoding. Objects that all know each other would else be gone through in
     every order.
 
-    What a function finds in a class (`of_function`) counts for it. For arguments only the methods' code does: a class
-    may count its objects, or a method may name what the program changes, and their keys would change while it runs.
+    `of_function`: futures are waited for, as the function is sent with their values. `strict`: a function that has
+    closed over what cannot be encoded cannot be, either: it is an argument, and the call is not compared.
     """
 
     def __init__(self, of_function: bool = False) -> None:
         self.of_function = of_function
+        self.strict = not of_function
         self.met: dict[int, tuple[Any, bytes]] = {}
 
 
@@ -142,12 +148,13 @@ def _encode_function(function: types.FunctionType, depth: int, walk: _Walk) -> b
     if _is_installed(function.__module__):
         return b"g" + _full_name(function)
     cells = [cell.cell_contents for cell in function.__closure__ or ()]
-    encode = _if_possible if walk.of_function else _encode  # an argument that cannot be compared is refused
+    encode = _encode if walk.strict else _if_possible
     closure = _sequence(list, [encode(content, depth, walk) for content in cells])
     defaults = [encode(part, depth, walk) for part in (function.__defaults__, function.__kwdefaults__)]
     named = [(_encode(name, depth, walk), _if_possible(value, depth, walk)) for name, value in _named(function)]
     near = _sequence(list, [_sequence(tuple, list(pair)) for pair in named if pair[1]])
-    return b"F" + _digest(_full_name(function), _encode_code(function.__code__), *defaults, closure, near)
+    own = [name.encode() + _if_possible(value, depth, walk) for name, value in sorted(vars(function).items())]
+    return b"F" + _digest(_full_name(function), _encode_code(function.__code__), *defaults, closure, near, *own)
 
 
 def _named(function: types.FunctionType) -> list[tuple[str, Any]]:
@@ -166,16 +173,17 @@ def _named(function: types.FunctionType) -> list[tuple[str, Any]]:
 def _encode_class(cls: type, depth: int, walk: _Walk) -> bytes:
     if _is_installed(cls.__module__):
         return b"C" + _full_name(cls)
-    parts = [_full_name(cls)]
-    for name, member in sorted(vars(cls).items(), key=lambda pair: pair[0]):
-        methods = _functions_of(member)
-        if not walk.of_function:
-            parts += [_encode_code(method.__code__) for method in methods]
-        elif methods:
-            parts += [_encode(method, depth, walk) for method in methods]
-        elif not name.startswith("__"):
-            parts += [name.encode(), _if_possible(member, depth, walk)]
-    return b"C" + _digest(*parts, *[_encode(base, depth, walk) for base in cls.__bases__])
+    strict, walk.strict = walk.strict, False
+    try:
+        parts = [_full_name(cls), *(_encode(base, depth, walk) for base in (*cls.__bases__, type(cls)))]
+        for name, member in sorted(vars(cls).items(), key=lambda pair: pair[0]):
+            if methods := _functions_of(member):
+                parts += [_encode(method, depth, walk) for method in methods]
+            elif not name.startswith("__"):
+                parts += [name.encode(), _if_possible(member, depth, walk)]
+    finally:
+        walk.strict = strict
+    return b"C" + _digest(*parts)
 
 
 def _functions_of(member: Any) -> list[types.FunctionType]:

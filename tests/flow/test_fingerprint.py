@@ -83,7 +83,11 @@ LIMIT = 3
 SIZES = {"layers": [(10, 20)]}
 @functools.cache
 def cached(x):
-    return x - 1
+    return x - 1 + cached.__wrapped__.shift
+cached.__wrapped__.shift = 9
+class Meta(type):
+    def __call__(cls, *args):
+        return super().__call__(*args[:8])
 @dataclass(frozen=True)
 class Settings:
     rate: float
@@ -93,7 +97,7 @@ WEIGHTS = np.array([1.0, 2.5])
 UNSENT = [threading.Lock(), 10]
 OFFSET = 1000
 NAME = re.compile("abc")
-class Base:
+class Base(metaclass=Meta):
     WIDTH = 64
     LOCK = threading.Lock()
     def inherited(self):
@@ -170,22 +174,40 @@ def test_functions_differ_by_what_they_compute_and_not_from_run_to_run(tmp_path)
     changes += [("exp as", "sqrt as"), ("FACTOR = 7", "FACTOR = 8"), ("% FACTOR", "* FACTOR"), ("| 1", "| 2")]
     changes += [("x & 3", "x & 7"), ("x @ x", "x + x"), ("x // 5", "x // 6"), ("abc", "xyz")]
     changes += [(f"return 4{n}", "return 0") for n in range(1, 6)]
+    changes += [("shift = 9", "shift = 8"), ("args[:8]", "args[:7]")]
     keys = keys_of_changed(tmp_path, [*same, *changes], "0")
     assert {*keys[: len(same)], *keys_of_changed(tmp_path, same[:1], "7")} == {keys[0]}
     alike = [change for change, key in zip(changes, keys[len(same) :], strict=True) if key in keys[: len(same)]]
     assert not alike and len(set(keys)) == 1 + len(changes)
 
 
-class Numbered:
-    made = 0
-
-    def __init__(self):
-        Numbered.made += 1
+LIMIT = 3
 
 
-def test_arguments_are_compared_by_what_is_in_them():
-    """And not by what changes in their class while the program runs."""
-    assert key(Numbered()) == key(Numbered())
+class Settings:
+    rate = 0.1
+    layers = (64, 64)
+    out = sys.stdout
+
+    def limit(self, out=sys.stdout):
+        return LIMIT
+
+
+def test_what_the_class_of_an_argument_has_counts_too(monkeypatch):
+    """`train(Settings)` and `train(Settings())` gave the results of another rate."""
+    for argument in (Settings, Settings(), [Settings()]):
+        keys = [key(argument)]
+        with monkeypatch.context() as patch:
+            patch.setattr(Settings, "rate", 0.2)
+            keys.append(key(argument))
+            patch.setattr(Settings, "layers", (64, 32))
+            keys.append(key(argument))
+            patch.setitem(globals(), "LIMIT", 4)  # which a method names
+            keys.append(key(argument))
+        assert len(set(keys)) == 4 and key(argument) == keys[0]
+
+
+def test_an_argument_that_has_closed_over_what_cannot_be_compared_is_refused():
     with pytest.raises(TypeError):
         key(lambda out=sys.stdout: out)
 
