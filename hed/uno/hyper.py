@@ -28,6 +28,7 @@ ALIASES = {
     "raw_max_lr": "learning_rate",
     "patience": "early_stopping_patience",
     "early_stop_patience": "early_stopping_patience",
+    "rng_seed": "seed",  # CANDLE's own name
 }
 
 # Keras' names, listed so that a check loads no TensorFlow.

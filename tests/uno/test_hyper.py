@@ -101,6 +101,7 @@ def test_other_names_for_the_same_thing():
     assert read_hyper({"raw_max_lr": 1e-4}).learning_rate == 1e-4
     assert read_hyper({**unorun.initialize_parameters(), "raw_max_lr": 1e-4}).learning_rate == 1e-4
     assert read_hyper({"patience": 7}).early_stopping_patience == 7
+    assert read_hyper({**unorun.initialize_parameters(), "rng_seed": 7}).seed == 7
 
 
 def test_defaults_file_of_the_user(tmp_path):
