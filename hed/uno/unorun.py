@@ -57,7 +57,7 @@ def check(param_sets: Sequence[Mapping[str, Any]], data_dir: str | None) -> list
             params = {**initialize_parameters(str(config) if config else None), **given}
             _require_metric(read_config(params))
             hyper.read_hyper(params)
-            warnings |= dict.fromkeys(unread(given, params["hyperparam_space"]))
+            warnings |= dict.fromkeys(unread(given, params))
         except hyper.HyperError as error:
             found += [(index, problem) for problem in error.problems]
         except (RunError, ValueError) as error:

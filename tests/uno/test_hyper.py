@@ -171,9 +171,10 @@ def test_check_wants_to_know_where_the_tables_are():
 
 def test_what_a_run_would_not_read_is_warned_of_once(caplog):
     """A misspelt key trained 770 RUNs with its default."""
-    block = {"hyperparam_space": "block", "dropout": 0.5, "activation": "relu", "canc_layer_1_size": 8}
+    block = {"hyperparam_space": "Block", "dropout": 0.5, "activation": "relu", "canc_layer_1_size": 8}
     odd = {"learning_rat": 1e-3, "Epochs": 3, "partiton": "by_cell", "custom_loss_modul": "mine", "ckpt_keep_limits": 3}
-    fine = {"alpha": 2, "patience": 3, "canc_num_layers": 2, "id": "A", "index": 0, "note": "mine", "canc_dropout": 0.2}
+    odd |= {"alpha": 2}
+    fine = {"patience": 3, "canc_num_layers": 2, "id": "A", "index": 0, "note": "mine", "canc_dropout": 0.2}
     assert unorun.check([DATA | block | odd | fine] * 2 + [DATA], None) == []
     assert [record.message for record in caplog.records] == [
         "dropout has no effect: it is of the hyperparam_space global, not block",
@@ -183,6 +184,7 @@ def test_what_a_run_would_not_read_is_warned_of_once(caplog):
         "partiton is no parameter that Uno knows: is it partition?",
         "custom_loss_modul is no parameter that Uno knows: is it custom_loss_module?",
         "ckpt_keep_limits is no parameter that Uno knows: is it ckpt_keep_limit?",
+        "alpha has no effect: there is no custom_loss_module",
     ]
     caplog.clear()
     assert unorun.check([DATA | dict(unorun.initialize_parameters())], None) == [] and caplog.records == []
