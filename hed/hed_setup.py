@@ -132,7 +132,7 @@ def _record(run: Path, params: dict[str, Any], split: Split) -> None:
         if record != {tables.CHECKSUM: record[tables.CHECKSUM], **before}:  # which older records lack
             raise ValueError(
                 f"the checkpoints of {run.name} come from other data (then {before}, now {record}): "
-                "bring the data back, or start it anew (with --fresh, or another ckpt_directory)"
+                f"bring the data back, or remove {checkpoints} and restart, to start it anew"
             )
     for place in places:
         place.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@ import json
 import logging
 import multiprocessing
 import os
+import shutil
 import signal
 from decimal import Decimal
 from pathlib import Path
@@ -200,8 +201,11 @@ def test_checkpoints_are_not_resumed_on_other_data(new_run, original, table, cha
     (Path(params["instance_directory"]) / "ckpts/epochs").mkdir(parents=True)
     assert hed_setup.pre_run(new_run("RUN000", index=0)) == ModelResult.SUCCESS
     rewrite(original, table, change)
-    with pytest.raises(ValueError, match="RUN000 come from other data"):
+    checkpoints = Path(params["instance_directory"]) / "ckpts"
+    with pytest.raises(ValueError, match=f"RUN000 come from other data .* remove {checkpoints} and restart"):
         hed_setup.pre_run(new_run("RUN000", index=0))
+    shutil.rmtree(checkpoints)
+    assert hed_setup.pre_run(new_run("RUN000", index=0)) == ModelResult.SUCCESS
 
 
 def test_a_record_that_names_no_checksum_is_of_any_data_with_these_rows(new_run):
