@@ -159,7 +159,7 @@ def plan(
         else:
             decisions.append(Decision(spec.id, verdict, reason))
     if refused and not fresh:
-        raise UserError(*refused, "--fresh starts these RUNs from nothing; or change their parameters back")
+        raise UserError(*refused, "--fresh starts these RUNs from nothing; or change back what differs")
     return decisions
 
 

@@ -138,7 +138,7 @@ def test_changed_science_is_refused_for_all_such_runs_at_once_or_fresh(tmp_path,
         f"{upf}:2: RUN MID cannot go on from EXP000: seed changed",
         # BAD left nothing to go on from, so its parameters are free to change. EARLY has another index now.
         f"{upf}:5: RUN EARLY cannot go on from EXP000: index, seed changed",
-        "--fresh starts these RUNs from nothing; or change their parameters back",
+        "--fresh starts these RUNs from nothing; or change back what differs",
     ]
     decisions = plan(now, old, compare, read_job, fresh=True)
     assert verdicts(decisions) == {
