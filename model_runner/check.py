@@ -11,7 +11,7 @@ from model_runner import directories, monitors, resolve
 from model_runner.ckpt import config as ckpt
 from model_runner.errors import RunError
 from model_runner.isolation import isolated
-from model_runner.params import find_config, is_path, model_defaults, plain_values, with_paths
+from model_runner.params import config_checksum, find_config, is_path, model_defaults, plain_values, with_paths
 from model_runner.values import Rules, integer_from, is_integer, is_name, is_number, one_of, wrong
 
 Problem = tuple[int, str]
@@ -75,7 +75,8 @@ def with_defaults(param_sets: Sequence[Mapping[str, Any]], data_dir: str | None)
     """The sets over the defaults of their models, the user's INI file among them, for a restart to compare.
 
     `config_file` is None then: where the file lies, and what it is called, does not matter. Only models that offer
-    `check` are asked, which are quick to import; what is wrong with them is said by `check`. A pre module may offer
+    `check` are asked, which are quick to import; what is wrong with them is said by `check`. Of what the file has for
+    others, which may make anything of it, a checksum tells whether it is as it was. A pre module may offer
     `derived(param_sets, data_dir)`: for each set what its `pre_run` would add that decides the RUN, such as a checksum
     of its data.
     """
@@ -96,6 +97,8 @@ def _over_defaults(sets: Mapping[int, Mapping[str, Any]], work_dir: Path) -> dic
         try:
             found = resolve.find_model(name, framework or "keras", work_dir)
             if not _offers_check(found):
+                config = config_checksum(sets[indices[0]], work_dir, Path(found.file).parent)
+                whole |= {i: whole[i] | config for i in indices}
                 continue
             defaults = plain_values(model_defaults(resolve.load(found), sets[indices[0]], work_dir))
         except (Exception, SystemExit):  # CANDLE's read the command line, which is not for them

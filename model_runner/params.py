@@ -5,6 +5,7 @@ import configparser
 import copy
 import inspect
 import os
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -197,6 +198,12 @@ def find_config(params: Mapping[str, Any], work_dir: Path, model_dir: Path) -> P
     asked = "config_file" if params.get("config_file") else "CANDLE_DEFAULT_MODEL_FILE"
     where = "" if name.is_absolute() else f"; looked in {', '.join(map(str, places))}"
     raise RunError(f"{asked} {name}: there is no such file{where}")
+
+
+def config_checksum(params: Mapping[str, Any], work_dir: Path, model_dir: Path) -> dict[str, str]:
+    """The CRC32 of the INI file as a parameter to be written and compared; {} without a file. See `find_config`."""
+    config = find_config(params, work_dir, model_dir)
+    return {"config_checksum": f"crc32:{zlib.crc32(config.read_bytes()):08x}"} if config else {}
 
 
 def read_ini(path: Path) -> dict[str, Any]:

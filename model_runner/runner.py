@@ -21,7 +21,7 @@ from model_runner.files import forget_unfinished, write_file
 from model_runner.forks import forks_end
 from model_runner.isolation import enable_loggers, isolated, seed_random, voice_kept
 from model_runner.monitors import monitored
-from model_runner.params import apply_rules_again, complete, copied, expanded, model_defaults
+from model_runner.params import apply_rules_again, complete, config_checksum, copied, expanded, model_defaults
 from model_runner.results import (
     DEFAULT_METRIC,
     RUN_EXCEPTION,
@@ -235,7 +235,8 @@ def _call_model(
     module = resolve.load(found)
     defaults = model_defaults(module, params, work_dir)
     full = apply_rules_again({**expanded(defaults), **params})
-    write_parameters(directory, {**full, "model_file": found.file})
+    config = config_checksum(params, work_dir, Path(found.file).parent)
+    write_parameters(directory, {**full, "model_file": found.file, **config})
     # Without what the pre module made of them, such as a place on the node, or the model, which appends to a list; see
     # `compare` for the file.
     whole = {**copied(defaults), **given, "config_file": None}

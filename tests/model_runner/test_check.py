@@ -5,6 +5,7 @@ import pytest
 
 from model_runner import check, compare, find, with_defaults
 from model_runner.check import RULES
+from model_runner.params import config_checksum
 
 
 def test_all_problems_with_their_index(models):
@@ -145,7 +146,7 @@ def test_defaults_are_those_of_models_that_offer_a_check_and_of_the_users_file(m
     whole = with_defaults(sets, None)
     assert whole[0] == {"loss": "mse", "seed": 7, **sets[0], "config_file": None}
     assert whole[1] == {"epochs": 20, "loss": "mse", "seed": 8, **sets[1], "config_file": None}
-    assert whole[2:] == sets[2:]
+    assert whole[2:] == [*sets[2:4], {**sets[4], **config_checksum(sets[4], tmp_path, tmp_path)}]
 
 
 def test_what_pre_modules_derive_is_compared_too(models, monkeypatch, tmp_path):
@@ -200,6 +201,10 @@ def test_a_config_file_counts_by_what_is_in_it_where_that_is_known(models, monke
     # Of a model without a check nobody knows what is in it.
     [other] = with_defaults([{"model_name": "linreg", "config_file": "b.txt"}], None)
     assert compare({**other, "config_file": "a.txt"}, other, None)[0] == "refuse"
+    (tmp_path / "b.txt").write_text("seed = 9\n")
+    [edited] = with_defaults([{"model_name": "linreg", "config_file": "b.txt"}], None)
+    verdict, reason = compare(other, edited, None)
+    assert verdict == "refuse" and reason.startswith("parameters differ: config_checksum 'crc32:")
 
 
 def test_every_key_that_is_checked_is_documented():

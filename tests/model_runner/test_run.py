@@ -5,6 +5,7 @@ import logging
 import pickle
 import re
 import shutil
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -337,6 +338,7 @@ def test_defaults_file_below_parameters_for_models_with_and_without_initialize(r
     assert answer["result"] == "2.5"
     written = read_ini(directory / "parameters.txt")
     assert (written["alpha"], written["epochs"], written["flavour"]) == ("b", 4, "plain")
+    assert written["config_checksum"] == f"crc32:{zlib.crc32(config.read_bytes()):08x}"
     with pytest.raises(RunError, match=r"config_file nowhere\.txt: there is no such file; looked in "):
         run("linreg", config_file="nowhere.txt")
 
