@@ -19,6 +19,7 @@ from swiftpy.flow.functions import name_of
 from swiftpy.flow.future import Future, Promise
 from swiftpy.flow.records import Records
 from swiftpy.flow.tasks import P, R, TaskFunction
+from swiftpy.runtime.call import ATOMS
 
 
 class Memo:
@@ -182,8 +183,12 @@ class Keeper:
 
     def begin(self, future: Future, call: Any) -> Any:
         """The call as it is to be sent, without the key that goes before its arguments so far."""
-        args, kwargs = (call.args, call.kwargs) if type(call) is Deferred else (call, {})
-        future.key, *rest = args
+        (key, *rest), kwargs = (call.args, call.kwargs) if type(call) is Deferred else (call, {})
+        if key and not ATOMS.issuperset(map(type, (*rest, *kwargs.values()))):
+            # Whoever fills one dict again and again, for one call after another, gets the results of what it has when
+            # they are sent. For what it had before, which may come in another job, these must not be kept.
+            key = self.key_of_values(tuple(rest), kwargs)
+        future.key = key
         return Deferred(tuple(rest), kwargs) if type(call) is Deferred else tuple(rest)
 
     def keep(self, future: Future, value: Any) -> None:

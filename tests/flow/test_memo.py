@@ -79,6 +79,21 @@ def test_what_is_there_is_not_computed_again(tmp_path):
     assert made(tmp_path).count("step") == 100
 
 
+def test_a_result_is_kept_for_what_was_sent(tmp_path):
+    """One dict for all calls: each was sent with what it had last, which was kept for all that it had before."""
+    program = """
+        @swiftpy.memo("memo")
+        def taken(settings, *, more=()): return settings["x"], list(more)
+        settings, more = {}, []
+        for x in range(5):
+            settings["x"] = x
+            more.append(x)
+            CALL
+        """
+    passes(tmp_path, program.replace("CALL", "taken(settings, more=more)"))
+    passes(tmp_path, program.replace("CALL", "assert taken(settings, more=more).result() == (x, more)"))
+
+
 def test_what_cannot_be_compared_is_refused_or_not_kept(tmp_path):
     """Where it came from another task, it is too late to refuse it. And what tasks call is not kept, either."""
     program = (
