@@ -32,11 +32,11 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any], done: Mapping[str, A
         now.pop("config_file")
     differing = sorted(key for key in then.keys() | now.keys() if _differs(then, now, key))
     if not differing:
-        return ("skip", "done") if done else ("resume", "unfinished, same parameters")
+        return ("skip", "done") if done else ("resume", "unfinished, same parameters" + _moved(old, new))
     if differing == ["epochs"] and _more(then.get("epochs"), now.get("epochs")):
         if done and done.get("stopped_early"):
             return "skip", "stopped early by its own criterion"
-        return "resume", f"epochs {then['epochs']} -> {now['epochs']}"
+        return "resume", f"epochs {then['epochs']} -> {now['epochs']}" + _moved(old, new)
     changes = ", ".join(f"{key} {_shown(then, key)} -> {_shown(now, key)}" for key in differing)
     return "refuse", f"parameters differ: {changes}"
 
@@ -59,6 +59,12 @@ def _differs(then: Mapping[str, Any], now: Mapping[str, Any], key: str) -> bool:
 
 def _more(then: Any, now: Any) -> bool:
     return isinstance(then, int) and isinstance(now, int) and now > then
+
+
+def _moved(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """A RUN does not find its checkpoints elsewhere, and starts anew, unless the user has moved them, too."""
+    then, now = old.get("ckpt_directory"), new.get("ckpt_directory")
+    return "" if then == now else f"; ckpt_directory {then!r} -> {now!r}: from the checkpoints there, if any"
 
 
 def _shown(params: Mapping[str, Any], key: str) -> str:

@@ -131,8 +131,8 @@ def plan(
     them and was not given then is compared with the old RUN's parameters.txt, as far as that has it. Of RUNs of the
     original system's EXPs, which do not say which file was the UPF, all is; but other defaults are none of theirs.
 
-    UserError: RUNs whose science changed, all of them, unless `fresh`, which starts those from nothing. OSError: what
-    `old` has may not be read.
+    UserError: RUNs whose science changed, a line for each change, unless `fresh`, which starts those from nothing.
+    OSError: what `old` has may not be read.
     """
     if old is None:
         return [Decision(spec.id, "new", "") for spec in specs]
@@ -149,18 +149,25 @@ def plan(
             pairs[spec.id] = (past.params, _comparable(params, spec.params, past.params), past.value)
     answers = dict(zip(pairs, compare(list(pairs.values())), strict=True)) if pairs else {}
     decisions = []
-    refused = []
+    refused: dict[str, list[RunSpec]] = {}
     for spec, past in zip(specs, pasts, strict=True):
         verdict, reason = _judge(past, answers.get(spec.id))
         if verdict == "fresh":
-            refused.append(f"{spec.where}: RUN {spec.id} cannot go on from {old.id}: {reason}")
+            refused.setdefault(reason, []).append(spec)
         if past is not None and verdict == "skip":
             decisions.append(Decision(spec.id, verdict, reason, past.markers, past.value))
         else:
             decisions.append(Decision(spec.id, verdict, reason))
     if refused and not fresh:
-        raise UserError(*refused, "--fresh starts these RUNs from nothing; or change back what differs")
+        raise UserError(*_refusals(old, refused), "--fresh starts these RUNs from nothing; or change back what differs")
     return decisions
+
+
+def _refusals(old: Exp, refused: Mapping[str, Sequence[RunSpec]]) -> Iterator[str]:
+    """One line for each reason: what was changed in DFLTS is one mistake, not 770."""
+    for reason, (first, *others) in refused.items():
+        also = f" (and {len(others)} more, the last at {others[-1].where})" if others else ""
+        yield f"{first.where}: RUN {first.id}{also} cannot go on from {old.id}: {reason}"
 
 
 def _with_written(run_dir: Path, now: Params, known: Params | None) -> Params | None:

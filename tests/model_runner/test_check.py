@@ -172,6 +172,9 @@ def test_compare_skips_resumes_or_refuses():
     assert compare(OLD, same, None)[0] == "resume"
     assert compare(OLD, {**OLD, "epochs": 20}, done) == ("resume", "epochs 10 -> 20")
     assert compare(OLD, {**OLD, "epochs": 20}, None)[0] == "resume"
+    assert compare(OLD, {**OLD, "ckpt_directory": "/b"}, None)[1].endswith(
+        "ckpt_directory None -> '/b': from the checkpoints there, if any"
+    )
     assert compare(OLD, {**OLD, "epochs": 20}, {**done, "stopped_early": True})[0] == "skip"
     assert compare(OLD, {**OLD, "epochs": 5}, done) == ("refuse", "parameters differ: epochs 10 -> 5")
     verdict, reason = compare(OLD, {**OLD, "epochs": 20, "alpha": 2, "rng_seed": 1, "pre_module": "mine"}, None)
