@@ -67,12 +67,12 @@ def run(arguments: list[str]) -> int:
         if site.scheduler or {"--plan", "--dry-run"} & set(arguments):  # PROCS may be more than this machine can start
             os.execv(sys.executable, [sys.executable, "-m", "swiftpy.upf.submit", *arguments])
         full = command(site, [*arguments[1:], *(() if arguments[0] == "local" else ("--site", arguments[0]))])
+        extra = {**site.environment, **({"SWIFTPY_SERVER_SLOT": "1"} if site.server_slot else {})}
+        os.environ.update({name: value for name, value in extra.items() if name not in os.environ})
+        return supervise(full, ranks=int(values(site, settings_of(site, os.environ))["RANKS"]))
     except UserError as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    extra = {**site.environment, **({"SWIFTPY_SERVER_SLOT": "1"} if site.server_slot else {})}
-    os.environ.update({name: value for name, value in extra.items() if name not in os.environ})
-    return supervise(full, ranks=int(values(site, settings_of(site, os.environ))["RANKS"]))
 
 
 def supervise(command: list[str], told_to_end: Callable[[], None] = lambda: None, ranks: int = 0) -> int:
@@ -81,19 +81,12 @@ def supervise(command: list[str], told_to_end: Callable[[], None] = lambda: None
     `ranks` are those that it starts on this machine, as far as that is known.
 
     The launcher gets a session of its own, so that Ctrl-C in a terminal reaches it once, through us, and not a
-    second time from the terminal, which would mean: kill everything now.
+    second time from the terminal, which would mean: kill everything now. UserError: it cannot be started.
     """
     remove_segments(older_than=_STALE)
     warn_of_crashes(ranks)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # who started us may ignore it, and subprocess take any exit for 0
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=handed_on(1),
-        stderr=handed_on(2),
-        start_new_session=True,
-        preexec_fn=partial(end_with_parent, os.getpid()),  # it must not go on unseen when we are killed with SIGKILL
-    )
+    process = _start(command)
     signals: list[int] = []
     # In batch jobs only: where salloc gave the nodes, the user's shell may be a step of its job, and we in it.
     steps_of = os.environ.get(JOBID) if Path(command[0]).name == "srun" else None
@@ -119,6 +112,20 @@ def supervise(command: list[str], told_to_end: Callable[[], None] = lambda: None
     if code:
         remove_segments(older_than=_SETTLED)
     return code if code >= 0 else 128 - code
+
+
+def _start(command: list[str]) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=handed_on(1),
+            stderr=handed_on(2),
+            start_new_session=True,
+            preexec_fn=partial(end_with_parent, os.getpid()),  # it must not go on unseen when we are killed: SIGKILL
+        )
+    except OSError as error:  # a script whose interpreter is gone, a program for another machine
+        raise UserError(f"{command[0]} cannot be started ({error.strerror}): load another MPI module") from error
 
 
 def handed_on(descriptor: int) -> int | None:

@@ -16,7 +16,7 @@ from test_stop import trained, wait_for
 
 from job import journal, processes_in
 from swiftpy.errors import UserError
-from swiftpy.sites.launch import remove_segments, warn_of_crashes
+from swiftpy.sites.launch import remove_segments, supervise, warn_of_crashes
 from swiftpy.sites.settings import benchmark_timeout, procs, settings_of, walltime
 from swiftpy.sites.site import load_site
 
@@ -47,6 +47,14 @@ def test_a_launcher_whose_script_is_killed_before_it_has_asked_to_end_with_it_en
     code = "import os; from swiftpy.sites.launch import supervise; os.getpid = lambda: 1; supervise(['touch', 'begun'])"
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
     assert not (tmp_path / "begun").exists()
+
+
+def test_a_launcher_that_the_system_cannot_run(tmp_path):
+    script = tmp_path / "mpiexec"
+    script.write_text("#!/gone/python\n")
+    script.chmod(0o755)
+    with pytest.raises(UserError, match=r"mpiexec cannot be started \(No such file or directory\): load another MPI"):
+        supervise([str(script), "-n", "2"])
 
 
 def test_a_daemon_that_ignores_its_children_or_closes_its_streams_gets_the_exit_code(tmp_path):
