@@ -67,8 +67,8 @@ class SwiftpyBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
         if n_jobs == 1:
             raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
         self.parallel = parallel
-        initializer = initializer or self.backend_kwargs.get("initializer")
-        initargs = initargs or self.backend_kwargs.get("initargs", ())
+        own = getattr(self, "backend_kwargs", {})  # joblib 1.4 has none
+        initializer, initargs = initializer or own.get("initializer"), initargs or own.get("initargs", ())
         self._executor = _executor(n_jobs, (self._prepare_worker_env(n_jobs), initializer, initargs))
         self._futures: weakref.WeakSet[Future[Any]] = weakref.WeakSet()
         return n_jobs
@@ -80,6 +80,8 @@ class SwiftpyBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
         if callback is not None:
             future.add_done_callback(callback)
         return future
+
+    apply_async = submit  # its name before joblib 1.5
 
     def retrieve_result_callback(self, out: Future[Any]) -> Any:
         """The results of a batch."""

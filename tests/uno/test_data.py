@@ -11,8 +11,8 @@ from hed.uno import data
 
 
 def merged(parts, ge, md, stage):
-    """The original's way: two merges."""
-    frame = parts[stage].merge(ge, on="improve_sample_id").merge(md, on="improve_chem_id")
+    """The original's way: two merges. (pandas before 2.2 keeps the order of the responses only for `left`.)"""
+    frame = parts[stage].merge(ge, "left", on="improve_sample_id").merge(md, "left", on="improve_chem_id")
     return frame.filter(like="ge.").to_numpy(), frame.filter(like="mordred.").to_numpy(), frame["auc"].to_numpy()
 
 

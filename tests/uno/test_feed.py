@@ -29,7 +29,8 @@ def test_batches_are_those_of_two_merges(tmp_path, size):
     met = 0
     for start in range(0, len(rows), size):
         batch = rows[start : start + size]
-        merged = parts["train"].iloc[batch].merge(ge, on="improve_sample_id").merge(md, on="improve_chem_id")
+        merged = parts["train"].iloc[batch].merge(ge, "left", on="improve_sample_id")
+        merged = merged.merge(md, "left", on="improve_chem_id")
         ours = batches(table.train, batch, len(batch))
         np.testing.assert_array_equal(table.cells.matrix[ours.cell[0]], merged.filter(like="ge."))
         np.testing.assert_array_equal(table.drugs.matrix[ours.drug[0]], merged.filter(like="mordred."))

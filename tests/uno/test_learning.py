@@ -87,6 +87,7 @@ def some_of_gdsc(folder):
     md[md["improve_chem_id"].isin(drugs)].to_parquet(folder / "md_merged_data.parquet", index=False)
 
 
+@pytest.mark.skipif(not network.REUSABLE, reason="Keras 2: a new network for each RUN")
 @pytest.mark.parametrize("source", ["planted signal", "gdsc"])
 def test_learning_curves_agree(tmp_path, source):
     folder = tmp_path / "input"
