@@ -7,6 +7,7 @@ spawned on top of a fabric, and a command may itself be an MPI program.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import shlex
@@ -175,7 +176,11 @@ def _spawn(words: list[str], actions: list[Any], cwd: Any, env: dict[str, str] |
         if cwd is not None:  # nothing else runs in this process
             Path(cwd).mkdir(parents=True, exist_ok=True)
             os.chdir(cwd)
-        return os.posix_spawnp(words[0], words, environment, file_actions=actions, setsigdef=_SIGNALS)
+        # In the PATH that the command gets, as a shell does: posix_spawnp looks in ours, and runs another version.
+        program = words[0] if "/" in words[0] else shutil.which(words[0], path=environment.get("PATH"))
+        if program is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        return os.posix_spawn(program, words, environment, file_actions=actions, setsigdef=_SIGNALS)
     except (FileNotFoundError, PermissionError) as error:
         raise CommandError(shlex.join(words), 127, f"it cannot be started: {error.strerror}") from None
     finally:

@@ -50,6 +50,16 @@ def test_its_environment_is_that_of_the_job_and_more(monkeypatch):
     assert Path("said").read_text() == "1 2 3\n", "and it has no input"
 
 
+def test_a_program_is_looked_for_in_the_path_that_it_gets():
+    """That of the job found another version of it."""
+    Path("mine").mkdir()
+    Path("mine/uname").write_text("#!/bin/sh\necho mine\n")
+    Path("mine/uname").chmod(0o755)
+    run("uname", stdout="said", env={"PATH": f"{Path.cwd()}/mine:{os.environ['PATH']}"})
+    assert Path("said").read_text() == "mine\n"
+    assert failed("uname", env={"PATH": "/nowhere"}).code == 127
+
+
 def test_signals_that_python_ignores_end_it_as_usual():
     run("grep", "SigIgn", "/proc/self/status", stdout="status")
     ignored = int(Path("status").read_text().split()[1], 16)
