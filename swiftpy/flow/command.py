@@ -56,6 +56,8 @@ def run_command(
     base = Path.cwd() if cwd is not None else Path()
     parts: dict[Path, Path] = {}  # what it makes -> the name until it has
     words = list(_words(argv, base, parts))
+    if isinstance(argv[0], os.PathLike) and "/" not in words[0]:  # not what PATH has by that name, such as `test`
+        words[0] = f"./{words[0]}"
     for path in inputs:
         if isinstance(path, str | os.PathLike) and not os.path.exists(path):  # noqa: PTH110  (it may be str)
             raise FileNotFoundError(f"{shlex.join(words)}: its input {os.fspath(path)} is not there")

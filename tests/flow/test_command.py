@@ -43,6 +43,15 @@ def test_paths_are_relative_to_where_the_job_was_started_and_strings_to_where_th
     assert texts == {"in.txt": "in", "made/1": "ininin", "out/x/1": "out\n", "err/x/1": "err\n"}
 
 
+@pytest.mark.parametrize("cwd", [None, "elsewhere"])
+def test_a_path_as_the_command_is_a_program_here(cwd):
+    """One that was made here, and called `uname`, was not run, but the system's."""
+    Path("uname").write_text("#!/bin/sh\necho mine $1\n")
+    Path("uname").chmod(0o755)
+    run(Path("uname"), Path("uname"), stdout="said", cwd=cwd)
+    assert Path("said").read_text() == f"mine {Path.cwd() / 'uname' if cwd else 'uname'}\n"
+
+
 def test_its_environment_is_that_of_the_job_and_more(monkeypatch):
     monkeypatch.setenv("OF_JOB", "1")
     monkeypatch.setenv("NUMBER", "1")
