@@ -172,6 +172,9 @@ def _run(
 
 
 def _spawn(words: list[str], actions: list[Any], cwd: Any, env: dict[str, str] | None) -> int:
+    for name, value in (env or {}).items():
+        if value is None:  # not the text "None"
+            raise TypeError(f"{name} in the environment of the command is None")
     environment = {**os.environ, **{name: _text(value) for name, value in (env or {}).items()}}
     before = None if cwd is None else Path.cwd()
     try:

@@ -69,6 +69,11 @@ def test_a_program_is_looked_for_in_the_path_that_it_gets():
     assert failed("uname", env={"PATH": "/nowhere"}).code == 127
 
 
+def test_a_variable_that_is_none_is_no_text():
+    with pytest.raises(TypeError, match="X in the environment of the command is None"):
+        run("true", env={"X": None})
+
+
 def test_signals_that_python_ignores_end_it_as_usual():
     run("grep", "SigIgn", "/proc/self/status", stdout="status")
     ignored = int(Path("status").read_text().split()[1], 16)
