@@ -58,7 +58,7 @@ def run_command(
     words = list(_words(argv, base, parts))
     if isinstance(argv[0], os.PathLike) and "/" not in words[0]:  # not what PATH has by that name, such as `test`
         words[0] = f"./{words[0]}"
-    for path in inputs:
+    for path in _flat(inputs):
         if isinstance(path, str | os.PathLike) and not os.path.exists(path):  # noqa: PTH110  (it may be str)
             raise FileNotFoundError(f"{shlex.join(words)}: its input {os.fspath(path)} is not there")
     out = None if stdout is None else _part(stdout, base, parts)
@@ -84,15 +84,22 @@ def run_command(
 
 def _words(values: Iterable[Any], base: Path, parts: dict[Path, Path]) -> Iterator[str]:
     """The arguments as text."""
-    for value in values:
+    for value in _flat(values):
         if type(value) is Made:
             yield f"{value.prefix}{_part(value, base, parts)}"
-        elif isinstance(value, list | tuple):
-            yield from _words(value, base, parts)
         elif value is None:
             raise TypeError("an argument of the command is None")
         else:
             yield str(base / value) if isinstance(value, os.PathLike) else _text(value)
+
+
+def _flat(values: Iterable[Any]) -> Iterator[Any]:
+    """What is in lists, and in lists in them: a future may be one of several files."""
+    for value in values:
+        if isinstance(value, list | tuple) and type(value) is not Made:
+            yield from _flat(value)
+        else:
+            yield value
 
 
 def _text(value: Any) -> str:

@@ -52,6 +52,12 @@ def test_a_path_as_the_command_is_a_program_here(cwd):
     assert Path("said").read_text() == f"mine {Path.cwd() / 'uname' if cwd else 'uname'}\n"
 
 
+def test_an_input_that_is_missing_of_several_in_a_list():
+    Path("there").touch()
+    with pytest.raises(FileNotFoundError, match="true: its input gone is not there"):
+        run("true", inputs=["there", ["there", (Path("gone"),)]])
+
+
 def test_its_environment_is_that_of_the_job_and_more(monkeypatch):
     monkeypatch.setenv("OF_JOB", "1")
     monkeypatch.setenv("NUMBER", "1")
