@@ -107,8 +107,13 @@ def _text(value: Any) -> str:
 
 
 def _part(made: Made, base: Path, parts: dict[Path, Path]) -> Path:
-    """The temporary name: in the same directory, and with the same ending, which many commands go by."""
+    """The temporary name: in the same directory, and with the same ending, which many commands go by.
+
+    A device or a pipe has none: what is written there is no file that a command makes.
+    """
     path = Path(made.path)
+    if (base / path).exists() and not (base / path).is_file() and not (base / path).is_dir():
+        return base / path  # nothing to make: root would put a file in the place of /dev/null, for all programs
     for known, part in parts.items():
         if os.path.abspath(known) == os.path.abspath(path):  # noqa: PTH100  (links stay as they are)
             return part

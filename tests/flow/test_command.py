@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import pty
 import signal
 from pathlib import Path
 
@@ -126,6 +127,19 @@ def test_it_makes_all_of_its_files_or_none():
     error = failed("sh", "-c", 'echo 1 > "$0"; echo 2 > "$1"', Made("b"), Made("c"), Made("d"))
     assert error.problem == "it succeeded, but has not made d"
     assert list(Path().iterdir()) == [Path("b")] and Path("b").read_text() == "of before"
+
+
+def test_a_device_stays_one():
+    """Where everyone is root, as in containers, a file took the place of /dev/null."""
+    reads, terminal = pty.openpty()
+    try:
+        name = os.ttyname(terminal)
+        assert shell('echo 1; echo 2 > "$0"', Made(name), stdout=name) is None
+        assert os.read(reads, 100).split() == [b"1", b"2"]
+        assert shell('echo 1; echo 2 > "$0"', Made("file"), stdout=name) == Path("file")
+    finally:
+        os.close(terminal)
+        os.close(reads)
 
 
 def test_a_directory_that_it_makes_takes_the_place_of_that_of_before():
