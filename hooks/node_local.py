@@ -118,13 +118,16 @@ def _own(folder: Path, name: str) -> None:
 def setting(env: Mapping[str, str], name: str, default: str = "") -> Path:
     """A path that the user set, with the variables in it filled in, such as $SWIFTPY_NODE, the node's number.
 
-    ValueError where it is not set and has no default.
+    ValueError where it is not set and has no default, or begins with a variable that is not set.
     """
     known = {**os.environ, **env}
     text = known.get(name) or default
     if not text:
         raise ValueError(f"{name} is not set: say what to bring to the nodes")
-    return Path(string.Template(text).safe_substitute(known)).expanduser().absolute()
+    path = string.Template(text).safe_substitute(known)
+    if path.startswith("$"):  # it would lie where the job was submitted, on a disk that all nodes share
+        raise ValueError(f"{name}={text}: the variable is not set on this node: set it in `setup` of the site's file")
+    return Path(path).expanduser().absolute()
 
 
 def keeps(env: Mapping[str, str]) -> bool:

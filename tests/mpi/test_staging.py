@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import stat
 import subprocess
 from pathlib import Path
@@ -70,10 +71,11 @@ def agreed(world, shared, action, match):
     assert not list((shared / f"node{world.rank}").glob(".*")), "a part was left behind"
 
 
-def test_a_setting_that_is_wrong_on_one_node_is_said_on_all_with_the_node(world, shared):
-    """It named no node, and the others waited for that leader."""
-    env = {"DATA_SOURCE": "/data", "TMP_ORIGINAL": "/" if world.rank == 1 else f"{shared}/node{world.rank}/original"}
-    match = "^[^;]+ node 1: cannot use TMP_ORIGINAL: ValueError: TMP_ORIGINAL=/: nothing can lie beside that[^;]*$"
+@pytest.mark.parametrize(("wrong", "why"), [("/", "nothing can lie beside"), ("$DISK/original", "the variable is")])
+def test_a_setting_that_is_wrong_on_one_node_is_said_on_all_with_the_node(world, shared, wrong, why):
+    """It named no node, and the others waited for it; data went to `$DISK/` in the directory of the submission."""
+    env = {"DATA_SOURCE": "/data", "TMP_ORIGINAL": wrong if world.rank == 1 else f"{shared}/node{world.rank}/original"}
+    match = rf"^[^;]+ node 1: cannot use TMP_ORIGINAL: ValueError: TMP_ORIGINAL={re.escape(wrong)}: {why}[^;]*$"
     agreed(world, shared, lambda: next(stage_data(MPI.COMM_WORLD, env)), match)
 
 
