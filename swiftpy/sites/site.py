@@ -139,6 +139,8 @@ def _problems(data: Mapping[str, Any]) -> Iterator[str]:
         for name, value in data[table].items() if isinstance(data.get(table), dict) else ():
             if table == "settings" and name not in NAMES:
                 yield f"unknown key settings.{name}: the keys are {', '.join(NAMES)}"
+            elif table == "environment" and name in NAMES:  # whose value, or default, would win over it
+                yield f"environment.{name} is a setting: write it into [settings]"
             elif not isinstance(value, str):
                 yield f"{table}.{name} must be a string, not {value!r}"
             elif not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):

@@ -69,6 +69,7 @@ def test_paths_among_the_settings_are_the_users(tmp_path, monkeypatch):
         ('launch = ["{PROCS"]', "expected '}'"),
         ('launch = ["{RANKS!z:q}"]', "there is no {RANKS!z:q}: use PROCS"),
         ('launch = ["x"]\n[environment]\n"A=B" = "1"', "environment: 'A=B' is no name of a variable"),
+        ('launch = ["x"]\n[environment]\nMODEL_RETURN = "loss"', "environment.MODEL_RETURN is a setting: write"),
         ('launch = ["x"]\nrequired = ["PROJCT"]', "required must be a list of DATA_SOURCE"),
         ('launch = ["x"]\n[settings]\nPPN = 12', "settings.PPN must be a string, not 12"),
         ('launch = ["x"]\n[settings]\nppn = "12"', "unknown key settings.ppn: the keys are DATA_SOURCE"),
