@@ -120,14 +120,21 @@ def complete(params: Mapping[str, Any], work_dir: Path) -> dict[str, Any]:
     So the last two win over the model's own defaults. CANDLE's library has one `output_dir` for all RUNs of all
     jobs, .../Output/EXP000/RUN000, where they would write over each other's files and go on from each other's
     checkpoints.
+
+    RunError: a place for results or checkpoints begins with a variable that is not set here, as in a batch job, which
+    has few of those of its user's shell. They would lie in the RUN's own directory, in one that is called `$SCRATCH`.
     """
-    return {
+    full = {
         "framework": "keras",
         "save": f"{params['instance_directory']}/output",
         "output_dir": params["instance_directory"],
         **with_paths(copied(params), work_dir),
         "instance_directory": params["instance_directory"],  # as it is: the EXP may be in a directory called a$USER
     }
+    for key in ("output_dir", "ckpt_directory"):
+        if str(params.get(key)).startswith("$") and str(full[key]).startswith("$"):
+            raise RunError(f"{key} is {params[key]}, and that variable is not set where the RUN works")
+    return full
 
 
 def copied(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -67,6 +67,16 @@ def test_variables_are_filled_in_once_and_not_in_the_name_of_a_directory(monkeyp
     assert apply_rules_again({**full, "dense": "3 4"}) == {**full, "dense": [3, 4]}
 
 
+def test_a_place_whose_variable_is_not_set_is_refused(monkeypatch):
+    monkeypatch.setenv("HERE", "/scratch/$me")
+    given = {"instance_directory": "/exp/run/R1", "output_dir": "$HERE/R1"}
+    assert complete(given, Path("/w"))["output_dir"] == "/scratch/$me/R1"
+    with pytest.raises(
+        RunError, match=r"ckpt_directory is \$GONE/R1, and that variable is not set where the RUN works"
+    ):
+        complete({**given, "ckpt_directory": "$GONE/R1"}, Path("/w"))
+
+
 @pytest.mark.parametrize(("given", "used"), [("/data/own", "/data/own"), ("/tmp/me/original", "/tmp/me/original.123")])
 def test_input_dir_is_the_staged_copy_only_where_it_names_tmp_original(monkeypatch, given, used):
     monkeypatch.setenv("TMP_ORIGINAL_LINK", "/tmp/me/original")
