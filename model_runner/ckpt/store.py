@@ -48,6 +48,8 @@ class Store:
         self._root = config.directory
         self._epochs = self._root / "epochs"
         self._partial = self._root / "partial"
+        # Asked now: when the thread that saves gets to it, a model that has raised since may have ended the RUN.
+        self._owner = owner.of(self._root)
         self._best_metric = config.best_metric_last
         self._saved_at: float | None = None
         self._made = False
@@ -108,8 +110,8 @@ class Store:
         if self._made:
             return
         self._epochs.mkdir(parents=True, exist_ok=True)
-        if run := owner.of(self._root):
-            run.claim(self._root)
+        if self._owner:
+            self._owner.claim(self._root)
         alias = self.config.alias
         if alias and not os.path.lexists(alias):
             alias.parent.mkdir(parents=True, exist_ok=True)
@@ -196,7 +198,7 @@ class Store:
         """
         if self.config.restart_mode == "off":
             return None
-        if (run := owner.of(self._root)) and (reason := run.refusal(self._root)):
+        if self._owner and (reason := self._owner.refusal(self._root)):
             raise CkptError(reason)
         candidates = self._candidates()
         for directory in candidates:

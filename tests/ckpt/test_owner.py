@@ -5,7 +5,9 @@ import shutil
 import pytest
 
 from model_runner import check, isolation, run_model
-from model_runner.ckpt.store import CkptError
+from model_runner.ckpt.config import read_config
+from model_runner.ckpt.owner import Owner, running
+from model_runner.ckpt.store import CkptError, Store
 
 MODEL = """
 import numpy as np
@@ -141,3 +143,11 @@ def test_the_directory_may_be_named_by_the_file_of_defaults(start, tmp_path, mon
     uno = {"model_name": "unorun", "config_file": "mine.txt", "input_dir": "in"}
     [(index, problem)] = check([uno, {**uno, "id": "RUN001"}], None)
     assert index == 0 and f"ckpt_directory {tmp_path}/scratch is shared by 2 RUNs" in problem
+
+
+def test_a_save_in_flight_when_the_model_raises_is_the_runs_all_the_same(tmp_path):
+    """Else the thread left checkpoints that are nobody's, and that any RUN would take up; or no checkpoint at all."""
+    with running(Owner({"alpha": 6}, {"alpha": 6}), tmp_path / "run"):
+        store = Store(read_config({"ckpt_directory": str(tmp_path / "scratch")}))
+    assert store.save(1, 0.5, lambda directory: (directory / "model.h5").write_text("m"))
+    assert (tmp_path / "scratch/run.json").exists()
