@@ -94,7 +94,7 @@ def supervise(command: list[str], told_to_end: Callable[[], None] = lambda: None
     def forward(number: int, frame: FrameType | None) -> None:
         # MPICH's mpiexec takes a second SIGINT for itself: it kills all ranks, without a summary, and returns 1 or 255.
         sent = signal.SIGTERM if number == signal.SIGHUP or signals else number
-        if not (steps_of and signal_steps(steps_of, sent)):
+        if not (steps_of and signal_steps(steps_of, sent)) and not _signal_ranks(process.pid, sent):
             process.send_signal(sent)
         signals.append(number)
 
@@ -126,6 +126,23 @@ def _start(command: list[str]) -> subprocess.Popen[bytes]:
         )
     except OSError as error:  # a script whose interpreter is gone, a program for another machine
         raise UserError(f"{command[0]} cannot be started ({error.strerror}): load another MPI module") from error
+
+
+def _signal_ranks(launcher: int, number: int) -> bool:
+    """Signal the ranks that Open MPI's launcher has started on this machine; False for launchers of others.
+
+    Told to end itself, it kills them 0.2 s later, whatever is set (5.0.11): RUNs lose what they did since their last
+    checkpoint. Its other children may be its ways to other machines.
+    """
+    children, signalled = "", False
+    with contextlib.suppress(OSError):  # it has ended, or this kernel keeps no such list
+        children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text()
+    for child in children.split():
+        with contextlib.suppress(OSError):  # that one has
+            if b"\0OMPI_COMM_WORLD_RANK=" in b"\0" + Path(f"/proc/{child}/environ").read_bytes():
+                os.kill(int(child), number)
+                signalled = True
+    return signalled
 
 
 def handed_on(descriptor: int) -> int | None:

@@ -114,18 +114,23 @@ def test_a_second_signal_kills(workplace):
 STANDINS = {
     "srun": '"$@" & rank=$!\ntrap "kill -KILL $rank; exit 137" TERM\necho $rank >step\nwait $rank',
     "scancel": '[ "$*" = "--signal=TERM 12" ] && kill -TERM $(cat step)',
+    "mpiexec": 'OMPI_COMM_WORLD_RANK=0 "$@" & rank=$!\ntrap "kill -KILL $rank; exit 1" TERM\ntouch step\nwait $rank',
     "rank": "trap 'echo told >>told' TERM\ntouch told\nuntil [ $(wc -l <told) = 2 ]; do sleep 0.05; done\nexit 4",
 }
 
 
-@pytest.mark.parametrize(("scancel", "code"), [(STANDINS["scancel"], 4), ("exit 1", 137), (None, 137)])
-def test_srun_which_kills_its_ranks_when_it_is_told_to_end_is_not_told(tmp_path, scancel, code):
-    """Slurm's --signal=B:TERM@90 comes to us: the RUNs lost what they had done since their last checkpoint."""
+@pytest.mark.parametrize(
+    ("launcher", "scancel", "code"),
+    [("srun", STANDINS["scancel"], 4), ("srun", "exit 1", 137), ("srun", None, 137), ("mpiexec", None, 4)],
+)
+def test_launchers_that_kill_their_ranks_when_they_are_told_to_end_are_not_told(tmp_path, launcher, scancel, code):
+    """Slurm's, whose --signal=B:TERM@90 comes to us, and Open MPI's: the RUNs lost what they had done since their last
+    checkpoint."""
     for name, body in {**STANDINS, "scancel": scancel}.items():
         if body is not None:
             (tmp_path / name).write_text(f"#!/bin/bash\n{body}\n")
             (tmp_path / name).chmod(0o755)
-    program = "import sys; from swiftpy.sites.launch import supervise; sys.exit(supervise(['srun', './rank']))"
+    program = f"import sys; from swiftpy.sites.launch import supervise; sys.exit(supervise(['{launcher}', './rank']))"
     env = {**os.environ, "PATH": f"{tmp_path}:/usr/bin:/bin", "SWIFTPY_JOBID": "12"}
     job = subprocess.Popen([sys.executable, "-c", program], cwd=tmp_path, env=env, start_new_session=True)
     wait_for(lambda: (tmp_path / "step").exists() and (tmp_path / "told").exists() and catches(job.pid, signal.SIGTERM))
