@@ -1,4 +1,4 @@
-"""The command `swiftpy`: `swiftpy stage pack ENV ARCHIVE`."""
+"""The command `swiftpy`: `swiftpy stage pack ENV ARCHIVE`, and `swiftpy --version`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from swiftpy import __version__
 from swiftpy.errors import BAD_INPUT
 from swiftpy.runtime.stage import environment
 
@@ -20,6 +21,7 @@ example:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     parser = argparse.ArgumentParser(prog="swiftpy", description=_JOBS)
+    parser.add_argument("--version", action="version", version=f"swiftpy {__version__}")
     stage = parser.add_subparsers(required=True, metavar="COMMAND").add_parser("stage", help="bring files to nodes")
     pack = stage.add_subparsers(required=True, metavar="COMMAND").add_parser(
         "pack",

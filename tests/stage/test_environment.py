@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from swiftpy import cli
+from swiftpy import __version__, cli
 from swiftpy.runtime.stage import environment
 from swiftpy.runtime.stage.unpack import Unpacker
 
@@ -161,9 +161,12 @@ def test_an_archive_in_the_environment_itself(env, capsys):
     assert "would become a part of itself" in capsys.readouterr().err and not list(env.glob("*.tar*"))
 
 
-def test_the_command_explains_itself():
-    command = [sys.executable, "-m", "swiftpy.cli", "stage", "pack", "--help"]
-    assert "env.tar.zst" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
+@pytest.mark.parametrize(
+    ("arguments", "said"), [(("stage", "pack", "--help"), "env.tar.zst"), (("--version",), f"swiftpy {__version__}\n")]
+)
+def test_the_command_explains_itself(arguments, said):
+    command = [sys.executable, "-m", "swiftpy.cli", *arguments]
+    assert said in subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 @pytest.fixture
