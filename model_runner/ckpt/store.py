@@ -273,9 +273,9 @@ class Store:
         return self._epochs / f"{epoch:03d}"
 
     def _saved(self) -> list[int]:
-        """Epochs with a model, newest first."""
+        """Epochs with a model, in no order."""
         found = [path.parent.name for path in self._epochs.glob(f"*/{MODEL}")]
-        return sorted((int(name) for name in found if name.isdigit()), reverse=True)
+        return [int(name) for name in found if name.isdigit()]
 
     def _linked(self, name: str) -> int | None:
         """The epoch a link leads to, None if its model is not there. CANDLE's absolute links count too."""
