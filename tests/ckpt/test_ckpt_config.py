@@ -20,12 +20,23 @@ def test_where_checkpoints_lie_and_what_is_better(tmp_path, monkeypatch):
     assert better == {"loss": False, "r2": True, "val_R2": True, "val_mae": False}
 
 
+def test_candles_defaults(tmp_path):
+    keys = {
+        **{"restart_mode": "auto", "save_best": True, "save_best_metric": "val_loss", "best_metric_last": None},
+        **{"skip_epochs": 0, "save_interval": 1, "save_weights_only": False, "checksum": False},
+        **{"keep_mode": "linear", "keep_limit": 3, "save_batches": 0, "save_seconds": 0},
+    }
+    given = read_config({"output_dir": str(tmp_path), **{f"ckpt_{key}": value for key, value in keys.items()}})
+    assert read_config({"output_dir": str(tmp_path)}) == given
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [
         *(
             ("save_batches", 0.5),
             ("save_seconds", -1),
+            ("save_seconds", "often"),
             ("restart_mode", "always"),
             ("save_best", "yes"),
             ("save_interval", -1),

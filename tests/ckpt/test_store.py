@@ -205,6 +205,16 @@ def test_a_state_that_no_checkpoint_can_hold_costs_the_checkpoint(tmp_path, capl
     assert models(tmp_path) == {1} and not (tmp_path / "ckpts/work").exists()
 
 
+def test_what_the_first_best_epoch_must_be_better_than(tmp_path):
+    store = save_all(tmp_path, [0.3], best_metric_last=0.25)
+    assert not os.path.lexists(tmp_path / "ckpts/best")
+    store = make(tmp_path, best_metric_last=0.25)
+    assert store.restore(read) == "model 1"
+    for epoch, value in ((2, 0.26), (3, 0.24)):
+        store.save(epoch, value, writer(f"model {epoch}"))
+        assert os.path.lexists(tmp_path / "ckpts/best") is (epoch == 3)
+
+
 def test_the_best_by_one_metric_is_nothing_to_another(tmp_path):
     save_all(tmp_path, [0.5, 0.4])
     store = make(tmp_path, save_best_metric="val_r2")
