@@ -132,15 +132,16 @@ def test_a_state_that_no_restart_could_read_is_not_written(tmp_path):
 
 
 def test_roll_back_by_relinking_last(tmp_path):
-    save_all(tmp_path, [0.5, 0.4, 0.1])
-    last = tmp_path / "ckpts/last"
-    last.unlink()
-    last.symlink_to("epochs/002")
+    """`best` goes back, too: to the epoch that was the best then, of those that say so the first."""
+    save_all(tmp_path, [0.5, 0.3, 0.4, 0.1], keep_limit=4)
+    ckpts = tmp_path / "ckpts"
+    replace_link(ckpts / "last", Path("epochs/003"))
+    (ckpts / "epochs/001/ckpt-info.json").write_text("torn")
     store = make(tmp_path)
-    assert store.restore(read) == "model 2"
-    assert str((tmp_path / "ckpts/best").readlink()) == "epochs/002"
-    store.save(3, 0.2, writer("another 3"))
-    assert make(tmp_path).restore(read) == "another 3" and not list((tmp_path / "ckpts/work").iterdir())
+    assert store.restore(read) == "model 3"
+    assert str((ckpts / "best").readlink()) == "epochs/002"
+    store.save(4, 0.2, writer("another 4"))
+    assert make(tmp_path).restore(read) == "another 4" and not list((ckpts / "work").iterdir())
 
 
 def test_within_an_epoch(tmp_path, caplog):
