@@ -121,6 +121,14 @@ def test_what_comes_back(make):
     assert checkpoint.history == {"val_loss": [0.5, 0.4]} and resumed.history == {"val_loss": [0.5, 0.4, 0.3]}
 
 
+def test_that_no_epoch_can_be_the_best_is_said_where_it_is_so(make, caplog):
+    make().epochs(0.5)
+    make(ckpt_save_best_metric="val_corr", ckpt_save_best=False).epochs(0.5)
+    assert not caplog.messages
+    make(ckpt_save_best_metric="val_corr").epochs(0.5)
+    assert len(caplog.messages) == 1
+
+
 def test_what_failed_in_the_background_is_raised_once():
     def fail():
         raise ValueError("not saved")
