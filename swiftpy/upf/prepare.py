@@ -52,7 +52,7 @@ def understand(options: argparse.Namespace, lead: Lead) -> Intent:
     if options.restart is None and (options.fresh or options.after):
         raise UserError(f"{'--fresh' if options.fresh else '--after'} is for a restart: name the EXP to go on from")
     site = load_site(options.site)
-    settings = settings_of(site, os.environ)
+    settings = _settings(site, lead)
     for name in (settings["MODEL_NAME"], settings["EXPID"]):
         if name.value and (problem := name_problem(name.value)):
             raise UserError(f"{name} {problem}: it names a directory")
@@ -76,6 +76,15 @@ def understand(options: argparse.Namespace, lead: Lead) -> Intent:
         intent = Intent(options, site, settings, specs, decisions, old)
         refuse_rivals(intent, exps.Exp(options.exp.absolute()) if options.exp else None)
     return intent
+
+
+def _settings(site: Site, lead: Lead) -> dict[str, Setting]:
+    """The user's settings; in a job, PROCS is how many ranks were started, whatever the setting is."""
+    settings = settings_of(site, os.environ)
+    started = 1 + len(lead.layout.workers)
+    if started > 1 and settings["PROCS"].value != str(started):
+        settings["PROCS"] = Setting("PROCS", str(started), "launcher")
+    return settings
 
 
 @contextlib.contextmanager

@@ -38,6 +38,11 @@ def compare(old, new, done): return ("refuse", f"seed {old['seed']} -> {new['see
 """
 
 
+def lead_of(workers=(), **parts):
+    """The lead of a job with these workers; of one that was not started, such as a plan, without."""
+    return SimpleNamespace(layout=SimpleNamespace(workers=workers), **parts)
+
+
 def test_a_user_without_a_name_is_called_by_number(monkeypatch):
     """A container that was started with a number which is not in its passwd."""
     for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
@@ -63,7 +68,7 @@ def test_the_time_limit_on_the_command_line_holds_whatever_the_files_say(tmp_pat
     spec, options = RunSpec("A", 1, {"timeout": 60}, tmp_path), parse(["upf.json", *option])
     assert parameters(spec, options, settings)["timeout"] == limit
     said = []
-    lead = SimpleNamespace(layout=SimpleNamespace(workers=[1]), console=SimpleNamespace(line=said.append))
+    lead = lead_of([1], console=SimpleNamespace(line=said.append))
     explain(Intent(options, load_site("local"), settings, [spec], [], None), lead)
     assert f"time limit of a RUN: {'none' if limit < 0 else f'{limit} s'}" in said
 
@@ -71,7 +76,7 @@ def test_the_time_limit_on_the_command_line_holds_whatever_the_files_say(tmp_pat
 def test_the_plan_says_what_the_servers_slot_saves_without_a_scheduler_too(tmp_path):
     (tmp_path / "mine.toml").write_text('launch = ["x"]\nserver_slot = true\n[settings]\nPROCS = "3"\nPPN = "2"\n')
     said = []
-    lead = SimpleNamespace(layout=SimpleNamespace(workers=[]), console=SimpleNamespace(line=said.append))
+    lead = lead_of(console=SimpleNamespace(line=said.append))
     for name, slot in ((str(tmp_path / "mine.toml"), True), ("local", False)):
         site = load_site(name)
         explain(Intent(parse(["upf.json"]), site, settings_of(site, {}), [], [], None), lead)
@@ -98,15 +103,27 @@ def test_checks_know_the_settings_of_the_sites_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MODEL_PYTHON_DIR", raising=False)
     seen = []
-    lead = SimpleNamespace(call_in_child=lambda name, *arguments, env=None: seen.append(env))
+    lead = lead_of(call_in_child=lambda name, *arguments, env=None: seen.append(env))
     understand(parse(["upf.json", "--site", "./mine.toml"]), lead)
     assert seen[0]["MODEL_PYTHON_DIR"] == str(tmp_path / "models")
+
+
+@pytest.mark.parametrize(
+    ("workers", "value", "source"), [(0, "4", "site local"), (3, "4", "site local"), (2, "3", "launcher")]
+)
+def test_in_a_job_procs_is_what_was_started(tmp_path, monkeypatch, workers, value, source):
+    """It said PROCS 4 of a job that mpiexec -n 3 had started, also to the RUNs, and to who reads turbine-env.txt."""
+    monkeypatch.delenv("PROCS", raising=False)
+    (tmp_path / "upf.json").write_text('{"id": "A"}\n')
+    lead = lead_of(range(workers), call_in_child=lambda *_, env: [])
+    procs = understand(parse([str(tmp_path / "upf.json")]), lead).settings["PROCS"]
+    assert (procs.value, procs.source) == (value, source)
 
 
 def test_a_mistake_in_dflts_is_said_of_dflts(tmp_path):
     (tmp_path / "upf.json").write_text('{"id": "A"}\n{"id": "B"}\n')
     (tmp_path / "dflts.json").write_text('{\n"epochs": -1}')
-    lead = SimpleNamespace(call_in_child=lambda *_, env: [(0, "epochs must be more"), (1, "epochs must be more")])
+    lead = lead_of(call_in_child=lambda *_, env: [(0, "epochs must be more"), (1, "epochs must be more")])
     with pytest.raises(UserError, match=r"^\S+dflts.json:2 \(for \S+upf.json:1 and 1 more line\): epochs must"):
         understand(parse([str(tmp_path / "upf.json"), str(tmp_path / "dflts.json")]), lead)
 
@@ -129,7 +146,7 @@ def unfinished(tmp_path, monkeypatch):
 def test_a_restart_compares_defaults_too(tmp_path, monkeypatch, unfinished):
     (tmp_path / "runner_with_defaults.py").write_text(RUNNER)
     monkeypatch.syspath_prepend(tmp_path)
-    lead = SimpleNamespace(call_in_child=lambda name, *arguments, env: resolve(name)(*arguments))
+    lead = lead_of(call_in_child=lambda name, *arguments, env: resolve(name)(*arguments))
     with pytest.raises(UserError, match="RUN A cannot go on from EXP000: seed 0 -> 7"):
         understand(parse(["upf.json", "--restart", "EXP000", "--task", "runner_with_defaults:run"]), lead)
 
@@ -143,7 +160,7 @@ def test_what_the_runner_offers_is_called_in_child_processes_alone(unfinished):
         asked.append(function.removeprefix("swiftpy.upf.task:"))
         return answers[asked[-1]]
 
-    task, lead = ["--task", "no_module_of_this_process:run"], SimpleNamespace(call_in_child=call_in_child)
+    task, lead = ["--task", "no_module_of_this_process:run"], lead_of(call_in_child=call_in_child)
     assert understand(parse(["upf.json", *task]), lead).decisions == [Decision("A", "new", "")]
     assert asked == ["check"]
     decisions = understand(parse(["upf.json", *task, "--restart", "EXP000"]), lead).decisions
@@ -184,7 +201,7 @@ def test_a_colleagues_exp_that_may_not_be_read_whole(monkeypatch, closed):
         with Journal(exp.journal) as journal:
             journal.write("job_started", upf=exp.copy_inputs(Path("upf.json"), None)[0], dflts=None)
         options = parse(["upf.json", "--restart", "EXP000", "--task", "json:dumps"])
-        lead = SimpleNamespace(call_in_child=lambda name, *arguments, env: resolve(name)(*arguments))
+        lead = lead_of(call_in_child=lambda name, *arguments, env: resolve(name)(*arguments))
         with nobody():
             assert [decision.verdict for decision in understand(options, lead).decisions] == ["skip", "resume"]
         (exp.root / closed).chmod(0)
@@ -206,7 +223,7 @@ def test_what_lies_in_a_closed_directory(monkeypatch, name):
         for named in (f"{closed}/x", *([closed] if name in ("DATA_SOURCE", "MODEL_PYTHON_DIR") else [])):
             monkeypatch.setenv(name, str(named))
             with nobody(), pytest.raises(UserError, match=f"{name}[=:].*closed.*: Permission denied") as refused:
-                understand(parse([f"{folder}/upf.json"]), SimpleNamespace())
+                understand(parse([f"{folder}/upf.json"]), lead_of())
             assert len(refused.value.lines) == 1
         closed.chmod(0o755)
 
@@ -224,14 +241,14 @@ def test_what_a_setting_names_and_is_not_there(tmp_path, monkeypatch, name, valu
     """Another model of the same name, such as our Uno, was trained in the place of the user's."""
     monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match=f"{name}.*{re.escape(problem)}"):
-        understand(parse([str(tmp_path / "upf.json")]), SimpleNamespace())
+        understand(parse([str(tmp_path / "upf.json")]), lead_of())
 
 
 def test_variables_in_the_directory_of_the_model_are_filled_in(tmp_path, monkeypatch):
     monkeypatch.setenv("MINE", str(tmp_path))
     monkeypatch.setenv("MODEL_PYTHON_DIR", "$MINE")
     (tmp_path / "upf.json").write_text('{"id": "A"}\n')
-    understand(parse([str(tmp_path / "upf.json")]), SimpleNamespace(call_in_child=lambda *arguments, env: None))
+    understand(parse([str(tmp_path / "upf.json")]), lead_of(call_in_child=lambda *arguments, env: None))
 
 
 @pytest.mark.parametrize("name", ["", " "])
@@ -239,7 +256,7 @@ def test_an_empty_name_of_an_exp_is_not_taken_for_none(tmp_path, name):
     """`./upf-uno-heds.sh local upf.json dflts.json "$EXP"` where EXP is not set trained every RUN again."""
     (tmp_path / "upf.json").write_text('{"id": "A"}\n')
     with pytest.raises(UserError, match="the EXP to restart is empty: give its name, or leave it out to start anew"):
-        understand(parse([str(tmp_path / "upf.json"), "--restart", name]), SimpleNamespace())
+        understand(parse([str(tmp_path / "upf.json"), "--restart", name]), lead_of())
 
 
 @pytest.mark.parametrize("option", ["--fresh", "--after=7.pbs"])
@@ -247,7 +264,7 @@ def test_what_is_said_of_a_restart_needs_one(tmp_path, option):
     """Both were ignored, and a forgotten --restart trained every RUN again."""
     (tmp_path / "upf.json").write_text('{"id": "A"}\n')
     with pytest.raises(UserError, match=f"{option.partition('=')[0]} is for a restart: name the EXP"):
-        understand(parse([str(tmp_path / "upf.json"), option]), SimpleNamespace())
+        understand(parse([str(tmp_path / "upf.json"), option]), lead_of())
 
 
 @pytest.mark.parametrize(
@@ -260,7 +277,7 @@ def test_what_is_said_of_a_restart_needs_one(tmp_path, option):
     ],
 )
 def test_a_job_that_may_wait_in_the_queue(tmp_path, over, ended, refusal):
-    lead = SimpleNamespace(call_in_child=lambda name, scheduler, jobid: over)
+    lead = lead_of(call_in_child=lambda name, scheduler, jobid: over)
     old = create(tmp_path)
     with Journal(old.journal) as journal:
         journal.write("job_submitted", jobid="7.pbs", site="aurora", scheduler="pbs")
@@ -342,4 +359,4 @@ def test_a_current_directory_that_is_gone_is_one_line(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
     with pytest.raises(UserError, match="the current directory is gone: cd to it again if it was made anew"):
-        understand(parse(["/nowhere/upf.json"]), SimpleNamespace())
+        understand(parse(["/nowhere/upf.json"]), lead_of())
