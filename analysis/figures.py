@@ -194,7 +194,9 @@ def timeline(summary: Summary) -> Figure | None:
                 axes[0].text(middle, places[span.rank], span.run, ha="center", va="center", color="white", fontsize=7)
     shown = ranks if len(ranks) <= 24 else ranks[:: len(ranks) // 12]
     axes[0].set_yticks([places[rank] for rank in shown], [str(rank) for rank in shown])
-    axes[0].set(ylabel="rank", ylim=(len(ranks) - 0.4, -0.6))
+    # All of the job's time, as in "busy": also before its first RUN, when it stages, and after its last one.
+    whole = (line.end - line.start) / seconds
+    axes[0].set(ylabel="rank", ylim=(len(ranks) - 0.4, -0.6), xlim=(-0.01 * whole, 1.01 * whole))
     about = f"{len(line.spans)} attempts on {line.workers} workers, busy {100 * line.utilization():.0f} % of the time"
     axes[0].set_title(about, loc="left")
     axes[0].legend(frameon=False, ncols=4, loc="lower right", bbox_to_anchor=(1, 1))

@@ -4,6 +4,7 @@ import base64
 import json
 import re
 import xml.etree.ElementTree as ET
+from types import SimpleNamespace
 
 import numpy as np
 import original_exp
@@ -20,6 +21,7 @@ from analysis.cli import main
 from analysis.command import AnalysisError
 from analysis.report import pairs
 from analysis.summary import AllRows, read_drug_info, summarize
+from analysis.timeline import Span, Timeline
 
 
 def test_report(tmp_path, capsys):
@@ -159,3 +161,11 @@ def test_constant_values_have_no_spread():
             every.add(true, pred)
             every.add(true, pred)
             assert set(every.scores()) == {"rows", "mse", "rmse", *(["r2"] if np.ptp(true) else [])}
+
+
+def test_a_timeline_shows_all_the_time_of_which_it_says_how_much_was_busy():
+    """An hour of staging before the first RUN, and half an hour of cleaning up, were cut off."""
+    line = Timeline([Span(1, "A", 3600, 5400, "done")], 0, 7200, 1, estimated=False)
+    summary = SimpleNamespace(timeline=line)
+    first, last = figures.timeline(summary).axes[1].get_xlim()
+    assert first <= 0 and last >= 120, "in minutes"
