@@ -108,9 +108,16 @@ def _section(number: int, summary: Summary, output: Path) -> Iterator[str]:
     if failed:
         yield f"<h3>{count_text(len(failed), 'failed RUN')}</h3>"
         yield from _table([{"RUN": run.id, "reason": run.reason or run.result or ""} for run in failed[:MOST_ROWS]])
+        yield from _more(failed)
     if summary.problems:
         yield "<h3>Left out</h3>"
         yield from (f"<p>{html.escape(problem)}</p>" for problem in summary.problems[:MOST_ROWS])
+        yield from _more(summary.problems)
+
+
+def _more(rows: Sequence[object]) -> Iterator[str]:
+    if len(rows) > MOST_ROWS:
+        yield f"<p>... and {len(rows) - MOST_ROWS} more.</p>"
 
 
 def _details(picture: str, summary: Summary) -> Iterator[str]:
@@ -119,8 +126,7 @@ def _details(picture: str, summary: Summary) -> Iterator[str]:
         chosen = high or sorted(summary.drugs(), key=lambda drug: -drug.rmse)[:5]
         yield f"<p>{'High-error drugs' if high else 'No outliers; the largest errors'}:</p>"
         yield from _table([_drug_row(drug) for drug in chosen[:MOST_ROWS]])
-        if len(high) > MOST_ROWS:
-            yield f"<p>... and {len(high) - MOST_ROWS} more.</p>"
+        yield from _more(chosen)
     elif picture == "cells":
         ranked = sorted((c for c in summary.cells if c.scc is not None), key=lambda c: (c.scc, c.cell))
         shown = ranked if len(ranked) <= 10 else [*ranked[:5], *ranked[-5:]]

@@ -163,6 +163,19 @@ def test_constant_values_have_no_spread():
             assert set(every.scores()) == {"rows", "mse", "rmse", *(["r2"] if np.ptp(true) else [])}
 
 
+def test_a_report_says_how_many_lines_it_leaves_out(tmp_path):
+    """Of 23 failed RUNs and torn files it showed 20, and left out the last, which count the RUNs that are missing."""
+    for number in range(23):
+        make(tmp_path / "EXP001", f"RUN{number:03}", [], **by_drug(f"Drug_{number}"))
+        (tmp_path / f"EXP001/run/RUN{number:03}/result.txt").write_text("RUN_EXCEPTION\n")
+        (tmp_path / f"EXP001/run/RUN{number:03}/test_y_data_predicted.csv").write_text("torn")
+    (tmp_path / "EXP001/run/RUN023").mkdir()
+    assert main(["report", str(tmp_path / "EXP001")]) == 0
+    page = (tmp_path / "EXP001/report/report.html").read_text()
+    failed, left_out = page.split("23 failed RUNs")[1].split("Left out")
+    assert "<p>... and 3 more.</p>" in failed and "<p>... and 4 more.</p>" in left_out
+
+
 def test_a_timeline_shows_all_the_time_of_which_it_says_how_much_was_busy():
     """An hour of staging before the first RUN, and half an hour of cleaning up, were cut off."""
     line = Timeline([Span(1, "A", 3600, 5400, "done")], 0, 7200, 1, estimated=False)
