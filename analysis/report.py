@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from analysis import figures
-from analysis.command import add_exp, count_text, exp_path, note, notes, number_text, replacing
+from analysis.command import add_exp, count_text, exp_path, note, notes, number_text, positive, replacing
 from analysis.convergence import PATTERNS, recommendations
 from analysis.summary import RunScore, Summary, read_drug_info, summarize
 from analysis.tables import drug_names
@@ -37,7 +37,7 @@ def report(parser: ArgumentParser, arguments: list[str]) -> None:
     parser.add_argument(
         "--rsp", type=Path, help="response table, for the drugs' ids in EXPs that record the index only"
     )
-    parser.add_argument("--top", type=int, metavar="K", help="recall of the top K drugs (10, or fewer)")
+    parser.add_argument("--top", type=positive, metavar="K", help="recall of the top K drugs (10, or fewer)")
     options = parser.parse_args(arguments)
     exps = list(dict.fromkeys(exp_path(exp) for exp in options.exp))
     names = read_drug_info(options.drug_info) if options.drug_info else {}

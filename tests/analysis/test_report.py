@@ -176,6 +176,15 @@ def test_a_report_says_how_many_lines_it_leaves_out(tmp_path):
     assert "<p>... and 3 more.</p>" in failed and "<p>... and 4 more.</p>" in left_out
 
 
+@pytest.mark.parametrize("length", ["0", "-3"])
+def test_the_rankings_of_a_report_have_a_length(tmp_path, capsys, length):
+    """0 and -3 were taken for 1."""
+    make(tmp_path / "EXP001", "A", rows_with(0.01), **by_drug("X"))
+    with pytest.raises(SystemExit, match="2"):
+        main(["report", str(tmp_path / "EXP001"), "--top", length])
+    assert f"it must be 1 or more, not {length}" in capsys.readouterr().err
+
+
 def test_a_timeline_shows_all_the_time_of_which_it_says_how_much_was_busy():
     """An hour of staging before the first RUN, and half an hour of cleaning up, were cut off."""
     line = Timeline([Span(1, "A", 3600, 5400, "done")], 0, 7200, 1, estimated=False)
