@@ -217,8 +217,8 @@ def comparison(first: Summary, second: Summary, pairs: list[tuple[RunScore, RunS
     axes[0].plot([0, limit], [0, limit], color=GRAY, linewidth=1)
     axes[0].scatter(x, y, s=14, color=np.where(y < x, GREEN, RED))
     axes[0].set(xlim=(0, limit), ylim=(0, limit), aspect="equal")
-    axes[0].set_title(f"RMSE of {count_text(len(pairs), 'RUN')}: below the line {second.exp.name} is better")
-    axes[0].set(xlabel=f"RMSE in {first.exp.name}", ylabel=f"RMSE in {second.exp.name}")
+    axes[0].set_title(f"RMSE of {count_text(len(pairs), 'RUN')}: below the line {second.name} is better")
+    axes[0].set(xlabel=f"RMSE in {first.name}", ylabel=f"RMSE in {second.name}")
     named: list[tuple[float, float]] = []
     for place in np.argsort(-np.abs(y - x), kind="stable"):
         at = float(x[place]), float(y[place])
@@ -230,8 +230,8 @@ def comparison(first: Summary, second: Summary, pairs: list[tuple[RunScore, RunS
             break
     axes[1].hist(y - x, bins=min(50, max(5, len(pairs) // 3)), color=BLUE)
     axes[1].axvline(0, color=RED, linewidth=1)
-    better = f"{second.exp.name} better for {np.count_nonzero(y < x)}, worse for {np.count_nonzero(y > x)}"
-    axes[1].set(xlabel=f"RMSE, {second.exp.name} - {first.exp.name}", ylabel="RUNs", title=better)
+    better = f"{second.name} better for {np.count_nonzero(y < x)}, worse for {np.count_nonzero(y > x)}"
+    axes[1].set(xlabel=f"RMSE, {second.name} - {first.name}", ylabel="RUNs", title=better)
     axes[1].locator_params("x", nbins=6)
     axes[1].yaxis.get_major_locator().set_params(integer=True)
     return figure

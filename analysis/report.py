@@ -45,24 +45,37 @@ def report(parser: ArgumentParser, arguments: list[str]) -> None:
     output = options.output or exps[0] / "report"
     output.mkdir(parents=True, exist_ok=True)
     summaries = [summarize(exp, names, options.top, drugs) for exp in exps]
+    for summary, name in zip(summaries, distinct_names(exps), strict=True):
+        summary.name = name
     with replacing(output / "report.html") as file:
         file.writelines(f"{line}\n" for line in page(summaries, output))
     for summary in summaries:
         notes(summary.problems)
         if not summary.scores:
-            note(f"{summary.exp.name} has no test predictions (yet): the report shows only how far it has come")
+            note(f"{summary.name} has no test predictions (yet): the report shows only how far it has come")
     print(output / "report.html")
+
+
+def distinct_names(exps: Sequence[Path]) -> list[str]:
+    """The EXPs' names, with as much of their paths before them as tells them apart.
+
+    Each model has an EXP000: the second one's pictures would be written over the first one's, and its scores as well.
+    """
+    depth = 1
+    while len({exp.parts[-depth:] for exp in exps}) < len(exps):
+        depth += 1
+    return ["/".join(exp.parts[-depth:]) for exp in exps]
 
 
 def page(summaries: Sequence[Summary], output: Path) -> Iterator[str]:
     """The lines of the HTML file; the pictures are written to `output` on the way."""
-    title = "Report: " + ", ".join(summary.exp.name for summary in summaries)
+    title = "Report: " + ", ".join(summary.name for summary in summaries)
     yield f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
     yield '<meta name="viewport" content="width=device-width">'
     yield f"<style>{_STYLE}</style></head><body><h1>{html.escape(title)}</h1>"
     yield from _table([_overview(summary) for summary in summaries])
     yield "<nav>"
-    yield from (f'<a href="#exp-{n}">{html.escape(s.exp.name)}</a>' for n, s in enumerate(summaries))
+    yield from (f'<a href="#exp-{n}">{html.escape(s.name)}</a>' for n, s in enumerate(summaries))
     yield ('<a href="#comparison">Comparison</a></nav>' if len(summaries) > 1 else "</nav>")
     for number, summary in enumerate(summaries):
         yield from _section(number, summary, output)
@@ -79,7 +92,7 @@ def _overview(summary: Summary) -> dict[str, str]:
     top = f" (top {max(cell.top for cell in summary.cells)})" if summary.cells else ""
     ranked = [drug.scc for drug in summary.drugs() if drug.scc is not None]
     return {
-        "EXP": summary.exp.name,
+        "EXP": summary.name,
         "RUNs": str(len(summary.runs)),
         "status": ", ".join(f"{count} {status}" for status, count in counts.most_common()),
         "test rows": f"{int(summary.overall.get('rows', 0)):,}",
@@ -91,7 +104,7 @@ def _overview(summary: Summary) -> dict[str, str]:
 
 
 def _section(number: int, summary: Summary, output: Path) -> Iterator[str]:
-    yield f'<h2 id="exp-{number}">{html.escape(summary.exp.name)}</h2>'
+    yield f'<h2 id="exp-{number}">{html.escape(summary.name)}</h2>'
     yield f'<p class="path">{html.escape(str(summary.exp))}</p>'
     for draw, title, about in figures.PICTURES:
         figure = draw(summary)
@@ -161,7 +174,7 @@ def _comparison(summaries: Sequence[Summary], output: Path) -> Iterator[str]:
     first, rows, pictures = summaries[0], [], []
     for second in summaries[1:]:
         found = pairs(first, second)
-        name = f"{first.exp.name}, {second.exp.name}"
+        name = f"{first.name}, {second.name}"
         row = {"pair": name, "common RUNs": str(len(found))}
         if found:
             x, y = (np.array([pair[side].rmse for pair in found]) for side in (0, 1))
@@ -183,7 +196,7 @@ def _comparison(summaries: Sequence[Summary], output: Path) -> Iterator[str]:
 
 def _changes(first: Summary, second: Summary, found: list[tuple[RunScore, RunScore]]) -> Iterator[dict[str, str]]:
     for x, y in sorted(found, key=lambda pair: -abs(pair[1].rmse - pair[0].rmse))[:MOST_CHANGES]:
-        errors = {f"rmse, {side.exp.name}": number_text(run.rmse) for side, run in ((first, x), (second, y))}
+        errors = {f"rmse, {side.name}": number_text(run.rmse) for side, run in ((first, x), (second, y))}
         yield {"held out": x.label, "RUN": x.run, **errors, "difference": f"{y.rmse - x.rmse:+.4f}"}
 
 
@@ -195,7 +208,7 @@ def pairs(first: Summary, second: Summary) -> list[tuple[RunScore, RunScore]]:
 
 
 def _file_name(summary: Summary) -> str:
-    return re.sub(r"[^\w.-]", "_", summary.exp.name)
+    return re.sub(r"[^\w.-]", "_", summary.name)
 
 
 def _picture(path: Path, data: bytes, title: str) -> str:

@@ -47,13 +47,14 @@ class RunScore:
 
 @dataclass(slots=True)
 class Summary:
-    """An EXP for a report; `density`: counts [true, pred] of AUC in BINS bins from 0 to 1.
+    """An EXP for a report, in which its name is `name`; `density`: counts [true, pred] of AUC in BINS bins from 0 to 1.
 
     `residuals`: predicted - true, row by row. `bias`: number, sum and sum of squares of the residuals [0 to 2, true] in
     the same bins. Values outside 0 to 1 count in the first and the last bin.
     """
 
     exp: Path
+    name: str
     runs: list[Run]
     scores: list[RunScore]
     cells: list[CellScore]
@@ -151,6 +152,7 @@ def summarize(exp: Path, names: dict[str, str], top: int | None, drugs: list[str
     length = max(1, min(TOP, matrices.drugs() // 4) if top is None else top)
     return Summary(
         exp,
+        exp.name,
         read_runs(exp),
         found,
         [] if others else all_cell_scores(reader, matrices, length),

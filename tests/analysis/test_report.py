@@ -191,3 +191,15 @@ def test_a_timeline_shows_all_the_time_of_which_it_says_how_much_was_busy():
     summary = SimpleNamespace(timeline=line)
     first, last = figures.timeline(summary).axes[1].get_xlim()
     assert first <= 0 and last >= 120, "in minutes"
+
+
+def test_exps_of_one_name_are_told_apart(tmp_path):
+    """The EXP000 of two models: there was one picture of each kind, and one column of scores for both."""
+    exps = [tmp_path / model / "Output" / "EXP000" for model in ("unorun", "mymodel")]
+    for exp, error in zip(exps, (0.01, 0.03), strict=True):
+        make(exp, "A", rows_with(error), **by_drug("X"))
+    assert command("report", *exps) == [str(exps[0] / "report" / "report.html")]
+    page = (exps[0] / "report" / "report.html").read_text()
+    assert "<th>rmse, unorun/Output/EXP000</th><th>rmse, mymodel/Output/EXP000</th>" in page
+    pictures = {base64.b64decode(data) for data in re.findall(r"base64,([^\"]*)", page)}
+    assert {path.read_bytes() for path in (exps[0] / "report").glob("*.png")} == pictures
