@@ -1,6 +1,7 @@
 """The pictures of a report, each from what `summary` gathered. None where there is nothing to show."""
 
 import io
+import textwrap
 from collections.abc import Callable
 from itertools import groupby
 from statistics import NormalDist
@@ -21,6 +22,7 @@ MOST_BARS = 60  # more drugs are drawn as a curve
 MOST_NAMES = 15
 MOST_NAMED = 5  # points of a comparison
 QUANTILES = 400
+HALF = 45  # letters that fit into half of the width
 LETTER = 0.008  # width of a small letter as a share of the picture's
 BLUE, ORANGE, GREEN, RED, GRAY = "#2f6db3", "#e08214", "#2c9c69", "#c23b3b", "#8c8c8c"
 TIER_COLORS = dict(zip(TIERS, (GREEN, BLUE, ORANGE, RED), strict=True))
@@ -217,8 +219,8 @@ def comparison(first: Summary, second: Summary, pairs: list[tuple[RunScore, RunS
     axes[0].plot([0, limit], [0, limit], color=GRAY, linewidth=1)
     axes[0].scatter(x, y, s=14, color=np.where(y < x, GREEN, RED))
     axes[0].set(xlim=(0, limit), ylim=(0, limit), aspect="equal")
-    axes[0].set_title(f"RMSE of {count_text(len(pairs), 'RUN')}: below the line {second.name} is better")
-    axes[0].set(xlabel=f"RMSE in {first.name}", ylabel=f"RMSE in {second.name}")
+    axes[0].set_title(_wrapped(f"RMSE of {count_text(len(pairs), 'RUN')}: below the line {second.name} is better"))
+    axes[0].set(xlabel=_wrapped(f"RMSE in {first.name}"), ylabel=_wrapped(f"RMSE in {second.name}"))
     named: list[tuple[float, float]] = []
     for place in np.argsort(-np.abs(y - x), kind="stable"):
         at = float(x[place]), float(y[place])
@@ -231,10 +233,15 @@ def comparison(first: Summary, second: Summary, pairs: list[tuple[RunScore, RunS
     axes[1].hist(y - x, bins=min(50, max(5, len(pairs) // 3)), color=BLUE)
     axes[1].axvline(0, color=RED, linewidth=1)
     better = f"{second.name} better for {np.count_nonzero(y < x)}, worse for {np.count_nonzero(y > x)}"
-    axes[1].set(xlabel=f"RMSE, {second.name} - {first.name}", ylabel="RUNs", title=better)
+    axes[1].set(xlabel=_wrapped(f"RMSE, {second.name} - {first.name}"), ylabel="RUNs", title=_wrapped(better))
     axes[1].locator_params("x", nbins=6)
     axes[1].yaxis.get_major_locator().set_params(integer=True)
     return figure
+
+
+def _wrapped(text: str) -> str:
+    """Text over half a picture in lines that fit: an EXP's name may be long, and may have its path before it."""
+    return textwrap.fill(text, HALF)
 
 
 # Picture, its title, what it shows.

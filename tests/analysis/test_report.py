@@ -203,3 +203,14 @@ def test_exps_of_one_name_are_told_apart(tmp_path):
     assert "<th>rmse, unorun/Output/EXP000</th><th>rmse, mymodel/Output/EXP000</th>" in page
     pictures = {base64.b64decode(data) for data in re.findall(r"base64,([^\"]*)", page)}
     assert {path.read_bytes() for path in (exps[0] / "report").glob("*.png")} == pictures
+
+
+def test_long_names_of_exps_fit_into_the_comparison(tmp_path):
+    """The two titles were written over each other, and cut at the picture's edges."""
+    make(tmp_path / "EXP000", "A", rows_with(0.01), **by_drug("X"))
+    summary = summarize(tmp_path / "EXP000", {}, None, [])
+    summary.name = "uno-alpha6-EPOCHS200-batch32-WITHOUT-dropout-2026-07"
+    figure = figures.comparison(summary, summary, pairs(summary, summary))
+    figures.png(figure)
+    left, right = (axes.title.get_window_extent() for axes in figure.axes)
+    assert left.x0 >= 0 and left.x1 < right.x0 and right.x1 <= figure.bbox.x1
