@@ -45,7 +45,8 @@ case ${1:-} in
     "") usage >&2; exit 2 ;;
 esac
 site=$1
-export SWIFTPY_SCRIPT=$0 SWIFTPY_COMMAND="$0 $*"
+SWIFTPY_COMMAND=$(printf '%q ' "$0" "$@") # with names that have blanks it can be typed again
+export SWIFTPY_SCRIPT=$0 SWIFTPY_COMMAND=${SWIFTPY_COMMAND% }
 shift
 positional=()
 while [ $# -gt 0 ] && [ "${1#-}" = "$1" ]; do

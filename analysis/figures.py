@@ -217,7 +217,7 @@ def comparison(first: Summary, second: Summary, pairs: list[tuple[RunScore, RunS
     x, y = (np.array([pair[side].rmse for pair in pairs]) for side in (0, 1))
     limit = float(max(x.max(), y.max())) * 1.05
     axes[0].plot([0, limit], [0, limit], color=GRAY, linewidth=1)
-    axes[0].scatter(x, y, s=14, color=np.where(y < x, GREEN, RED))
+    axes[0].scatter(x, y, s=14, color=np.select([y < x, y > x], [GREEN, RED], GRAY))  # skipped by a restart: equal
     axes[0].set(xlim=(0, limit), ylim=(0, limit), aspect="equal")
     axes[0].set_title(_wrapped(f"RMSE of {count_text(len(pairs), 'RUN')}: below the line {second.name} is better"))
     axes[0].set(xlabel=_wrapped(f"RMSE in {first.name}"), ylabel=_wrapped(f"RMSE in {second.name}"))

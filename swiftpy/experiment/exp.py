@@ -113,11 +113,21 @@ def create(parent: Path, name: str | None = None, restart: Exp | None = None) ->
         for candidate in [name] if name is not None else free_names(parent):
             if not (parent / candidate).exists() and _claim(stage, parent / candidate):
                 return Exp(parent / candidate)
-        raise UserError(f"{parent / str(name)} exists already: choose another EXPID, or none for the next free number")
+        raise _taken(parent / str(name))
     except OSError as error:
         raise UserError(f"{parent}: cannot create an EXP here: {error.strerror}: set CANDLE_DATA_DIR") from error
     finally:
         shutil.rmtree(stage, ignore_errors=True)
+
+
+def check_free(parent: Path, name: str) -> None:
+    """UserError where `create` will say that `name` is taken."""
+    if (parent / name).exists():
+        raise _taken((parent / name).absolute())
+
+
+def _taken(path: Path) -> UserError:
+    return UserError(f"{path} exists already: choose another EXPID, or none for the next free number")
 
 
 def free_names(parent: Path) -> Iterator[str]:

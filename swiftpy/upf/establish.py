@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import getpass
 import os
+import shlex
 import shutil
 import socket
 import sys
@@ -154,7 +155,7 @@ def submission_record(
     return {
         "SCRIPT": os.environ.get("SWIFTPY_SCRIPT", "python -m swiftpy.upf"),
         "JOB": jobid,
-        "COMMAND": os.environ.get("SWIFTPY_COMMAND") or " ".join(["python -m swiftpy.upf", *sys.argv[1:]]),
+        "COMMAND": os.environ.get("SWIFTPY_COMMAND") or shlex.join(["python", "-m", "swiftpy.upf", *sys.argv[1:]]),
         "TURBINE_OUTPUT": exp.root,
         "HOSTNAME": socket.gethostname(),
         "SUBMITTED": timestamp(),

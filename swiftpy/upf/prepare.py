@@ -56,6 +56,8 @@ def understand(options: argparse.Namespace, lead: Lead) -> Intent:
     for name in (settings["MODEL_NAME"], settings["EXPID"]):
         if name.value and (problem := name_problem(name.value)):
             raise UserError(f"{name} {problem}: it names a directory")
+    if settings["EXPID"].value and not options.exp:
+        exps.check_free(exp_parent(settings), settings["EXPID"].value)
     data = settings["DATA_SOURCE"]
     check_paths(settings, os.environ)
     _check_hooks(options.hook, lead)

@@ -1,6 +1,7 @@
 """upf-uno-heds.sh up to where it hands over to Python; tests/jobs/test_hed.py runs it as a whole."""
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -113,3 +114,11 @@ def test_system_settings_count_where_the_environment_has_none(place):
     assert said["PROCS"] == ["7", *"(cfg-sys-1.sh or main script)".split()]
     assert said["CANDLE_DATA_DIR"] == ["mine", *"(cfg-sys-1.sh or main script)".split()]
     assert said["QUEUE"] == ["of-the-environment", "(environment)"]
+
+
+def test_the_command_in_the_record_can_be_typed_again(place):
+    (place / "my upf.json").write_text('{"id": "A"}\n')
+    result = script(SCRIPT, "./mine.toml", "my upf.json", "--dry-run", cwd=place, **ENV)
+    said = next(line for line in result.stdout.splitlines() if line.startswith("export SWIFTPY_COMMAND="))
+    (command,) = shlex.split(said.partition("=")[2])
+    assert shlex.split(command) == [str(SCRIPT), "./mine.toml", "my upf.json", "--dry-run"]

@@ -120,6 +120,18 @@ def test_in_a_job_procs_is_what_was_started(tmp_path, monkeypatch, workers, valu
     assert (procs.value, procs.source) == (value, source)
 
 
+def test_an_expid_that_is_taken_is_refused_before_the_plan_is_made(tmp_path, monkeypatch):
+    """--plan and --dry-run ended with 0, and the job then with 2. A batch job's own EXP is there, of course."""
+    (tmp_path / "upf.json").write_text('{"id": "A"}\n')
+    monkeypatch.setenv("CANDLE_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("EXPID", "mine")
+    exp = create(tmp_path / "unorun/Output", "mine")
+    lead = lead_of(call_in_child=lambda *_, env: [])
+    with pytest.raises(UserError, match="Output/mine exists already: choose another EXPID"):
+        understand(parse([str(tmp_path / "upf.json"), "--plan"]), lead)
+    understand(parse([str(tmp_path / "upf.json"), "--exp", str(exp.root)]), lead)
+
+
 def test_a_mistake_in_dflts_is_said_of_dflts(tmp_path):
     (tmp_path / "upf.json").write_text('{"id": "A"}\n{"id": "B"}\n')
     (tmp_path / "dflts.json").write_text('{\n"epochs": -1}')
