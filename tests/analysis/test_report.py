@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.colors import same_color
 from scipy import stats
 from test_original import command
 from test_rankings import by_drug, make
@@ -214,3 +215,4 @@ def test_long_names_of_exps_fit_into_the_comparison(tmp_path):
     figures.png(figure)
     left, right = (axes.title.get_window_extent() for axes in figure.axes)
     assert left.x0 >= 0 and left.x1 < right.x0 and right.x1 <= figure.bbox.x1
+    assert same_color(figure.axes[0].collections[0].get_facecolor(), figures.GRAY)  # neither better nor worse
