@@ -89,7 +89,7 @@ def error_per_drug(summary: Summary) -> Figure | None:
         names = ["largest errors:", *(f"{drug.rmse:.4f}  {_label(drug)}" for drug in drugs[:MOST_NAMES])]
         box = {"boxstyle": "round", "facecolor": "white", "edgecolor": GRAY}
         axes.text(0.98, 0.97, "\n".join(names), transform=axes.transAxes, va="top", ha="right", bbox=box)
-    axes.set_title(f"{len(drugs)} drugs, {len(high)} with high error (red)")
+    axes.set_title(f"{count_text(len(drugs), 'drug')}, {len(high)} with high error (red)")
     axes.legend(frameon=False, loc="lower right" if len(drugs) <= MOST_BARS else "upper center")
     return figure
 
