@@ -111,9 +111,12 @@ def test_a_damaged_file_falls_back_to_the_epoch_before(two_epochs, tmp_path, fil
     assert KerasCheckpoint({"output_dir": str(tmp_path)}).restart(build()) == 1
 
 
-def test_the_checkpoint_of_another_network_leaves_the_model_as_it_was(tmp_path):
+@pytest.mark.parametrize("size", [8, 9], ids=["optimizer", "network"])
+def test_the_checkpoint_of_another_leaves_the_model_as_it_was(tmp_path, size):
+    """That of another optimizer is found out when the weights are loaded already."""
     train(tmp_path, 1)
-    model = build(size=9)
+    model = build(size)
+    model.compile(optimizer=keras.optimizers.SGD(0.01, momentum=0.9), loss="mse")
     before = model.get_weights()
     assert KerasCheckpoint({"output_dir": str(tmp_path)}).restart(model) == 0
     for a, b in zip(before, model.get_weights(), strict=True):
