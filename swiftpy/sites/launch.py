@@ -131,8 +131,8 @@ def _start(command: list[str]) -> subprocess.Popen[bytes]:
 def _signal_ranks(launcher: int, number: int) -> bool:
     """Signal the ranks that Open MPI's launcher has started on this machine; False for launchers of others.
 
-    Told to end itself, it kills them 0.2 s later, whatever is set (5.0.11): RUNs lose what they did since their last
-    checkpoint. Its other children may be its ways to other machines.
+    Told to end itself, it kills them at once: RUNs lose what they did since their last checkpoint. Its other children
+    may be its ways to other machines.
     """
     children, signalled = "", False
     with contextlib.suppress(OSError):  # it has ended, or this kernel keeps no such list

@@ -21,7 +21,7 @@ from swiftpy.experiment.carry import carry
 from swiftpy.experiment.journal import Journal
 from swiftpy.runtime.job import Lead
 from swiftpy.sites.schedulers import job_id
-from swiftpy.sites.settings import Setting, environment, exp_parent, table, walltime
+from swiftpy.sites.settings import Setting, environment, exp_parent, procs, table, walltime
 from swiftpy.sites.site import Site
 from swiftpy.sites.times import clock
 from swiftpy.upf.prepare import Intent, refuse_rivals
@@ -67,8 +67,7 @@ def _establish(intent: Intent, lead: Lead, undo: contextlib.ExitStack) -> Experi
     provenance.write_jobid(exp, jobid or f"{socket.gethostname()}:{os.getpid()}")
     if not intent.options.exp:
         nodes = len({seat.node for seat in lead.layout.workers.values()})
-        count = 1 + len(lead.layout.workers)
-        provenance.log(exp, submission_record(intent.settings, intent.site, exp, jobid or "-", count, nodes))
+        provenance.log(exp, submission_record(intent.settings, intent.site, exp, jobid or "-", nodes))
     provenance.log(exp, {"STARTED": timestamp()})
     return Experiment(exp, _journal(intent, exp, inputs, jobid, lead), held, env)
 
@@ -107,7 +106,7 @@ def _journal(intent: Intent, exp: exps.Exp, inputs: tuple[str, str | None], jobi
         "job_started",
         upf=upf,
         dflts=dflts,
-        procs=1 + len(lead.layout.workers),
+        procs=procs(intent.settings),
         restart=intent.old.id if intent.old else None,
         version=__version__,
         host=socket.gethostname(),
@@ -149,9 +148,10 @@ def user() -> str:
 
 
 def submission_record(
-    settings: Mapping[str, Setting], site: Site, exp: exps.Exp, jobid: str, count: int, nodes: int
+    settings: Mapping[str, Setting], site: Site, exp: exps.Exp, jobid: str, nodes: int
 ) -> dict[str, object]:
-    """What turbine.log says of a job of `count` processes when it is submitted, or started by hand."""
+    """What turbine.log says of a job when it is submitted, or started by hand."""
+    count = procs(settings)
     return {
         "SCRIPT": os.environ.get("SWIFTPY_SCRIPT", "python -m swiftpy.upf"),
         "JOB": jobid,

@@ -156,10 +156,9 @@ def parameters(spec: RunSpec, options: argparse.Namespace, settings: Mapping[str
 
 def explain(intent: Intent, lead: Lead) -> None:
     """Say what would happen: `--plan`."""
-    workers = len(lead.layout.workers) or procs(intent.settings) - 1
     sets = [parameters(spec, intent.options, intent.settings) for spec in intent.specs]
     limits = time_limits([params["timeout"] for params in sets])
-    for line in [*table(intent.settings), limits, "", *report(intent.decisions, workers)]:
+    for line in [*table(intent.settings), limits, "", *report(intent.decisions, procs(intent.settings) - 1)]:
         lead.console.line(line)
     if intent.site.scheduler or intent.site.server_slot:
         lead.console.line(placement(intent.site, intent.settings))

@@ -119,7 +119,7 @@ def submit(request: Request, old: Exp | None) -> tuple[Exp, str]:
         raise
     try:
         provenance.write_jobid(exp, jobid)
-        provenance.log(exp, submission_record(settings, site, exp, jobid, job.procs, job.nodes))
+        provenance.log(exp, submission_record(settings, site, exp, jobid, job.nodes))
         with Journal(exp.journal) as journal:
             where = {"jobid": jobid, "site": site.name, "scheduler": site.scheduler}
             journal.write("job_submitted", upf=upf, dflts=dflts, **where, job=request.job, chain=options.chain)

@@ -166,7 +166,7 @@ def test_walltimes_of_pbs_and_slurm(text, scheduler, expected):
 )
 def test_the_walltime_in_turbine_log_means_one_thing(tmp_path, site, text, written):
     site = load_site(site)
-    record = submission_record(settings(site, WALLTIME=text), site, Exp(tmp_path), "-", 2, 1)
+    record = submission_record(settings(site, PROCS="2", WALLTIME=text), site, Exp(tmp_path), "-", 1)
     assert record["WALLTIME"] == written
 
 
