@@ -1,6 +1,7 @@
 """Makes the helpers that lie beside the tests (simulator, job, reference) importable."""
 
 import gc
+import os
 import signal
 import sys
 from pathlib import Path
@@ -8,8 +9,16 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from swiftpy.sites.site import NAMES
+
 for folder in ("", "core", "jobs", "sites"):
     sys.path.insert(0, str(Path(__file__).parent / folder))
+
+# Who runs the tests may have set up an EXP in this shell, or be in an allocation: tests say themselves what is set.
+THEIRS = ("SWIFTPY", "TMP_ORIGINAL", "SOFTWARE_", "SLURM_", "PBS_", "FLUX_")
+for name in [name for name in os.environ if name in (*NAMES, "COLUMNS") or name.startswith(THEIRS)]:
+    del os.environ[name]
+os.umask(0o022)  # with 077, say, the user in whose name some tests run programs may not read the tests' files
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # So it is in the background of a shell script, and in all that tests start there, some of which they interrupt.

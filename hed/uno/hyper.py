@@ -246,7 +246,7 @@ class _Reader:
     def sizes(self, key: str) -> list[int]:
         value = self.params.get(key)
         if isinstance(value, str):  # "1000 500", which becomes a list before a RUN begins
-            value = [int(word) if word.isdigit() else word for word in value.split()]
+            value = [int(word) if word.isdecimal() else word for word in value.split()]
         items = value if isinstance(value, (list, tuple)) else [value]
         if items and all(isinstance(item, int) and not isinstance(item, bool) and item > 0 for item in items):
             return list(items)

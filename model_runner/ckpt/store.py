@@ -275,13 +275,13 @@ class Store:
     def _saved(self) -> list[int]:
         """Epochs with a model, in no order."""
         found = [path.parent.name for path in self._epochs.glob(f"*/{MODEL}")]
-        return [int(name) for name in found if name.isdigit()]
+        return [int(name) for name in found if name.isdecimal()]
 
     def _linked(self, name: str) -> int | None:
         """The epoch a link leads to, None if its model is not there. CANDLE's absolute links count too."""
         link = self._root / name
         target = link.readlink().name if link.is_symlink() else ""
-        return int(target) if target.isdigit() and (self._epochs / target / MODEL).exists() else None
+        return int(target) if target.isdecimal() and (self._epochs / target / MODEL).exists() else None
 
     def _note(self, message: str, level: int = logging.INFO) -> None:
         log.log(level, message)

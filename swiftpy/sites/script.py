@@ -75,7 +75,8 @@ def render(
     """
     given = values(site, settings)
     lines = ["#!/bin/bash -l", *_directives(site, given, output), ""]
-    lines += [f"cd {shlex.quote(str(directory))}", *site.setup, ""]
+    # Else a job on a node without this file system would look for its files, and write, where it happens to stand.
+    lines += [f"cd {shlex.quote(str(directory))} || exit 1", *site.setup, ""]
     exported = {**site.environment, **environment}
     if site.server_slot:
         exported["SWIFTPY_SERVER_SLOT"] = "1"

@@ -201,7 +201,7 @@ def test_ctrl_c_while_the_scheduler_takes_the_job(workplace):
     workplace.write([{"id": "A"}])
     sbatch = workplace.root / "bin" / "sbatch"
     sbatch.parent.mkdir()
-    sbatch.write_text(f"#!/bin/sh\ntouch {workplace.root}/asked\nexec sleep 60\n")
+    sbatch.write_text(f"#!/bin/sh\ntouch '{workplace.root}/asked'\nexec sleep 60\n")
     sbatch.chmod(0o755)
     env = {**workplace.env, "PATH": f"{sbatch.parent}:{os.environ['PATH']}", "PROCS": "2", "PPN": "2"}
     command = [sys.executable, "-m", "swiftpy.sites", "slurm", "upf.json", "dflts.json"]

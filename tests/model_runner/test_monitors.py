@@ -17,7 +17,7 @@ def fake_programs(monkeypatch, tmp_path):
     for name in ("top", "nvidia-smi", "xpu-smi"):
         program = tmp_path / "bin" / name
         program.parent.mkdir(exist_ok=True)
-        program.write_text('#!/bin/sh\necho "$$ $(basename $0) $*"\nexec sleep 1000\n')
+        program.write_text('#!/bin/sh\necho "$$ $(basename "$0") $*"\nexec sleep 1000\n')
         program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
     monkeypatch.setenv("MODEL_PYTHON_DIR", str(tmp_path))

@@ -104,7 +104,9 @@ def test_directives_mean_what_the_user_wrote(tmp_path):
         text, said = written(name, output)
         assert said[option] == str(output)
         assert said["N" if option == "o" else "job_name"] == "my-EXP-1"
-        assert "\ncd '/a $b'\n" in text
+        assert "\ncd '/a $b' || exit 1\n" in text
+        done = subprocess.run(["bash"], input=text, capture_output=True, text=True)
+        assert done.returncode == 1 and "/a $b" in done.stderr, "a node without the folder runs nothing"
     assert "/100%%j it" in written("slurm", output)[0] and "%%" not in written("pbs", output)[0]
 
 

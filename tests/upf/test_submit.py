@@ -122,7 +122,7 @@ def test_a_directory_whose_name_is_no_utf_8(here, monkeypatch, capfdbinary):
     script = capfdbinary.readouterr().out
     assert run() == 0 and capfdbinary.readouterr().out.startswith(b"job 12: ")
     for text in (script, (exp / "turbine-slurm.sh").read_bytes()):
-        assert b"/caf\xe9/out/m/Output/EXP000/output.txt" in text and b"/caf\xe9'\n" in text
+        assert b"/caf\xe9/out/m/Output/EXP000/output.txt" in text and b"/caf\xe9' || exit 1\n" in text
     assert submit.read_request(Exp(exp)).directory == str(place)
     other = create(here / "other", restart=Exp(exp))
     assert other.restart.read_bytes() == os.fsencode(f"{exp}\n")

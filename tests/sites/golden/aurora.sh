@@ -11,7 +11,7 @@
 #PBS -k doe
 #PBS -r n
 
-cd '/home/me/my jobs'
+cd '/home/me/my jobs' || exit 1
 module load tensorflow
 module load mpich/opt/develop-git.6037a7a
 

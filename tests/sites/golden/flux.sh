@@ -6,7 +6,7 @@
 # flux: --exclusive
 # flux: --time-limit=21600s
 
-cd '/home/me/my jobs'
+cd '/home/me/my jobs' || exit 1
 
 export CANDLE_DATA_DIR='/home/me/my jobs/out'
 export MODEL_NAME=toy

@@ -9,7 +9,7 @@
 #SBATCH --no-requeue
 #SBATCH --signal=B:TERM@90
 
-cd '/home/me/my jobs'
+cd '/home/me/my jobs' || exit 1
 module load rocm
 
 export MPICH_GPU_SUPPORT_ENABLED=0

@@ -9,7 +9,7 @@
 #PBS -k doe
 #PBS -r n
 
-cd '/home/me/my jobs'
+cd '/home/me/my jobs' || exit 1
 
 export CANDLE_DATA_DIR='/home/me/my jobs/out'
 export MODEL_NAME=toy

@@ -11,7 +11,7 @@
 #SBATCH --no-requeue
 #SBATCH --signal=B:TERM@90
 
-cd '/home/me/my jobs'
+cd '/home/me/my jobs' || exit 1
 module load tensorflow
 
 export MPICH_GPU_SUPPORT_ENABLED=0

@@ -11,7 +11,7 @@
 #PBS -k doe
 #PBS -r n
 
-cd '/home/me/my jobs'
+cd '/home/me/my jobs' || exit 1
 module use /soft/modulefiles
 module load conda
 conda activate base

@@ -9,7 +9,7 @@
 #SBATCH --no-requeue
 #SBATCH --signal=B:TERM@90
 
-cd '/home/me/my jobs'
+cd '/home/me/my jobs' || exit 1
 
 export CANDLE_DATA_DIR='/home/me/my jobs/out'
 export MODEL_NAME=toy
