@@ -49,15 +49,20 @@ class Pieces:
 
     def size(self, function: str, waiting: int, workers: int) -> int:
         """How many calls to send a worker when `waiting` calls are ready for `workers` workers."""
+        largest, seconds = self.largest(function, workers), self._seconds.get(function)
+        if function in self.given or seconds is None:
+            return largest
+        least = max(LEAST_SECONDS, workers * SERVER_SECONDS / 2)
+        return max(1, min(largest, max(waiting // (2 * workers), int(least / max(seconds, 1e-9)))))
+
+    def largest(self, function: str, workers: int) -> int:
+        """How many calls may travel together at all. Chains always do: nobody else could make the calls that follow."""
         if function in self.given:
             return self.given[function]
         seconds = self._seconds.get(function)
         if seconds is None:
             return 1
-        seconds, relief = max(seconds, 1e-9), workers * SERVER_SECONDS
-        most = int(min(MOST_CALLS, max(PIECE_SECONDS, relief) / seconds))
-        share = max(waiting // (2 * workers), int(max(LEAST_SECONDS, relief / 2) / seconds))
-        return max(1, min(most, share))
+        return max(1, int(min(MOST_CALLS, max(PIECE_SECONDS, workers * SERVER_SECONDS) / max(seconds, 1e-9))))
 
     def expected(self, task: Task) -> float:
         """How many seconds a worker will be busy with a task; infinity if that is not known, or it must go alone."""

@@ -267,8 +267,10 @@ class Placement:
         """The piece of a run that goes to one of so many takers, and what is left."""
         if task.count == 1 or (task.kind.chained and self.pieces.whole_chains):
             return task, None
-        size = self.pieces.size(task.kind.function, task.count + self.ready.calls, len(self.workers))
-        if not task.kind.chained:
+        if task.kind.chained:
+            size = self.pieces.largest(task.kind.function, len(self.workers))
+        else:
+            size = self.pieces.size(task.kind.function, task.count + self.ready.calls, len(self.workers))
             size = min(size, -(-task.count // max(1, takers)))
         if size >= task.count:
             return task, None

@@ -27,7 +27,8 @@ _SEQUENCES = (list, tuple, set, frozenset, deque)
 
 
 class Deferred:
-    """A call whose arguments are pickled when it starts: by then the futures among them have values."""
+    """A call with keyword arguments. Another is the tuple of its arguments; both may hold futures, which have values by
+    the time when the call starts, and is pickled."""
 
     __slots__ = ("args", "kwargs")
 
@@ -87,23 +88,24 @@ def pack_calls(
         if ATOMS.issuperset(map(type, calls)):
             return definition, pickle.dumps((calls,), protocol=5), name
         calls = [(argument,) for argument in calls]
-    simple = [_with_values(call) if type(call) is Deferred else call for call in calls]
-    if set(map(type, simple)) != {tuple} or not _plain(itertools.chain.from_iterable(simple)):
-        simple = [
-            call if type(call) is tuple and _plain(call) else _packed(calls[index], index, hold)
-            for index, call in enumerate(simple)
-        ]
+    simple = calls
+    if not _all_plain(simple):
+        simple = [_with_values(call) if type(call) is tuple else call for call in calls]
+        if not _all_plain(simple):
+            simple = [
+                call if type(call) is tuple and _plain(call) else _packed(calls[index], index, hold)
+                for index, call in enumerate(simple)
+            ]
     return definition, pickle.dumps(simple, protocol=5), name
 
 
-def _with_values(call: Deferred) -> Any:
-    """A call's arguments with what the futures among them are now, if they can be plain.
+def _with_values(call: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The arguments with what the futures among them are now; one without a value is the call before, in a chain."""
+    return tuple([value.value_or(PREVIOUS) if type(value) is Future else value for value in call])
 
-    One without a value is the call before, in a chain.
-    """
-    if call.kwargs:
-        return call
-    return tuple([value.value_or(PREVIOUS) if type(value) is Future else value for value in call.args])
+
+def _all_plain(calls: list[Any]) -> bool:
+    return set(map(type, calls)) == {tuple} and _plain(itertools.chain.from_iterable(calls))
 
 
 def _plain(args: Iterable[Any]) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections import deque
 from typing import Any
 
@@ -61,8 +60,7 @@ class Gathering:
     ) -> None:
         """Add one call, whose future this is."""
         needed = needs(args, kwargs)
-        call = args if needed is None and not kwargs else Deferred(args, kwargs)
-        self.added.append((future, kind, function, call, needed))
+        self.added.append((future, kind, function, Deferred(args, kwargs) if kwargs else args, needed))
 
     def add_all(self, kind: Kind, function: Function, calls: list[Any], bulk: Bulk) -> None:
         """Add calls that need nothing, in one run if they may travel together; `bulk` gets their results."""
@@ -84,9 +82,9 @@ class Gathering:
             self._next_id += len(run.calls)
             if run.owner is not None and run.owner.first < 0:
                 run.owner.first = run.first
+            self.futures.update(enumerate(run.futures, run.first))
             for id, future in enumerate(run.futures, run.first):
                 future.id = id
-                self.futures[id] = future
         given = [self._given.popleft() for _ in range(len(self._given))]
         first = self._next_id
         self._next_id += reserve
@@ -109,12 +107,14 @@ class Gathering:
                 open_run.futures.append(future)
                 continue
             waits_for = needed or []
-            if waits_for and (len(waits_for) > 1 or waits_for[0] not in last):
-                waits_for = self._adopt(waits_for, future.engine)  # else it has no value: nobody was given its call
             run = last.get(waits_for[0]) if len(waits_for) == 1 else None
+            if run is None and waits_for:  # else it has no value: nobody was given its call
+                waits_for = self._adopt(waits_for, future.engine)
+                run = last.get(waits_for[0]) if len(waits_for) == 1 else None
             if run is not None and run.may_chain(kind):
                 del last[waits_for[0]]
-                run.variant = _chained(kind)
+                if not run.variant.chained:
+                    run.variant = dataclasses.replace(kind, chained=True)
             else:
                 run = open_run
                 if run is None or run.variant is not kind or run.needed != waits_for:
@@ -124,7 +124,7 @@ class Gathering:
                     open_run = None
             run.calls.append(call)
             run.futures.append(future)
-            if run.may_chain(kind):
+            if run.variant.chained or run.may_chain(kind):
                 last[future] = run
         return runs
 
@@ -161,9 +161,3 @@ class Gathering:
 
         theirs.add_done_callback(end)
         return ours
-
-
-@functools.lru_cache(maxsize=256)
-def _chained(kind: Kind) -> Kind:
-    """The kind of a chain of such calls."""
-    return dataclasses.replace(kind, chained=True)

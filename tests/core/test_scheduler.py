@@ -31,7 +31,7 @@ from swiftpy.core.events import (
     WorkerLost,
     WorkerReady,
 )
-from swiftpy.core.pieces import MOST_TASKS
+from swiftpy.core.pieces import MOST_CALLS, MOST_TASKS
 from swiftpy.core.scheduler import Scheduler
 from swiftpy.core.task import FINAL_STATES, TRANSITIONS, Kind, Seat, Target, Task, TaskState
 
@@ -228,6 +228,13 @@ def test_a_chain_goes_on_after_a_retry_and_is_cancelled_after_a_failure():
     commands = scheduler.step(TaskFailed(1, 4, 3, ERROR, 1.0))
     assert reports(commands) == [(4, 1, "failed"), (5, 1, "failed")]
     assert commands[1].error.kind == "cancelled" and "boom" in commands[1].error.message
+
+
+def test_a_chain_is_not_cut_for_workers_that_could_not_help():
+    """It went in pieces of a quarter of what was left, as other runs do, and its worker had to wait for each."""
+    scheduler = scheduler_with(TWO, task(0), ready=[1, 2])
+    scheduler.step(TaskFinished(1, 0, 1, b"", 1e-6))
+    assert sent(scheduler.step(TaskSubmitted(task(1, 3000, chained=True)))) == [(1, 1, MOST_CALLS)]
 
 
 def test_something_urgent_may_come_between_the_long_calls_of_a_chain():
