@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+#: Of the time that a rank has waited, what it waits on before it looks again. Each round of a barrier waits for another
+#: rank's pause: where these were as long as the wait so far, one of 40 ms took 80.
+_PAUSES = 0.1
 #: Times that a rank looks for others before it pauses.
 _LOOKS = 4
 
@@ -83,7 +86,7 @@ class Group:
 
         UnansweredError if others are not there within `patience` seconds.
         """
-        request, backoff = self.comm.Ibarrier(), Backoff()
+        request, backoff = self.comm.Ibarrier(), Backoff(_PAUSES)
         deadline = None if patience is None else time.monotonic() + patience
         # A barrier has several rounds, and MPICH goes on with one at a time: a pause before each would make us late.
         while not any(request.Test() for _ in range(_LOOKS)):

@@ -34,6 +34,8 @@ _TAG = 7
 _DATA_TAG = 8
 #: Bytes of the longest message: an MPI before 4.0, such as Cray's, counts them in an int.
 _LONGEST = 1 << 30
+#: Of the time that a rank has waited, what it waits on before it looks again, if nobody can wake it: it waits much.
+_PAUSES = 1.0
 #: Seconds between two looks while a large message waits to be fetched: MPI moves it only when it is called.
 _UNFINISHED_PAUSE = 1e-3
 #: Seconds that it takes, at most, until what a rank writes is where the job was started. Without, some jobs that were
@@ -102,7 +104,7 @@ class MpiTransport(Transport):
             if now < spin_until:
                 os.sched_yield()  # time.sleep(0) takes 50 us and more: the kernel lets timers be late by so much
             else:
-                backoff = backoff or Backoff()
+                backoff = backoff or Backoff(_PAUSES)
                 left = deadline - now
                 woken = self._sleep(left if self._alone else min(left, backoff.pause()), also)
             message = self._look()

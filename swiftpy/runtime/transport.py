@@ -58,28 +58,27 @@ class Backoff:
     A waiting rank must not spin, because a TensorFlow worker needs the core; nor may it block inside MPI, where
     MPICH spins. A rank that waits so costs 0.2 % of a core; with a doorbell, and all else that a waiting worker does,
     at most 0.65 % (benchmarks/idle.py).
+
+    A pause takes `share` of the time waited so far, which is by how much too long the wait may be.
     """
 
     #: Several times what a rank needs for an answer: to be woken takes as long.
     SPIN = 300e-6
-    #: The longest pause, in seconds.
-    LONGEST = 20e-3
+    #: The shortest and the longest pause, in seconds.
+    SHORTEST, LONGEST = 20e-6, 20e-3
 
-    def __init__(self) -> None:
+    def __init__(self, share: float) -> None:
+        self._share = share
         self._since = time.perf_counter()
-        self._pause = 20e-6
 
     @property
-    def spinning(self) -> bool:
-        """Whether it is too early to sleep."""
-        return time.perf_counter() - self._since < self.SPIN
+    def _waited(self) -> float:
+        return time.perf_counter() - self._since
 
     def pause(self) -> float:
         """Seconds to sleep now."""
-        pause = self._pause
-        self._pause = min(2 * pause, self.LONGEST)
-        return pause
+        return min(max(self.SHORTEST, self._share * self._waited), self.LONGEST)
 
     def wait(self) -> None:
         """Pause once."""
-        os.sched_yield() if self.spinning else time.sleep(self.pause())
+        os.sched_yield() if self._waited < self.SPIN else time.sleep(self.pause())
