@@ -97,7 +97,8 @@ class MpiTransport(Transport):
         if message is not None or timeout <= 0:
             return message
         now = time.monotonic()
-        deadline, spin_until = now + timeout, now + Backoff.SPIN
+        # What is waited for besides wakes us, and takes longer: to look meanwhile would take the core from it.
+        deadline, spin_until = now + timeout, now + (0.0 if also else Backoff.SPIN)
         backoff: Backoff | None = None
         while (now := time.monotonic()) < deadline:
             woken = False
