@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import Enum
+from functools import lru_cache
+from operator import attrgetter
 from typing import Any
 
 #: Where workers are, as tuples that are quickly compared: (rank, node, kind), each None for any.
@@ -30,6 +32,9 @@ class Target:
         if self.rank is not None and (self.node is not None or self.kind is not None):
             raise ValueError("a target names a rank, or a node or kind of workers, not both")
         object.__setattr__(self, "place", (self.rank, self.node, self.kind))
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        return "ANYWHERE" if self is ANYWHERE else (Target, (self.rank, self.node, self.kind, self.soft))
 
     def __str__(self) -> str:
         if self.rank is not None:
@@ -90,10 +95,22 @@ class Kind:
         object.__setattr__(self, "anywhere", anywhere)
         object.__setattr__(self, "divisible", not self.isolated and self.ranks == 1 and self.timeout is None)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Each call that a task submits brings its kind along: as a dataclass does by itself, that takes thrice as long."""
+        return _kind, _given(self)
+
     @property
     def name(self) -> str:
         """What people call it: its label, or its function, without the digest that one sent by value has."""
         return self.label or self.function.partition("#")[0]
+
+
+_given = attrgetter(*(field.name for field in fields(Kind) if field.init))
+
+
+@lru_cache(maxsize=1024)
+def _kind(*given: Any) -> Kind:
+    return Kind(*given)
 
 
 class Task:

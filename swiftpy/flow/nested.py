@@ -218,9 +218,10 @@ class NestedEngine:
         self._worker.send(CallSubmitted(rank, future.id, kind, function, call))
 
     def _at_depth(self, kind: Kind, depth: int) -> Kind:
-        if (kind, depth) not in self._deeper:
-            self._deeper[kind, depth] = dataclasses.replace(kind, depth=depth)
-        return self._deeper[kind, depth]
+        deeper = self._deeper.get((kind, depth))
+        if deeper is None:
+            deeper = self._deeper[kind, depth] = dataclasses.replace(kind, depth=depth)
+        return deeper
 
 
 class _Told(threading.local):
