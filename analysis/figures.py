@@ -98,6 +98,11 @@ def _label(drug: RunScore) -> str:
     return drug.label if drug.label == drug.run else f"{drug.label} ({drug.run})"
 
 
+def _distinct(values: Any) -> Any:
+    """Values without their rounding errors: NumPy refuses to make bins for 1.0 and 0.9999999999999998."""
+    return np.round(np.asarray(values, np.float64), 9)
+
+
 def cells(summary: Summary) -> Figure | None:
     """Rank correlation and recall of the top drugs, over the cells."""
     if not summary.cells:
@@ -105,7 +110,7 @@ def cells(summary: Summary) -> Figure | None:
     figure, axes = _figure(3.6, 2)
     correlations = [cell.scc for cell in summary.cells if cell.scc is not None]
     if correlations:
-        axes[0].hist(correlations, bins=30, color=BLUE)
+        axes[0].hist(_distinct(correlations), bins=30, color=BLUE)
         median = float(np.median(correlations))
         axes[0].axvline(median, color=RED, linewidth=1)
         axes[0].set_title(f"Rank correlation per cell: median {median:.3f}")
@@ -129,7 +134,7 @@ def residuals(summary: Summary) -> Figure | None:
         return None
     figure, axes = _figure(3.6, 3)
     mean, spread = float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64))
-    axes[0].hist(values, bins=100, color=BLUE)
+    axes[0].hist(_distinct(values), bins=100, color=BLUE)
     axes[0].axvline(0, color=RED, linewidth=1)
     axes[0].set(xlabel="predicted - true AUC", ylabel="rows", title=f"mean {mean:+.4f}, std {spread:.4f}")
     shares = (np.arange(QUANTILES) + 0.5) / QUANTILES
@@ -230,7 +235,7 @@ def comparison(first: Summary, second: Summary, pairs: list[tuple[RunScore, RunS
             named.append(at)
         if len(named) == MOST_NAMED:
             break
-    axes[1].hist(y - x, bins=min(50, max(5, len(pairs) // 3)), color=BLUE)
+    axes[1].hist(_distinct(y - x), bins=min(50, max(5, len(pairs) // 3)), color=BLUE)
     axes[1].axvline(0, color=RED, linewidth=1)
     better = f"{second.name} better for {np.count_nonzero(y < x)}, worse for {np.count_nonzero(y > x)}"
     axes[1].set(xlabel=_wrapped(f"RMSE, {second.name} - {first.name}"), ylabel="RUNs", title=_wrapped(better))

@@ -216,3 +216,11 @@ def test_long_names_of_exps_fit_into_the_comparison(tmp_path):
     left, right = (axes.title.get_window_extent() for axes in figure.axes)
     assert left.x0 >= 0 and left.x1 < right.x0 and right.x1 <= figure.bbox.x1
     assert same_color(figure.axes[0].collections[0].get_facecolor(), figures.GRAY)  # neither better nor worse
+
+
+def test_values_that_differ_by_rounding_errors_only_are_drawn():
+    """Of perfect predictions, some correlations are 1.0 and some 0.9999999999999999: too many bins for NumPy."""
+    cell = {"top": 10, "recall": 1.0, "drugs": 20}
+    summary = SimpleNamespace(cells=[SimpleNamespace(scc=scc, **cell) for scc in (1.0, np.nextafter(1.0, 0))])
+    heights = [bar.get_height() for bar in figures.cells(summary).axes[0].patches]
+    assert sorted(heights)[-2:] == [0, 2]
