@@ -122,6 +122,10 @@ class Future(concurrent.futures.Future[T]):
         self.ask()
         return super().exception(timeout)
 
+    def cancel(self) -> bool:
+        """See the standard class, whose `map` asks this of each future that it is done with."""
+        return self._state != FINISHED and super().cancel()
+
     def when_heard(self, tell: Callable[[], None] | Future) -> None:
         """Call this once when the program hears how it ended; at once, if it has asked. A future, because of which this
         one failed, is asked."""
