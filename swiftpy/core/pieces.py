@@ -43,17 +43,17 @@ class Pieces:
 
     def measured(self, function: str, calls: int, seconds: float) -> None:
         """A piece of so many calls took so many seconds."""
-        latest = seconds / calls
+        latest = max(seconds / calls, 1e-9)  # the clock may not have moved
         mean = self._seconds.get(function, latest)
         self._seconds[function] = mean + (_LONGER if latest > mean else _SHORTER) * (latest - mean)
 
     def size(self, function: str, waiting: int, workers: int) -> int:
         """How many calls to send a worker when `waiting` calls are ready for `workers` workers."""
-        largest, seconds = self.largest(function, workers), self._seconds.get(function)
-        if function in self.given or seconds is None:
+        largest = self.largest(function, workers)
+        if largest == 1 or function in self.given:
             return largest
-        least = max(LEAST_SECONDS, workers * SERVER_SECONDS / 2)
-        return max(1, min(largest, max(waiting // (2 * workers), int(least / max(seconds, 1e-9)))))
+        least = max(LEAST_SECONDS, workers * SERVER_SECONDS / 2) / self._seconds[function]
+        return max(1, min(largest, max(waiting // (2 * workers), int(least))))
 
     def largest(self, function: str, workers: int) -> int:
         """How many calls may travel together at all. Chains always do: nobody else could make the calls that follow."""
@@ -62,7 +62,7 @@ class Pieces:
         seconds = self._seconds.get(function)
         if seconds is None:
             return 1
-        return max(1, int(min(MOST_CALLS, max(PIECE_SECONDS, workers * SERVER_SECONDS) / max(seconds, 1e-9))))
+        return max(1, int(min(MOST_CALLS, max(PIECE_SECONDS, workers * SERVER_SECONDS) / seconds)))
 
     def expected(self, task: Task) -> float:
         """How many seconds a worker will be busy with a task; infinity if that is not known, or it must go alone."""

@@ -96,7 +96,7 @@ class Kind:
         object.__setattr__(self, "divisible", not self.isolated and self.ranks == 1 and self.timeout is None)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Each call that a task submits brings its kind along, for which dataclasses alone take twice as long."""
+        """Each call that a task submits brings its kind along, and what dataclasses do for that is slow."""
         return _kind, _given(self)
 
     @property

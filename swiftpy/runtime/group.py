@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 #: Of the time that a rank has waited, what it waits on before it looks again. Each round of a barrier waits for another
-#: rank's pause: where these were as long as the wait so far, one of 40 ms took 80.
+#: rank's pause: were these as long as the wait so far, it could take several times what it must.
 _PAUSES = 0.1
 #: Times that a rank looks for others before it pauses.
 _LOOKS = 4

@@ -82,7 +82,7 @@ def test_a_call_is_cancelled_or_made(many_switches):
 
 
 def test_what_is_done_is_not_cancelled_and_needs_nothing_for_that():
-    """Executor.map cancels each future that it is done with: the locks that this made were half of its time."""
+    """Executor.map cancels each future that it is done with, for which each made a lock."""
     future = Future()
     future.settle(7, None)
     assert not future.cancel() and not future._shared

@@ -127,6 +127,18 @@ def test_messages_that_leave_late_wake_their_receiver(world):
     world.meet()
 
 
+def test_who_waits_for_something_besides_leaves_it_the_core(world, monkeypatch):
+    """A worker looked for messages for a while, each time, instead of letting its child begin."""
+    yields = []
+    monkeypatch.setattr("os.sched_yield", lambda: yields.append(1))
+    reader, writer = os.pipe()
+    assert world.transport.recv(0.01, [reader]) is None and not yields
+    os.write(writer, b"!")
+    assert world.transport.recv(10.0, [reader]) is None
+    assert world.transport.recv(0.01) is None and yields
+    os.close(reader), os.close(writer)
+
+
 def test_events_arrive_as_what_they_are(world):
     """Also where the other rank has been asleep for a while, or is about to sleep."""
     error = TaskError("exception", "boom", rank=1)

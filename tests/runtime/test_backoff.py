@@ -1,32 +1,51 @@
 """How long who waits sleeps before the next look."""
 
 import time
+from types import SimpleNamespace
 
+import pytest
+
+from swiftpy.runtime.group import Group
 from swiftpy.runtime.transport import Backoff
 
 
-def test_nobody_waits_longer_than_need_be_by_more_than_a_share(monkeypatch):
-    now = 100.0
-    monkeypatch.setattr(time, "perf_counter", lambda: now)
-    backoff, wakes = Backoff(0.1), 0
-    assert backoff.pause() == Backoff.SHORTEST
-    while (waited := now - 100.0) < 10.0:
-        pause = backoff.pause()
-        assert pause <= max(0.1 * waited, Backoff.SHORTEST) and pause <= Backoff.LONGEST
-        now += pause
-        wakes += 1
-    assert wakes < 600, "of which 500 are those of the longest pause"
+class Clock:
+    """Time goes on only by sleeping and yielding."""
+
+    def __init__(self, monkeypatch):
+        self.now, self.slept = 100.0, []
+        monkeypatch.setattr("time.perf_counter", lambda: self.now)
+        monkeypatch.setattr("time.sleep", self._sleep)
+        monkeypatch.setattr("os.sched_yield", lambda: self._pass(1e-6))
+
+    def _pass(self, seconds):
+        self.now += seconds
+
+    def _sleep(self, seconds):
+        self.slept.append(seconds)
+        self._pass(seconds)
 
 
-def test_it_yields_before_it_sleeps(monkeypatch):
-    slept = []
-    now = 100.0
-    monkeypatch.setattr(time, "perf_counter", lambda: now)
-    monkeypatch.setattr(time, "sleep", slept.append)
+@pytest.fixture
+def clock(monkeypatch):
+    return Clock(monkeypatch)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1e-4, 1e-3, 0.04, 0.3, 10.0])
+def test_a_barrier_ends_soon_after_the_last_has_come(clock, seconds):
+    """With pauses as long as the wait so far, jobs slept at their start and end beside what had come."""
+    until = clock.now + seconds
+    request = SimpleNamespace(Test=lambda: clock.now >= until)
+    Group(SimpleNamespace(rank=0, size=2, Ibarrier=lambda: request), "a").meet()
+    assert clock.now - until <= max(0.12 * seconds, Backoff.SHORTEST)
+    assert clock.now - until <= Backoff.LONGEST
+    assert len(clock.slept) <= 100 + seconds / Backoff.LONGEST, "but who waits for long sleeps for long"
+
+
+def test_it_yields_before_it_sleeps(clock):
     backoff = Backoff(1.0)
-    now += Backoff.SPIN / 2
+    while time.perf_counter() < 100.0 + Backoff.SPIN:
+        backoff.wait()
+    assert clock.slept == []
     backoff.wait()
-    assert slept == []
-    now += Backoff.SPIN
-    backoff.wait()
-    assert len(slept) == 1 and abs(slept[0] - 1.5 * Backoff.SPIN) < 1e-9
+    assert clock.slept == [pytest.approx(Backoff.SPIN, rel=0.01)]

@@ -125,6 +125,7 @@ def test_defaults_file_of_the_user(tmp_path):
         ({"custom_loss_module": "no_such"}, "custom_loss_module: there is no module 'no_such'"),
         ({"custom_loss_module": "mae_poly"}, "custom_loss_module mae_poly needs the hyperparameter alpha"),
         ({"hyperparam_space": "block", "canc_arch": [10, -1]}, "canc_arch must be a list of layer sizes"),
+        ({"hyperparam_space": "block", "canc_arch": "10 ²"}, "canc_arch must be a list of layer sizes"),
         ({"hyperparam_space": "layer", "drug_num_layers": 10}, "drug_layer_10_size must be an integer"),
         ({"raw_max_lr": 1e-4, "learning_rate": 1e-3}, "give learning_rate or raw_max_lr, not both"),
         ({"ckpt_keep_limit": 0}, "ckpt_keep_limit must be"),
